@@ -1,0 +1,3 @@
+"""graphwright: a compiler for neural-network graphs."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,142 @@
+"""Passes, and pipelines as text.
+
+A pass is a frozen dataclass; its fields are its options. A pipeline is a tuple of passes and reads and writes as
+``fold-constants{max_bytes=1024},fuse{only=gelu}``. Passes are found by folder: any `Pass` defined in a module below ``graphwright.passes``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import importlib
+import pkgutil
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import onnx_ir as ir
+
+from .drift import Drift
+from .errors import UsageError
+from .ledger import Ledger
+from .reasons import Reasons
+from .target import PORTABLE, Target
+
+
+@dataclass
+class Context:
+    """What a pass is told: the target, the ledger that permits each change, and where to note why a rule did not fire."""
+
+    target: Target = PORTABLE
+    ledger: Ledger = field(default_factory=Ledger)
+    fast_math: bool = False
+    reasons: Reasons | None = None
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One step of a pipeline."""
+
+    name: ClassVar[str]
+    drift: ClassVar[Drift]
+
+    def run(self, model: ir.Model, context: Context) -> int:
+        """Change ``model`` in place, asking ``context.ledger`` before each change; returns how many changes were made."""
+        raise TypeError(f"{type(self).__name__} has no run")
+
+
+def format_pass(step: Pass) -> str:
+    """``name``, or ``name{option=value,...}`` with the options that differ from their defaults."""
+    options = []
+    for option in dataclasses.fields(step):
+        value = getattr(step, option.name)
+        if value != _default_of(option):
+            options.append(f"{option.name}={_format_value(value)}")
+    return f"{step.name}{{{','.join(options)}}}" if options else step.name
+
+
+def format_pipeline(steps: Iterable[Pass]) -> str:
+    """The pipeline as text; `parse_pipeline` reads it back."""
+    return ",".join(format_pass(step) for step in steps)
+
+
+def parse_pipeline(text: str) -> tuple[Pass, ...]:
+    """Passes from text. Raises UsageError naming the pass or option that does not exist."""
+    known = pass_classes()
+    return tuple(_parse_pass(item, known) for item in _split(text))
+
+
+@functools.cache
+def pass_classes() -> dict[str, type[Pass]]:
+    """Every pass by name, from every module below ``graphwright.passes``."""
+    found: dict[str, type[Pass]] = {}
+    for module in modules_below("passes"):
+        for item in vars(module).values():
+            if isinstance(item, type) and issubclass(item, Pass) and item.__module__ == module.__name__ and hasattr(item, "name"):
+                found[item.name] = item
+    return found
+
+
+def modules_below(folder: str) -> Iterator[object]:
+    """Import and yield every module below a folder of this package, in alphabetical order."""
+    package = importlib.import_module(f"graphwright.{folder}")
+    yield package
+    for info in sorted(pkgutil.walk_packages(package.__path__, f"{package.__name__}."), key=lambda entry: entry.name):
+        yield importlib.import_module(info.name)
+
+
+def _split(text: str) -> list[str]:
+    parts = re.findall(r"[^,{]+(?:\{[^}]*\})?", text.strip())
+    if "".join(parts).replace(",", "") != text.replace(",", "").strip():
+        raise UsageError(f"cannot read the pipeline '{text}': a '{{' or '}}' is out of place")
+    return [part.strip() for part in parts if part.strip()]
+
+
+def _parse_pass(item: str, known: dict[str, type[Pass]]) -> Pass:
+    name, _, rest = item.partition("{")
+    step = known.get(name)
+    if step is None:
+        raise UsageError(f"there is no pass '{name}'; 'graphwright passes' lists them")
+    return step(**_parse_options(step, rest.rstrip("}")))
+
+
+def _parse_options(step: type[Pass], text: str) -> dict[str, object]:
+    declared = {option.name: option for option in dataclasses.fields(step)}
+    options: dict[str, object] = {}
+    for part in filter(None, (piece.strip() for piece in text.split(","))):
+        key, equals, value = part.partition("=")
+        if key not in declared or not equals:
+            raise UsageError(f"the pass '{step.name}' has no option '{key}'; it has: {', '.join(declared) or 'none'}")
+        options[key] = _parse_value(step, key, value, _default_of(declared[key]))
+    return options
+
+
+def _default_of(option: dataclasses.Field) -> object:
+    if option.default_factory is not dataclasses.MISSING:
+        return option.default_factory()
+    return option.default
+
+
+def _parse_value(step: type[Pass], key: str, text: str, default: object) -> object:
+    """Read an option by the type of its default: a tuple is written ``a+b+c``."""
+    try:
+        if isinstance(default, bool):
+            return {"true": True, "false": False}[text]
+        if isinstance(default, int):
+            return int(text)
+        if isinstance(default, float):
+            return float(text)
+    except (ValueError, KeyError):
+        raise UsageError(f"the option '{key}' of '{step.name}' takes a {type(default).__name__}, not '{text}'") from None
+    if isinstance(default, tuple):
+        return tuple(filter(None, text.split("+")))
+    return text
+
+
+def _format_value(value: object) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, tuple):
+        return "+".join(str(item) for item in value)
+    return str(value)
