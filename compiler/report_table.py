@@ -1,0 +1,94 @@
+"""The report for a person at a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from .report import DifferenceEntry, LatencyEntry, ModelEntry, PassEntry, Report
+
+SHOWN_ROLLBACKS = 10
+MEBIBYTE = 2**20
+
+
+def print_report(report: Report, console: Console) -> None:
+    """Print the verdict, what each pass did, and what it gained. Colours and widths follow the console."""
+    console.print(f"[bold]{escape(report.model)}[/] for [bold]{escape(report.target)}[/]", highlight=False)
+    if report.passes:
+        console.print(_pass_table(report))
+    for line in _lines(report):
+        console.print(line, highlight=False, soft_wrap=True)
+    console.print(f"[bold]{escape(report.verdict)}[/]", highlight=False, soft_wrap=True)
+
+
+def _pass_table(report: Report) -> Table:
+    table = Table("pass", "fired", "nodes", "error", "time", box=None, pad_edge=False, header_style="bold")
+    for step in report.passes:
+        table.add_row(
+            escape(step.text),
+            escape(fired(step)),
+            f"{step.nodes_before} -> {step.nodes_after}" if step.nodes_before != step.nodes_after else str(step.nodes_after),
+            escape(describe_error(step.difference, step.drift)),
+            f"{step.seconds + step.verify_seconds:.2f} s",
+        )
+    return table
+
+
+def fired(step: PassEntry) -> str:
+    """``fuse-gelu x12, fuse-bias-gelu x6``, or how many changes when they have no names."""
+    if step.rules:
+        return ", ".join(name if count == 1 else f"{name} x{count}" for name, count in step.rules.items())
+    return str(step.changes) if step.changes else "-"
+
+
+def describe_error(difference: DifferenceEntry | None, drift: str) -> str:
+    """The worst error of a comparison with the bound it had to keep."""
+    if difference is None:
+        return "-"
+    if difference.max_abs == 0:
+        return "none"
+    return f"{difference.max_abs:.2g} of {difference.allowed:.2g} allowed" if drift != "exact" else f"{difference.max_abs:.2g}"
+
+
+def describe_latency(latency: LatencyEntry) -> str:
+    """Before, after and the speedup with its 95 % confidence interval."""
+    speedup = 1 / latency.ratio if latency.ratio else float("inf")
+    low, high = (1 / bound if bound else float("inf") for bound in (latency.high, latency.low))
+    return (
+        f"{latency.before_ms:.3g} ms -> {latency.after_ms:.3g} ms, {speedup:.2f}x "
+        f"(95 % confidence {low:.2f}x to {high:.2f}x, {latency.rounds} rounds in turns)"
+    )
+
+
+def describe_size(before: ModelEntry, after: ModelEntry) -> str:
+    """Nodes and weights before and after."""
+    return f"{before.nodes} -> {after.nodes} nodes, {before.weight_bytes / MEBIBYTE:.2f} -> {after.weight_bytes / MEBIBYTE:.2f} MiB of weights"
+
+
+def _lines(report: Report) -> Iterator[str]:
+    yield f"size      {describe_size(report.before, report.after)}"
+    if report.latency is not None:
+        yield f"latency   {describe_latency(report.latency)}"
+    if report.verification is not None:
+        found = report.verification
+        worst = describe_error(found.worst, "")
+        yield f"verified  on {found.samples} samples ({found.given} given) against {escape(found.reference)}; worst error {worst}"
+    if report.accuracy is not None:
+        known = report.accuracy
+        allowed = "" if known.allowed is None else f", {known.allowed:g} allowed"
+        yield f"accuracy  {escape(known.metric)}: {known.before:.6g} -> {known.after:.6g} (drop {known.drop:.3g}{allowed})"
+    if report.cache is not None and report.cache.hit:
+        yield f"cache     from {report.cache.key[:12]}"
+    rolled_back = report.rolled_back
+    for entry in rolled_back[:SHOWN_ROLLBACKS]:
+        replay = f" Replay: graphwright replay {escape(entry.replay)}" if entry.replay else ""
+        yield f"[yellow]undone[/]    {escape(entry.rule)} at '{escape(entry.where)}': {escape(entry.reason)}{replay}"
+    if len(rolled_back) > SHOWN_ROLLBACKS:
+        yield f"[yellow]undone[/]    and {len(rolled_back) - SHOWN_ROLLBACKS} more; --json lists them"
+    for skipped in report.skipped:
+        yield f"skipped   {escape(skipped.what)}: {escape(skipped.why)}"
+    for note in report.notes:
+        yield f"note      {escape(note)}"
