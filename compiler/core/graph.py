@@ -13,7 +13,7 @@ from .target import STANDARD_DOMAINS
 
 __all__ = [
     "all_graphs", "array", "attribute", "bind_opsets", "clone_model", "constant", "erase", "is_op", "make_constant", "node_label",
-    "opset", "producer", "release", "replace", "scalar", "subgraphs_of", "sweep", "used_outside", "users",
+    "opset", "producer", "release", "replace", "scalar", "schema_default", "subgraphs_of", "swap_names", "sweep", "used_outside", "users",
 ]  # fmt: skip
 
 
@@ -111,11 +111,12 @@ def attribute(node: ir.Node, name: str, default: object = None) -> object:
     attr = node.attributes.get(name)
     if attr is not None:
         return None if attr.is_ref() else attr.value
-    declared = _schema_default(node, name)
+    declared = schema_default(node, name)
     return default if declared is None else declared
 
 
-def _schema_default(node: ir.Node, name: str) -> object:
+def schema_default(node: ir.Node, name: str) -> object:
+    """What the operator's schema says an absent attribute means; None when it says nothing."""
     version = node.version or (opset(node.graph, node.domain) if node.graph is not None else None)
     if version is None:
         return None
@@ -181,37 +182,29 @@ def replace(old: ir.Value, new: ir.Value, names: Names) -> None:
     graph = old.graph
     if not old.is_graph_output() or graph is None:
         old.replace_all_uses_with(new)
-        _inherit_name(old, new, names)
         return
     node = new.producer()
     takes_name = node is not None and node.graph is graph and not new.is_graph_output() and not new.is_initializer()
     if not takes_name:
-        new = _identity_of(graph, new, old)
+        new = _identity_of(graph, new, old, names)
     old.replace_all_uses_with(new, replace_graph_outputs=True)
-    _swap_name(old, new, names)
+    swap_names(old, new, names)
     new.type = new.type if new.type is not None else old.type
     if new.shape is None:
         new.shape = old.shape
 
 
-def _identity_of(graph: ir.Graph, source: ir.Value, old: ir.Value) -> ir.Value:
-    node = ir.Node("", "Identity", [source])
-    node.outputs[0].type = source.type or old.type
-    node.outputs[0].shape = source.shape or old.shape
-    graph.append(node)
-    return node.outputs[0]
+def _identity_of(graph: ir.Graph, source: ir.Value, old: ir.Value, names: Names) -> ir.Value:
+    output = ir.Value(name=names.fresh(f"{old.name}_copy"), type=source.type or old.type, shape=source.shape or old.shape)
+    graph.append(ir.Node("", "Identity", [source], outputs=[output], name=names.fresh(f"{old.name}_identity")))
+    return output
 
 
-def _swap_name(old: ir.Value, new: ir.Value, names: Names) -> None:
+def swap_names(old: ir.Value, new: ir.Value, names: Names) -> None:
+    """Give ``new`` the name of ``old``, which goes on under a fresh one."""
     kept = old.name
     old.name = names.fresh(f"{kept}_before")
     new.name = kept
-
-
-def _inherit_name(old: ir.Value, new: ir.Value, names: Names) -> None:
-    """A value made just now carries its predecessor's name on, so that reports stay readable."""
-    if new.name is None and old.name:
-        _swap_name(old, new, names)
 
 
 def erase(node: ir.Node) -> None:

@@ -26,11 +26,12 @@ from .target import PORTABLE, Target
 
 @dataclass
 class Context:
-    """What a pass is told: the target, the ledger that permits each change, and where to note why a rule did not fire."""
+    """What a pass is told: the target, the ledger that permits each change, rules to leave out, and where to note why a rule did not fire."""
 
     target: Target = PORTABLE
     ledger: Ledger = field(default_factory=Ledger)
     fast_math: bool = False
+    without: frozenset[str] = frozenset()
     reasons: Reasons | None = None
 
 

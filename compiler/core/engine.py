@@ -1,0 +1,235 @@
+"""The rule engine: an index by operator, a worklist, and the checks no rule has to make for itself.
+
+A rewrite only happens when nothing inside the match is needed elsewhere, the match lies in one graph, the target has the kernels,
+the replacement has the dtype and shape of what it replaces, and the ledger permits it. Cost is linear in nodes and rewrites: each
+rewrite looks at its own neighbourhood again and at nothing else.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import onnx_ir as ir
+
+from .build import Build
+from .errors import PassError
+from .graph import all_graphs, bind_opsets, node_label, opset, replace, swap_names, sweep, used_outside, users
+from .loops import History
+from .names import Names
+from .passes import Context
+from .pattern import Probe, find
+from .reasons import Skip, skip
+from .rule import Match, Rule, match_of, match_of_root
+from .shapes import infer_node
+
+MAX_REWRITES_PER_NODE = 20
+
+
+def apply_rules(model: ir.Model, rules: Sequence[Rule], context: Context) -> int:
+    """Rewrite ``model`` in place until no rule fires any more; returns how many rewrites were made.
+
+    Raises PassError when rules undo each other.
+    """
+    return _Engine(model, rules, context).run()
+
+
+@dataclass
+class _Engine:
+    model: ir.Model
+    rules: Sequence[Rule]
+    context: Context
+    index: dict[tuple[str, str], list[Rule]] = field(default_factory=dict)
+    queue: deque[ir.Node] = field(default_factory=deque)
+    waiting: set[ir.Node] = field(default_factory=set)
+    unsorted: dict[ir.Graph, None] = field(default_factory=dict)
+    rewrites: int = 0
+
+    def run(self) -> int:
+        version = opset(self.model)
+        for item in self.rules:
+            if item.opset <= version and all(self._has(kernel) for kernel in item.kernels):
+                for anchor in item.anchors:
+                    self.index.setdefault(anchor, []).append(item)
+        if not self.index:
+            return 0
+        self.names = Names(self.model)
+        self.history = History()
+        self.reach = max(item.depth for found in self.index.values() for item in found)
+        self._push(node for graph in all_graphs(self.model) for node in graph)
+        bound = MAX_REWRITES_PER_NODE * len(self.queue) + 1000
+        while self.queue:
+            node = self.queue.popleft()
+            self.waiting.discard(node)
+            if node.graph is not None and self._visit(node):
+                self.rewrites += 1
+                if self.rewrites > bound:
+                    raise PassError(f"rewriting does not end: {self.rewrites} rewrites, the last by {self.context.ledger.entries[-1].rule}")
+        for graph in self.unsorted:
+            graph.sort()
+        return self.rewrites
+
+    def _has(self, kernel: str) -> bool:
+        domain, _, op_type = kernel.rpartition("::")
+        return self.context.target.has(domain, op_type)
+
+    def _push(self, nodes: Iterable[ir.Node]) -> None:
+        for node in nodes:
+            key = ("" if node.domain == "ai.onnx" else node.domain, node.op_type)
+            if key in self.index and node not in self.waiting:
+                self.waiting.add(node)
+                self.queue.append(node)
+
+    def _visit(self, node: ir.Node) -> bool:
+        key = ("" if node.domain == "ai.onnx" else node.domain, node.op_type)
+        return any(self._try(item, node) for item in self.index.get(key, ()))
+
+    def _try(self, item: Rule, node: ir.Node) -> bool:
+        reasons = self.context.reasons
+        probe = Probe() if reasons is not None and reasons.wants(item.name) else None
+        for match in _matches(item, node, probe):
+            pen = Build()
+            result = item.build(pen, match)
+            if result is None:
+                continue
+            refusal = result if isinstance(result, Skip) else self._commit(item, match, pen, result)
+            if refusal is None:
+                return True
+            if probe is not None:
+                probe.stop(len(match.nodes), "%s", refusal)
+        if probe is not None and reasons is not None and probe.depth > 0:
+            reasons.note(item.name, node_label(node), probe.depth, probe.reason)
+        return False
+
+    def _commit(self, item: Rule, match: Match, pen: Build, result: ir.Value | tuple[ir.Value, ...]) -> Skip | None:
+        """Put the replacement in place of the match, or say why not; the graph is untouched in that case."""
+        made = result if isinstance(result, tuple) else (result,)
+        if len(made) != len(match.outputs):
+            raise PassError(f"the rule {item.name} replaces {len(match.outputs)} values by {len(made)}")
+        refusal = _refusal(item, match, made)
+        if refusal is not None:
+            return refusal
+        self._insert(match.root, pen)
+        refusal = _misfit(match.outputs, made)
+        if refusal is None and not self.context.ledger.permit(item.name, match.outputs[0].name or ""):
+            refusal = skip("it was rolled back here")
+        if refusal is not None:
+            sweep(reversed(pen.nodes))
+            self._drop_constants(pen)
+            return refusal
+        self.history.note(item.name, match, pen.nodes)
+        self._replace(match, pen, made)
+        self._tidy(match, pen)
+        return None
+
+    def _insert(self, root: ir.Node, pen: Build) -> None:
+        graph = root.graph
+        assert graph is not None
+        for value in pen.constants:
+            if value.uses():
+                value.name = self.names.fresh(f"{root.outputs[0].name or root.op_type}_{value.meta['hint']}")
+                graph.register_initializer(value)
+        for node in pen.nodes:
+            node.name = self.names.fresh(f"{root.name or root.op_type}_{node.op_type}")
+            if node.domain not in self.model.graph.opset_imports:
+                self._import(node.domain)
+            for output in node.outputs:
+                output.name = self.names.fresh(f"{node.name}_out")
+            graph.insert_before(root, node)
+            infer_node(node)
+
+    def _import(self, domain: str) -> None:
+        self.model.graph.opset_imports[domain] = 1
+        bind_opsets(self.model)
+
+    def _drop_constants(self, pen: Build) -> None:
+        for value in pen.constants:
+            if value.is_initializer() and value.graph is not None and not value.uses():
+                del value.graph.initializers[value.name or ""]
+
+    def _replace(self, match: Match, pen: Build, made: tuple[ir.Value, ...]) -> None:
+        for old, new in zip(match.outputs, made, strict=True):
+            if old is new:
+                continue
+            if new.producer() is not None and old.shape is not None:
+                new.shape = _merged(new.shape, old.shape)
+            if new.type is None:
+                new.type = old.type
+            inherits = new.producer() in pen.nodes and not old.is_graph_output() and bool(old.name)
+            replace(old, new, self.names)
+            if inherits:
+                swap_names(old, new, self.names)
+        if len({value.producer() for value in match.outputs}) > 1:
+            self.unsorted[match.root.graph] = None  # type: ignore[index]
+
+    def _tidy(self, match: Match, pen: Build) -> None:
+        """Remove what the match leaves behind, then queue everything a rule could now see differently."""
+        leaves = [value for node in match.nodes for value in node.inputs if value is not None]
+        last = list(match.nodes)
+        sweep([match.root, *last])
+        self._drop_constants(pen)
+        self._push(node for node in pen.nodes if node.graph is not None)
+        changed = [value for node in pen.nodes for value in node.outputs] + [value for value in leaves if len(value.uses()) <= 2]
+        self._push(_downstream(changed, self.reach))
+
+
+def _matches(item: Rule, node: ir.Node, probe: Probe | None) -> Iterator[Match]:
+    for pattern in item.patterns:
+        for binding in find(pattern, node, probe):
+            yield match_of(pattern, node, binding)
+    if any(node.op_type == kind and (domain == node.domain or node.domain == "ai.onnx") for domain, kind in item.roots):
+        yield match_of_root(node)
+
+
+def _refusal(item: Rule, match: Match, made: tuple[ir.Value, ...]) -> Skip | None:
+    graph = match.root.graph
+    for node in match.nodes:
+        if node.graph is not graph:
+            return skip("%s lies in another graph than the rest of the match", node_label(node))
+    if not item.shared:
+        for node in match.nodes:
+            for value in node.outputs:
+                if value not in match.outputs and used_outside(value, match.nodes):
+                    return skip("'%s', inside the match, is also needed elsewhere", value.name)
+    for old, new in zip(match.outputs, made, strict=True):
+        if match.root.op_type == "Identity" and old.is_graph_output() and not _renameable(new, graph):
+            return skip("it carries the name of the graph output '%s'", old.name)
+    return None
+
+
+def _renameable(value: ir.Value, graph: ir.Graph | None) -> bool:
+    node = value.producer()
+    return node is not None and not value.is_graph_output() and (node.graph is None or node.graph is graph)
+
+
+def _misfit(olds: tuple[ir.Value, ...], news: tuple[ir.Value, ...]) -> Skip | None:
+    for old, new in zip(olds, news, strict=True):
+        if old.dtype is not None and new.dtype is not None and old.dtype != new.dtype:
+            return skip("the replacement of '%s' would be %s, not %s", old.name, new.dtype, old.dtype)
+        if old.shape is None or new.shape is None:
+            continue
+        fits = len(old.shape) == len(new.shape) and not any(
+            isinstance(before, int) and isinstance(after, int) and before != after for before, after in zip(old.shape, new.shape, strict=True)
+        )
+        if not fits:
+            return skip("the replacement of '%s' would have shape %s, not %s", old.name, new.shape, old.shape)
+    return None
+
+
+def _merged(new: ir.Shape | None, old: ir.Shape) -> ir.Shape:
+    """What is known from before, and what inference found beyond it."""
+    if new is None:
+        return old
+    return ir.Shape([after if isinstance(after, int) and not isinstance(before, int) else before for before, after in zip(old, new, strict=True)])
+
+
+def _downstream(values: Iterable[ir.Value], depth: int) -> list[ir.Node]:
+    """The nodes at most ``depth`` steps after ``values``, nearest first."""
+    found: dict[ir.Node, None] = {}
+    frontier = list(values)
+    for _ in range(depth):
+        nodes = [node for value in frontier for node in users(value) if node not in found]
+        found.update(dict.fromkeys(nodes))
+        frontier = [value for node in nodes for value in node.outputs]
+    return list(found)

@@ -1,0 +1,59 @@
+"""A pass made of the rules of one folder."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import onnx_ir as ir
+
+from .engine import apply_rules
+from .errors import UsageError
+from .passes import Context, Pass, modules_below
+from .rule import Rule, rules_in
+
+
+@dataclass(frozen=True)
+class RulePass(Pass):
+    """Applies every rule found in the modules below ``folder`` until none fires.
+
+    ``only`` restricts it to the named rules, ``without`` leaves some out. Raises UsageError for a rule that is not there.
+    """
+
+    folder: ClassVar[str]
+
+    only: tuple[str, ...] = ()
+    without: tuple[str, ...] = ()
+
+    def run(self, model: ir.Model, context: Context) -> int:
+        """Apply the rules; returns how many rewrites were made."""
+        return apply_rules(model, self.chosen(context.without), context)
+
+    def chosen(self, without: frozenset[str] = frozenset()) -> Sequence[Rule]:
+        """The rules this pass applies, in a fixed order."""
+        found = rules_below(self.folder)
+        names = {item.name for item in found}
+        for name in (*self.only, *self.without):
+            if name not in names:
+                raise UsageError(f"the pass '{self.name}' has no rule '{name}'; it has: {', '.join(sorted(names))}")
+        left_out = {*self.without, *without}
+        return [item for item in found if (not self.only or item.name in self.only) and item.name not in left_out]
+
+
+@functools.cache
+def rules_below(folder: str) -> tuple[Rule, ...]:
+    """Every rule in the modules below a folder of this package, by module name, then in the order they stand there."""
+    found: dict[str, Rule] = {}
+    for module in modules_below(folder):
+        for item in rules_in(module):  # type: ignore[arg-type]
+            if item.build.__module__ == module.__name__:  # type: ignore[attr-defined]
+                found[item.name] = item
+    return tuple(found.values())
+
+
+def rule_passes(passes: Sequence[type[Pass]]) -> list[type[RulePass]]:
+    """Those among ``passes`` that are made of rules."""
+    return [item for item in passes if dataclasses.is_dataclass(item) and issubclass(item, RulePass)]

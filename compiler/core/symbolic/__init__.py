@@ -1,0 +1,1 @@
+"""How shapes and small integer tensors follow from a node's inputs."""

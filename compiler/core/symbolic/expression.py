@@ -1,0 +1,392 @@
+"""Integer expressions over dimension symbols, as polynomials in a canonical form.
+
+A polynomial maps each product of atoms to its coefficient: ``2*N*S + 1`` is ``{("N", "S"): 2, (): 1}``. An atom is a symbol, or a function of
+polynomials that is no polynomial itself, kept as text: ``div(N + 1, 2)`` (rounding down), ``mod(N, 8)``, ``max(N, 1)``, ``min(N, 4)``.
+Every symbol stands for an integer >= 0, so an empty dimension is never ruled out. Equal texts are equal expressions.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Callable, Mapping
+
+Monomial = tuple[str, ...]
+Polynomial = Mapping[Monomial, int]
+
+CONSTANT: Monomial = ()
+_TOKEN = re.compile(r"\s*(?:(?P<number>\d+)|(?P<name>[A-Za-z_?][\w.]*)|`(?P<quoted>[^`]*)`|(?P<sign> [+-] )|(?P<mark>//|\*\*|[-*%(),]))")
+_FUNCTIONS = {"max": "max", "Max": "max", "min": "min", "Min": "min", "mod": "mod", "Mod": "mod", "div": "div", "FloorDiv": "div"}
+_MOST_TERMS = 64
+
+
+class Opaque(Exception):
+    """A text that is a name and not an expression, or an expression that has no polynomial form here."""
+
+
+def number(value: int) -> Polynomial:
+    """A constant."""
+    return {CONSTANT: value} if value else {}
+
+
+def symbol(name: str) -> Polynomial:
+    """One symbol, of any spelling."""
+    return {(_quote(name),): 1}
+
+
+def as_number(poly: Polynomial) -> int | None:
+    """The value of a polynomial without symbols."""
+    if not poly:
+        return 0
+    return poly[CONSTANT] if len(poly) == 1 and CONSTANT in poly else None
+
+
+def add(a: Polynomial, b: Polynomial, times: int = 1) -> Polynomial:
+    """``a + times * b``."""
+    terms = dict(a)
+    for monomial, factor in b.items():
+        total = terms.get(monomial, 0) + times * factor
+        if total:
+            terms[monomial] = total
+        else:
+            terms.pop(monomial, None)
+    return _bounded(terms)
+
+
+def multiply(a: Polynomial, b: Polynomial) -> Polynomial:
+    """``a * b``."""
+    terms: dict[Monomial, int] = {}
+    for left, first in a.items():
+        for right, second in b.items():
+            monomial = tuple(sorted(left + right))
+            terms[monomial] = terms.get(monomial, 0) + first * second
+    return _bounded({monomial: factor for monomial, factor in terms.items() if factor})
+
+
+def divide_exactly(a: Polynomial, b: Polynomial) -> Polynomial | None:
+    """``a / b`` when ``b`` is a single product that divides every term of ``a``, else None. A symbol in ``b`` is taken as not 0."""
+    if len(b) != 1:
+        return number(1) if dict(a) == dict(b) and b else None
+    (divisor, factor), = b.items()
+    terms: dict[Monomial, int] = {}
+    for monomial, coefficient in a.items():
+        rest = _without(monomial, divisor)
+        if rest is None or coefficient % factor:
+            return None
+        terms[rest] = coefficient // factor
+    return terms
+
+
+def floor_divide(a: Polynomial, b: Polynomial) -> Polynomial:
+    """``a / b`` rounded down, for ``b`` > 0."""
+    exact = divide_exactly(a, b)
+    if exact is not None:
+        return exact
+    divisor = as_number(b)
+    if divisor is None:
+        return _call("div", a, b)
+    whole = {monomial: factor // divisor for monomial, factor in a.items() if factor // divisor}
+    rest = {monomial: factor % divisor for monomial, factor in a.items() if factor % divisor}
+    if as_number(rest) is not None:
+        return whole
+    inner = _nested_division(rest)
+    if inner is not None:
+        numerator, first = inner
+        return add(whole, _call("div", numerator, number(first * divisor)))
+    return add(whole, _call("div", rest, b))
+
+
+def _nested_division(poly: Polynomial) -> tuple[Polynomial, int] | None:
+    """(x, a) when ``poly`` is ``floor(x / a)`` plus a constant, the constant moved inside x."""
+    atoms = [monomial for monomial in poly if monomial != CONSTANT]
+    if len(atoms) != 1 or len(atoms[0]) != 1 or poly[atoms[0]] != 1 or not atoms[0][0].startswith("div("):
+        return None
+    numerator, divisor = arguments(atoms[0][0])
+    size = as_number(divisor)
+    if size is None:
+        return None
+    return add(numerator, number(poly.get(CONSTANT, 0) * size)), size
+
+
+def modulo(a: Polynomial, b: Polynomial) -> Polynomial:
+    """``a`` modulo ``b``, for ``a`` >= 0 and ``b`` > 0."""
+    divisor = as_number(b)
+    if divisor is None:
+        return number(0) if divide_exactly(a, b) is not None else _call("mod", a, b)
+    rest = {monomial: factor % divisor for monomial, factor in a.items() if factor % divisor}
+    return rest if as_number(rest) is not None else _call("mod", rest, b)
+
+
+def maximum(a: Polynomial, b: Polynomial) -> Polynomial:
+    """The larger of both."""
+    if at_least(add(a, b, -1), 0):
+        return a
+    if at_least(add(b, a, -1), 0):
+        return b
+    return _call("max", *sorted((a, b), key=text))
+
+
+def minimum(a: Polynomial, b: Polynomial) -> Polynomial:
+    """The smaller of both."""
+    if at_least(add(a, b, -1), 0):
+        return b
+    if at_least(add(b, a, -1), 0):
+        return a
+    return _call("min", *sorted((a, b), key=text))
+
+
+def at_least(poly: Polynomial, bound: int) -> bool:
+    """Whether the expression is proven to be >= ``bound`` whatever its symbols are."""
+    low = poly.get(CONSTANT, 0)
+    for monomial, factor in poly.items():
+        if monomial == CONSTANT:
+            continue
+        if factor < 0:
+            return False
+        least = 1
+        for atom in monomial:
+            least *= _atom_lower_bound(atom)
+        low += factor * least
+    return low >= bound
+
+
+@functools.lru_cache(maxsize=4096)
+def _atom_lower_bound(atom: str) -> int:
+    """A number >= 0 that the atom is never below. (A product of atoms that may be negative has no place here: none is built.)"""
+    name = _function_of(atom)
+    if name in ("max", "min"):
+        bounds = [_lower_bound(argument) for argument in arguments(atom)]
+        return max(bounds) if name == "max" else min(bounds)
+    if name == "div":
+        numerator, divisor = arguments(atom)
+        size = as_number(divisor)
+        return _lower_bound(numerator) // size if size else 0
+    return 0
+
+
+def _lower_bound(poly: Polynomial) -> int:
+    if any(factor < 0 for monomial, factor in poly.items() if monomial != CONSTANT):
+        return 0
+    return max(0, poly.get(CONSTANT, 0))
+
+
+def evaluate(poly: Polynomial, bindings: Mapping[str, int]) -> int | None:
+    """The value once every symbol has one; None when a symbol has none."""
+    total = 0
+    for monomial, factor in poly.items():
+        for atom in monomial:
+            value = _evaluate_atom(atom, bindings)
+            if value is None:
+                return None
+            factor *= value
+        total += factor
+    return total
+
+
+def _evaluate_atom(atom: str, bindings: Mapping[str, int]) -> int | None:
+    name = _function_of(atom)
+    if name is None:
+        return bindings.get(_unquote(atom))
+    values = [evaluate(argument, bindings) for argument in arguments(atom)]
+    if any(value is None for value in values):
+        return None
+    first, second = values
+    if name in ("div", "mod") and second == 0:
+        return None
+    return {"max": max, "min": min, "div": int.__floordiv__, "mod": int.__mod__}[name](first, second)
+
+
+def symbols(poly: Polynomial) -> frozenset[str]:
+    """The names of the symbols in an expression."""
+    found: set[str] = set()
+    for monomial in poly:
+        for atom in monomial:
+            if _function_of(atom) is None:
+                found.add(_unquote(atom))
+            else:
+                found.update(*(symbols(argument) for argument in arguments(atom)))
+    return frozenset(found)
+
+
+def text(poly: Polynomial) -> str:
+    """The canonical text of an expression; a lone symbol is its name."""
+    if len(poly) == 1:
+        (monomial, factor), = poly.items()
+        if factor == 1 and len(monomial) == 1:
+            return _unquote(monomial[0])
+    return _text(poly)
+
+
+def _text(poly: Polynomial) -> str:
+    parts = []
+    for monomial in sorted(poly, key=lambda item: (-len(item), item)):
+        factor = poly[monomial]
+        body = "*".join([str(abs(factor))] * (abs(factor) != 1 or not monomial) + list(monomial))
+        parts.append((" - " if factor < 0 else " + ") + body)
+    joined = "".join(parts)
+    if not joined:
+        return "0"
+    return joined[3:] if joined.startswith(" + ") else "-" + joined[3:]
+
+
+def _call(name: str, *parameters: Polynomial) -> Polynomial:
+    return {(f"{name}({', '.join(_text(parameter) for parameter in parameters)})",): 1}
+
+
+def _function_of(atom: str) -> str | None:
+    name, opened, _ = atom.partition("(")
+    return name if opened and name in ("max", "min", "div", "mod") else None
+
+
+def _quote(name: str) -> str:
+    match = _TOKEN.fullmatch(name)
+    return name if match and match["name"] == name else f"`{name}`"
+
+
+def _unquote(atom: str) -> str:
+    return atom[1:-1] if atom.startswith("`") else atom
+
+
+def _without(monomial: Monomial, divisor: Monomial) -> Monomial | None:
+    rest = list(monomial)
+    for atom in divisor:
+        if atom not in rest:
+            return None
+        rest.remove(atom)
+    return tuple(rest)
+
+
+def _bounded(terms: dict[Monomial, int]) -> Polynomial:
+    if len(terms) > _MOST_TERMS:
+        raise Opaque("an expression of more than 64 terms")
+    return terms
+
+
+@functools.lru_cache(maxsize=4096)
+def arguments(atom: str) -> tuple[Polynomial, ...]:
+    """What the function in an atom is applied to."""
+    reader = _Reader(atom)
+    reader.next()
+    return reader.call_arguments()
+
+
+@functools.lru_cache(maxsize=16384)
+def parse(written: str) -> Polynomial:
+    """Read a dimension's text: the expressions that `text` and PyTorch write; anything else is the name of a symbol.
+
+    ``+`` and ``-`` between operands need a space on each side, so that ``batch-size`` stays one name.
+    """
+    try:
+        poly = _Reader(written).whole()
+    except Opaque:
+        return symbol(written)
+    return symbol(written) if as_number(poly) is not None else poly
+
+
+class _Reader:
+    """Recursive descent over the tokens of one text."""
+
+    def __init__(self, written: str) -> None:
+        self.tokens: list[tuple[str, str]] = []
+        self.at = 0
+        position = 0
+        while position < len(written):
+            match = _TOKEN.match(written, position)
+            if match is None or match.lastgroup is None or match.end() == position:
+                raise Opaque(written)
+            kind = match.lastgroup
+            self.tokens.append((kind, match[kind].strip() if kind == "sign" else match[kind]))
+            position = match.end()
+
+    def peek(self) -> tuple[str, str]:
+        return self.tokens[self.at] if self.at < len(self.tokens) else ("end", "")
+
+    def next(self) -> tuple[str, str]:
+        token = self.peek()
+        self.at += 1
+        return token
+
+    def take(self, mark: str) -> bool:
+        if self.peek() == ("mark", mark):
+            self.at += 1
+            return True
+        return False
+
+    def whole(self) -> Polynomial:
+        poly = self.sum()
+        if self.peek()[0] != "end":
+            raise Opaque
+        return poly
+
+    def sum(self) -> Polynomial:
+        poly = self.product()
+        while self.peek()[0] == "sign":
+            times = 1 if self.next()[1] == "+" else -1
+            poly = add(poly, self.product(), times)
+        return poly
+
+    def product(self) -> Polynomial:
+        poly = self.power()
+        while True:
+            if self.take("*"):
+                poly = multiply(poly, self.power())
+            elif self.take("//"):
+                poly = _checked(floor_divide, poly, self.power())
+            elif self.take("%"):
+                poly = _checked(modulo, poly, self.power())
+            else:
+                return poly
+
+    def power(self) -> Polynomial:
+        if self.take("-"):
+            return multiply(number(-1), self.power())
+        base = self.primary()
+        if not self.take("**"):
+            return base
+        kind, digits = self.next()
+        if kind != "number" or int(digits) > 8:
+            raise Opaque
+        return functools.reduce(multiply, [base] * int(digits), number(1))
+
+    def primary(self) -> Polynomial:
+        kind, written = self.next()
+        if kind == "number":
+            return number(int(written))
+        if kind == "quoted":
+            return symbol(written)
+        if kind == "name":
+            return self.function(written) if self.peek() == ("mark", "(") else symbol(written)
+        if (kind, written) == ("mark", "("):
+            poly = self.sum()
+            if self.take(")"):
+                return poly
+        raise Opaque
+
+    def function(self, name: str) -> Polynomial:
+        if name not in _FUNCTIONS:
+            raise Opaque
+        parameters = self.call_arguments()
+        kind = _FUNCTIONS[name]
+        if kind in ("max", "min") and parameters:
+            return functools.reduce(maximum if kind == "max" else minimum, parameters)
+        if len(parameters) != 2:
+            raise Opaque
+        return _checked(floor_divide if kind == "div" else modulo, *parameters)
+
+    def call_arguments(self) -> tuple[Polynomial, ...]:
+        if not self.take("("):
+            raise Opaque
+        found = [self.sum()]
+        while self.take(","):
+            found.append(self.sum())
+        if not self.take(")"):
+            raise Opaque
+        return tuple(found)
+
+
+def _checked(operation: Callable[[Polynomial, Polynomial], Polynomial], a: Polynomial, b: Polynomial) -> Polynomial:
+    """A division as PyTorch writes it; one by a number below 1 has no meaning here."""
+    divisor = as_number(b)
+    if divisor is not None and divisor < 1:
+        raise Opaque
+    return operation(a, b)
