@@ -3,5 +3,7 @@
 from setuptools import find_packages, setup
 
 FOLDERS = ("compiler*", "passes*", "backends*", "models*", "tools*")
+DATA = ("py.typed", "*.json", "*.html", "data/*")
+PACKAGES = ["graphwright", *(f"graphwright.{name}" for name in find_packages(include=FOLDERS))]
 
-setup(packages=["graphwright", *(f"graphwright.{name}" for name in find_packages(include=FOLDERS))], package_dir={"graphwright": "."})
+setup(packages=PACKAGES, package_dir={"graphwright": "."}, package_data={"graphwright": ["py.typed"], **{name: list(DATA) for name in PACKAGES[1:]}})
