@@ -1,0 +1,92 @@
+"""Padding that the next operator can do itself."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ...compiler.core.build import Build
+from ...compiler.core.drift import ROUNDING
+from ...compiler.core.graph import attribute
+from ...compiler.core.pattern import ANY, Const, Pen
+from ...compiler.core.reasons import Skip, skip
+from ...compiler.core.rule import Match, Result, rule
+
+
+def padded_conv(op: Pen, x: object, w: object, pads: Const, b: object = None, value: Const | None = None, axes: Const | None = None) -> object:
+    return op.Conv(op.Pad(x, pads, value, axes, mode="constant", _name="pad"), w, b, _attrs=ANY)
+
+
+@rule(
+    padded_conv,
+    drift=ROUNDING,
+    opset=11,
+    examples=[
+        "g (float[N,1,3,3] x, float[1,1,2,2] w) => (float[N,1,5,4] y) <int64[8] p = {0,0,1,1,0,0,2,1}> { a = Pad(x, p) y = Conv(a, w) }",
+        "g (float[N,1,3,3] x, float[1,1,2,2] w) => (float[N,1,A,B] y) <int64[4] p = {1,1,2,1}, float z = {0}, int64[2] axes = {2,3}>"
+        " { a = Pad(x, p, z, axes) y = Conv<pads=[1,0,0,0], auto_pad=\"NOTSET\">(a, w) }",
+    ],
+    leaves=[
+        "g (float[N,1,3,3] x, float[1,1,2,2] w) => (float[N,1,5,4] y) <int64[8] p = {0,0,1,1,0,0,2,1}, float v = {1}> { a = Pad(x, p, v) y = Conv(a, w) }",
+        "g (float[N,1,3,3] x, float[1,1,2,2] w) => (float[N,1,A,B] y) <int64[8] p = {0,0,1,1,0,0,2,1}> { a = Pad(x, p) y = Conv<auto_pad=\"SAME_UPPER\">(a, w) }",
+        "g (float[N,1,3,3] x, float[1,1,2,2] w) => (float[N,1,A,B] y) <int64[8] p = {0,0,-1,0,0,0,1,1}> { a = Pad(x, p) y = Conv(a, w) }",
+    ],
+)
+def fold_pad_into_conv(op: Build, m: Match) -> Result:
+    """Conv(Pad(x, p, 0), w, pads=q) -> Conv(x, w, pads=p+q)"""
+    extra = _spatial_pads(m)
+    if isinstance(extra, Skip):
+        return extra
+    return op.like(m.root, m.x, m.w, m.b, pads=_sum(m, extra), auto_pad=None)
+
+
+def padded_average(op: Pen, x: object, pads: Const, value: Const | None = None, axes: Const | None = None) -> object:
+    return op.AveragePool(op.Pad(x, pads, value, axes, mode="constant", _name="pad"), _attrs=ANY)
+
+
+@rule(
+    padded_average,
+    drift=ROUNDING,
+    opset=11,
+    examples=[
+        "g (float[N,1,4,4] x) => (float[N,1,A,B] y) <int64[8] p = {0,0,1,1,0,0,1,1}> { a = Pad(x, p) y = AveragePool<kernel_shape=[3,3], strides=[1,1]>(a) }"
+    ],
+    leaves=[
+        "g (float[N,1,4,4] x) => (float[N,1,A,B] y) <int64[8] p = {0,0,1,1,0,0,1,1}> { a = Pad(x, p) y = AveragePool<kernel_shape=[3,3], ceil_mode=1, strides=[2,2]>(a) }",
+        "g (float[N,1,4,4] x) => (float[N,1,A,B] y) <int64[8] p = {0,0,1,1,0,0,1,1}> { a = Pad(x, p) y = MaxPool<kernel_shape=[3,3]>(a) }",
+    ],
+)
+def fold_pad_into_average_pool(op: Build, m: Match) -> Result:
+    """AveragePool(Pad(x, p, 0)) -> AveragePool(x, pads=p, count_include_pad=1)"""
+    extra = _spatial_pads(m)
+    if isinstance(extra, Skip):
+        return extra
+    own = attribute(m.root, "pads")
+    if attribute(m.root, "ceil_mode", 0) or (own is not None and any(own)):  # type: ignore[arg-type]
+        return skip("it pads or rounds up by itself, which counts differently")
+    kernel = attribute(m.root, "kernel_shape")
+    if any(pad >= size for pad, size in zip(extra, [*kernel, *kernel], strict=True)):  # type: ignore[misc]
+        return skip("the padding %s is not smaller than the kernel %s", extra, kernel)
+    return op.like(m.root, m.x, pads=extra, count_include_pad=1, auto_pad=None)
+
+
+def _sum(m: Match, extra: list[int]) -> list[int]:
+    own = attribute(m.root, "pads")
+    return extra if own is None else [first + second for first, second in zip(own, extra, strict=True)]  # type: ignore[call-overload]
+
+
+def _spatial_pads(m: Match) -> list[int] | Skip:
+    """The padding of the spatial dims, begins then ends."""
+    if attribute(m.root, "auto_pad", "NOTSET") not in ("NOTSET", "VALID"):
+        return skip("its auto_pad depends on the size")
+    if m.value is not None and m.scalar("value") != 0:
+        return skip("it pads with %s", m.scalar("value"))
+    if m.x.shape is None or len(m.x.shape) < 3:
+        return skip("the shape of '%s' is %s", m.x.name, m.x.shape)
+    rank = len(m.x.shape)
+    pads = m.array("pads").astype(np.int64)
+    axes = m.array("axes").astype(np.int64) % rank if m.axes is not None else np.arange(rank)
+    begins, ends = np.zeros(rank, np.int64), np.zeros(rank, np.int64)
+    begins[axes], ends[axes] = pads[: len(axes)], pads[len(axes) :]
+    if (pads < 0).any() or begins[:2].any() or ends[:2].any():
+        return skip("it pads %s, not only the spatial dims", pads.tolist())
+    return [*begins[2:].tolist(), *ends[2:].tolist()]

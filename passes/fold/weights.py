@@ -1,0 +1,17 @@
+"""The pass that folds constant arithmetic around linear operators into their weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ...compiler.core.drift import ROUNDING
+from ...compiler.core.rulepass import RulePass
+
+
+@dataclass(frozen=True)
+class FoldWeights(RulePass):
+    """BatchNormalization, constant scales and shifts, and padding, folded into Conv, ConvTranspose, Gemm and MatMul."""
+
+    name = "fold-weights"
+    drift = ROUNDING
+    folder = "passes.fold"
