@@ -8,6 +8,7 @@ Every symbol stands for an integer >= 0, so an empty dimension is never ruled ou
 from __future__ import annotations
 
 import functools
+import math
 import re
 from collections.abc import Callable, Mapping
 
@@ -15,7 +16,7 @@ Monomial = tuple[str, ...]
 Polynomial = Mapping[Monomial, int]
 
 CONSTANT: Monomial = ()
-_TOKEN = re.compile(r"\s*(?:(?P<number>\d+)|(?P<name>[A-Za-z_?][\w.]*)|`(?P<quoted>[^`]*)`|(?P<sign> [+-] )|(?P<mark>//|\*\*|[-*%(),]))")
+_TOKEN = re.compile(r"(?P<sign> [+-] )|\s*(?:(?P<number>\d+)|(?P<name>[A-Za-z_?][\w.]*)|`(?P<quoted>[^`]*)`|(?P<mark>//|\*\*|[-*%(),]))")
 _FUNCTIONS = {"max": "max", "Max": "max", "min": "min", "Min": "min", "mod": "mod", "Mod": "mod", "div": "div", "FloorDiv": "div"}
 _MOST_TERMS = 64
 
@@ -137,37 +138,40 @@ def minimum(a: Polynomial, b: Polynomial) -> Polynomial:
 
 def at_least(poly: Polynomial, bound: int) -> bool:
     """Whether the expression is proven to be >= ``bound`` whatever its symbols are."""
-    low = poly.get(CONSTANT, 0)
+    low = lower_bound(poly)
+    return low is not None and low >= bound
+
+
+def lower_bound(poly: Polynomial) -> int | None:
+    """A number that the expression is never below; None when none is known."""
+    low = 0
     for monomial, factor in poly.items():
+        bounds = [_atom_lower_bound(atom) for atom in monomial]
         if monomial == CONSTANT:
-            continue
-        if factor < 0:
-            return False
-        least = 1
-        for atom in monomial:
-            least *= _atom_lower_bound(atom)
-        low += factor * least
-    return low >= bound
+            low += factor
+        elif factor < 0 or None in bounds or (len(bounds) > 1 and min(bounds) < 0):
+            return None
+        else:
+            low += factor * math.prod(bounds)
+    return low
 
 
 @functools.lru_cache(maxsize=4096)
-def _atom_lower_bound(atom: str) -> int:
-    """A number >= 0 that the atom is never below. (A product of atoms that may be negative has no place here: none is built.)"""
+def _atom_lower_bound(atom: str) -> int | None:
     name = _function_of(atom)
-    if name in ("max", "min"):
-        bounds = [_lower_bound(argument) for argument in arguments(atom)]
-        return max(bounds) if name == "max" else min(bounds)
-    if name == "div":
-        numerator, divisor = arguments(atom)
-        size = as_number(divisor)
-        return _lower_bound(numerator) // size if size else 0
-    return 0
-
-
-def _lower_bound(poly: Polynomial) -> int:
-    if any(factor < 0 for monomial, factor in poly.items() if monomial != CONSTANT):
+    if name is None or name == "mod":
         return 0
-    return max(0, poly.get(CONSTANT, 0))
+    first, second = arguments(atom)
+    bounds = (lower_bound(first), lower_bound(second))
+    if name == "div":
+        size = as_number(second)
+        if bounds[0] is None:
+            return None
+        return bounds[0] // size if size else min(bounds[0], 0)
+    known = [bound for bound in bounds if bound is not None]
+    if name == "max":
+        return max(known, default=None)
+    return min(known) if len(known) == 2 else None
 
 
 def evaluate(poly: Polynomial, bindings: Mapping[str, int]) -> int | None:

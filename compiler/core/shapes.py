@@ -1,0 +1,142 @@
+"""Types and shapes of every value, with symbols for what is not known.
+
+`infer_shapes` gives every unknown dimension a symbol of its own, so that two dimensions with the same symbol are equal at run time:
+of one run for the main graph, of one iteration inside a loop's body. Symbols of ours (`is_ours`) mean nothing outside; `forget_ours` takes them
+out before a model is written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import onnx_ir as ir
+
+from .dims import UNKNOWN, Dim, fresh_symbol, is_known, is_ours
+from .errors import ModelError
+from .graph import all_graphs, constant, node_label
+from .symbolic.contents import content, forget_content, infer_content, note_content
+from .symbolic.control import ControlFlow, is_control_flow
+from .symbolic.rules import refine
+from .symbolic.standard import Outcome, StandardInference
+
+__all__ = ["dims_of", "forget_ours", "infer_node", "infer_shapes", "is_ours", "known_ints", "static_shape"]
+
+_NAMELESS = frozenset({"", "?", "*", "-1", "None"})
+"""Names that exporters write for a dimension about which nothing is known."""
+_DECLARED = "declared_shape"
+
+
+def infer_shapes(model: ir.Model) -> None:
+    """Work out type and shape of every value of every graph, in order, from the graph inputs and initialisers.
+
+    What the model says about its other values is forgotten, except for outputs of operators that nobody here knows.
+    Raises ModelError naming the node when shapes contradict each other.
+    """
+    for value in model.graph.inputs:
+        _name_unknown_dims(value)
+    for value in model.graph.outputs:
+        if value.producer() is not None and _DECLARED not in value.meta:
+            value.meta[_DECLARED] = value.shape
+    for graph in all_graphs(model):
+        for value in graph.initializers.values():
+            _type_of_initializer(value)
+    _Inference().graph(model.graph)
+
+
+def infer_node(node: ir.Node) -> None:
+    """Type and shape of the outputs of one node whose inputs have theirs. Raises ModelError when they contradict it."""
+    _Inference().node(node)
+
+
+def known_ints(value: ir.Value | None) -> tuple[Dim, ...] | None:
+    """The numbers in a small integer or boolean tensor, flattened: ints, symbols, and an unnamed symbol for each that is not known.
+
+    None when nothing at all is known of them.
+    """
+    known = content(value)
+    return None if known is None else tuple(known.reshape(-1))
+
+
+def dims_of(value: ir.Value | None) -> tuple[Dim, ...] | None:
+    """The dimensions of ``value``, or None when its rank is not known."""
+    return None if value is None or value.shape is None else value.shape.dims
+
+
+def static_shape(value: ir.Value | None) -> tuple[int, ...] | None:
+    """The shape of ``value`` when every dimension is a number."""
+    if value is None or value.shape is None or not value.shape.is_static():
+        return None
+    return value.shape.numpy()
+
+
+def forget_ours(model: ir.Model) -> None:
+    """Take our own symbols out of every shape, in place; an output of the model gets back the dimension it was declared with."""
+    for graph in all_graphs(model):
+        for value in _values(graph):
+            if value.shape is not None and any(map(is_ours, value.shape)):
+                value.shape = ir.Shape(_presentable(value))
+
+
+def _presentable(value: ir.Value) -> list[Dim]:
+    shape = value.shape
+    declared = value.meta.get(_DECLARED)
+    if declared is None or len(declared) != len(shape):
+        declared = [UNKNOWN] * len(shape)
+    return [(UNKNOWN if isinstance(before, int) else before) if is_ours(dim) else dim for dim, before in zip(shape, declared, strict=True)]
+
+
+def _values(graph: ir.Graph) -> list[ir.Value]:
+    return [*graph.inputs, *(value for node in graph for value in node.outputs)]
+
+
+def _name_unknown_dims(value: ir.Value) -> None:
+    shape = value.shape
+    if shape is not None and any(not isinstance(dim, int) and (dim.value or "") in _NAMELESS for dim in shape):
+        value.shape = ir.Shape([fresh_symbol() if not isinstance(dim, int) and (dim.value or "") in _NAMELESS else dim for dim in shape])
+
+
+def _type_of_initializer(value: ir.Value) -> None:
+    tensor = value.const_value
+    if tensor is None or value.is_graph_input():
+        return
+    value.type = ir.TensorType(tensor.dtype)
+    value.shape = ir.Shape(tensor.shape)
+
+
+class _Inference:
+    """One walk over a model; remembers what ONNX answered."""
+
+    def __init__(self) -> None:
+        self.standard = StandardInference()
+
+    def graph(self, graph: ir.Graph) -> None:
+        for node in graph:
+            self.node(node)
+
+    def node(self, node: ir.Node) -> None:
+        for value in node.outputs:
+            forget_content(value)
+        outcomes = self._outcomes(node)
+        if outcomes is None:
+            for value in node.outputs:
+                _name_unknown_dims(value)
+            return
+        for value, outcome in zip(node.outputs, outcomes, strict=True):
+            _settle(value, outcome)
+        if constant(node.outputs[0]) is None:
+            note_content(node.outputs[0], infer_content(node))
+
+    def _outcomes(self, node: ir.Node) -> Sequence[Outcome] | None:
+        if is_control_flow(node):
+            return ControlFlow(self.graph).outcomes(node)
+        standard = self.standard.outcomes(node)
+        try:
+            return refine(node, standard)
+        except ModelError as error:
+            raise ModelError(f"the node {node_label(node)} contradicts its inputs: {error}") from error
+
+
+def _settle(value: ir.Value, outcome: Outcome) -> None:
+    kind, dims = outcome
+    value.type = kind
+    value.shape = None if dims is None else ir.Shape([fresh_symbol() if dim is None or not is_known(dim) else dim for dim in dims])
