@@ -18,6 +18,7 @@ from .errors import PassError
 from .graph import all_graphs, bind_opsets, node_label, opset, replace, swap_names, sweep, used_outside, users
 from .loops import History
 from .names import Names
+from .order import Order
 from .passes import Context
 from .pattern import Probe, find
 from .reasons import Skip, skip
@@ -56,6 +57,7 @@ class _Engine:
             return 0
         self.names = Names(self.model)
         self.history = History()
+        self.order = Order(self.model)
         self.reach = max(item.depth for found in self.index.values() for item in found)
         self._push(node for graph in all_graphs(self.model) for node in graph)
         bound = MAX_REWRITES_PER_NODE * len(self.queue) + 1000
@@ -107,7 +109,7 @@ class _Engine:
         made = result if isinstance(result, tuple) else (result,)
         if len(made) != len(match.outputs):
             raise PassError(f"the rule {item.name} replaces {len(match.outputs)} values by {len(made)}")
-        refusal = _refusal(item, match, made)
+        refusal = _refusal(item, match, made) or self.order.refusal(match)
         if refusal is not None:
             return refusal
         self._insert(match.root, pen)
@@ -160,6 +162,9 @@ class _Engine:
             replace(old, new, self.names)
             if inherits:
                 swap_names(old, new, self.names)
+        for value in (value for node in pen.nodes for value in node.outputs):
+            if value not in made and not value.uses() and not value.is_graph_output():
+                value.name = ""
         if len({value.producer() for value in match.outputs}) > 1:
             self.unsorted[match.root.graph] = None  # type: ignore[index]
 

@@ -248,17 +248,19 @@ def _match_node(pattern: NodePattern, node: ir.Node, binding: Binding, probe: Pr
     bound = binding.with_node(pattern, node)
     values = tuple(node.inputs) + (None,) * (len(pattern.inputs) - len(node.inputs))
     values = values[: len(pattern.inputs)]
-    yield from _match_inputs(pattern.inputs, values, bound, probe)
+    yield from _match_inputs(pattern.inputs, values, values, bound, probe)
     if len(values) == 2 and node.op_type in COMMUTATIVE and pattern.inputs[0] != pattern.inputs[1]:
-        yield from _match_inputs(pattern.inputs, values[::-1], bound, probe)
+        yield from _match_inputs(pattern.inputs, values[::-1], values, bound, probe)
 
 
-def _match_inputs(operands: tuple[Operand, ...], values: tuple[ir.Value | None, ...], binding: Binding, probe: Probe | None) -> Iterator[Binding]:
+def _match_inputs(
+    operands: tuple[Operand, ...], values: tuple[ir.Value | None, ...], siblings: tuple[ir.Value | None, ...], binding: Binding, probe: Probe | None
+) -> Iterator[Binding]:
     if not operands:
         yield binding
         return
-    for extended in _match_operand(operands[0], values[0], values, binding, probe):
-        yield from _match_inputs(operands[1:], values[1:], extended, probe)
+    for extended in _match_operand(operands[0], values[0], siblings, binding, probe):
+        yield from _match_inputs(operands[1:], values[1:], siblings, extended, probe)
 
 
 def _match_operand(

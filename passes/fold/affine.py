@@ -38,7 +38,7 @@ def _vector(bias: np.ndarray | None, channels: int) -> np.ndarray:
 
 def normalised(op: Pen, x: object, w: Const, scale: Const, shift: Const, mean: Const, var: Const, b: Const | None = None) -> object:
     linear = op.any(*CONV)(x, w, b, _attrs=ANY, _name="linear")
-    return op.BatchNormalization(linear, scale, shift, mean, var, epsilon=ANY, momentum=ANY, spatial=1)
+    return op.BatchNormalization(linear, scale, shift, mean, var, epsilon=ANY, momentum=ANY)
 
 
 @rule(

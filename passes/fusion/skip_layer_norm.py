@@ -1,0 +1,111 @@
+"""Layer normalisation together with the residual addition before it."""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+from ...compiler.core.build import Build
+from ...compiler.core.dims import same_shape
+from ...compiler.core.drift import ROUNDING
+from ...compiler.core.graph import attribute
+from ...compiler.core.pattern import ANY, Const, Pen
+from ...compiler.core.reasons import Skip, skip
+from ...compiler.core.rule import Match, Result, rule
+from ..raising.layer_norm import norm_axis
+
+KERNEL = "com.microsoft::SkipLayerNormalization"
+
+
+def post_norm(op: Pen, x: object, residual: object, scale: object, shift: object = None) -> object:
+    return op.LayerNormalization(op.Add(x, residual), scale, shift, _attrs=ANY, _name="norm")
+
+
+def pre_norm(op: Pen, x: object, residual: object, scale: object, shift: object = None) -> object:
+    total = op.Add(x, residual)
+    return op.LayerNormalization(total, scale, shift, _attrs=ANY, _name="norm"), total
+
+
+@rule(
+    post_norm,
+    drift=ROUNDING,
+    opset=17,
+    kernels=(KERNEL,),
+    examples=[
+        "g (float[N,3,2] x, float[N,3,2] r) => (float[N,3,2] y) <float[2] s = {1,2}, float[2] t = {1,2}> { a = Add(x, r) y = LayerNormalization(a, s, t) }",
+    ],
+    leaves=[
+        "g (float[N,3,2] x, float[M,3,2] r) => (float[K,3,2] y) <float[2] s = {1,2}, float[2] t = {1,2}> { a = Add(x, r) y = LayerNormalization(a, s, t) }",
+        "g (float[N,3,2] x, float[N,3,2] r) => (float[N,3,2] y) <float[3,2] s = {1,2,3,4,5,6}> { a = Add(x, r) y = LayerNormalization<axis=1>(a, s) }",
+    ],
+)
+def fuse_skip_layer_norm(op: Build, m: Match) -> Result:
+    """LayerNormalization(x + r, s, t) -> SkipLayerNormalization(x, r, s, t)"""
+    refusal = _unfit(m)
+    return refusal if refusal else op.SkipLayerNormalization(m.x, m.residual, m.scale, m.shift, epsilon=_epsilon(m), _domain="com.microsoft")
+
+
+@rule(
+    pre_norm,
+    drift=ROUNDING,
+    opset=17,
+    kernels=(KERNEL,),
+    examples=[
+        "g (float[N,3,2] x, float[N,3,2] r) => (float[N,3,2] y, float[N,3,2] a) <float[2] s = {1,2}, float[2] t = {1,2}>"
+        " { a = Add(x, r) y = LayerNormalization(a, s, t) }",
+    ],
+    leaves=["g (float[N,3,2] x, float[3,2] r) => (float[N,3,2] y, float[N,3,2] a) <float[2] s = {1,2}> { a = Add(x, r) y = LayerNormalization(a, s) }"],
+)
+def fuse_skip_layer_norm_sum(op: Build, m: Match) -> Result:
+    """LayerNormalization(x + r, s, t), with x + r used elsewhere -> SkipLayerNormalization(x, r, s, t) and its fourth output"""
+    refusal = _unfit(m)
+    if refusal:
+        return refusal
+    outputs = op.SkipLayerNormalization(m.x, m.residual, m.scale, m.shift, epsilon=_epsilon(m), _domain="com.microsoft", _outputs=4)
+    return outputs[0], outputs[3]  # type: ignore[index]
+
+
+def biased(op: Pen, x: object, b: Const, residual: object, scale: object, shift: object = None) -> object:
+    return op.SkipLayerNormalization(op.Add(x, b), residual, scale, shift, epsilon=ANY, _domain="com.microsoft")
+
+
+def biased_residual(op: Pen, x: object, b: Const, residual: object, scale: object, shift: object = None) -> object:
+    return op.SkipLayerNormalization(residual, op.Add(x, b), scale, shift, epsilon=ANY, _domain="com.microsoft")
+
+
+@rule(
+    biased,
+    biased_residual,
+    drift=ROUNDING,
+    kernels=(KERNEL,),
+    examples=[
+        "g (float[N,3,2] x, float[N,3,2] r) => (float[N,3,2] y) <float[2] b = {3,4}, float[2] s = {1,2}, float[2] t = {1,2}>"
+        " { a = Add(b, x) y = com.microsoft.SkipLayerNormalization(a, r, s, t) }",
+    ],
+    leaves=[
+        "g (float[N,2,2] x, float[N,2,2] r) => (float[N,2,2] y) <float[2,1] b = {3,4}, float[2] s = {1,2}, float[2] t = {1,2}>"
+        " { a = Add(b, x) y = com.microsoft.SkipLayerNormalization(a, r, s, t) }",
+    ],
+)
+def fuse_skip_bias(op: Build, m: Match) -> Result:
+    """SkipLayerNormalization(x + b, r, s, t) -> SkipLayerNormalization(x, r, s, t, b)"""
+    bias = m.b.shape
+    if bias is None or len(bias) != 1 or not same_shape(bias, m.scale.shape) or not same_shape(m.x.shape, m.residual.shape):
+        return skip("the bias has shape %s", bias)
+    return op.like(m.root, m.x, m.residual, m.scale, m.shift, m.b)  # type: ignore[return-value]
+
+
+def _epsilon(m: Match) -> float:
+    return float(attribute(m.node("norm"), "epsilon", 1e-5))  # type: ignore[arg-type]
+
+
+def _unfit(m: Match) -> Skip | None:
+    node, shape = m.node("norm"), m.x.shape
+    if m.x.dtype != ir.DataType.FLOAT or attribute(node, "stash_type", 1) != 1:
+        return skip("the kernel takes float, not %s", m.x.dtype)
+    if shape is None or len(shape) not in (2, 3) or norm_axis(node) != -1:
+        return skip("it normalises from axis %s of shape %s", norm_axis(node), shape)
+    if not same_shape(shape, m.residual.shape):
+        return skip("'%s' has shape %s, '%s' %s", m.x.name, shape, m.residual.name, m.residual.shape)
+    if not isinstance(shape[-1], int) or m.scale.shape is None or list(m.scale.shape) != [shape[-1]]:
+        return skip("the scale has shape %s", m.scale.shape)
+    return None
