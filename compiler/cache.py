@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Mapping
@@ -24,6 +25,7 @@ LIMIT_BYTES = 8 * 2**30
 SOURCES = ("compiler", "passes", "backends")
 KEY_FILE = "key.json"
 ARTIFACT = "artifact"
+OUR_NAMES = re.compile(r"[0-9a-f]{64}|\.[0-9a-f]{64}\..{8}\.(partial|previous)")
 
 Key = Mapping[str, str]
 """Component ("graph", "weights", "target", ...) -> its hash, or its text where that is short."""
@@ -102,8 +104,9 @@ class Cache:
         return Explanation(False, name_of(key), nearest, _differing(nearest.key, key) if nearest else ())
 
     def drop(self, folder: Path) -> bool:
-        """Remove one entry, unless somebody is using it."""
-        lease = hold(folder, exclusive=True) if folder.is_dir() else None
+        """Remove one entry, unless somebody has its artifact open."""
+        used = folder / ARTIFACT
+        lease = hold(used if used.is_dir() else folder, exclusive=True) if folder.is_dir() else None
         if lease is None and sys.platform != "win32":
             return False
         shutil.rmtree(folder, ignore_errors=True)
@@ -111,10 +114,11 @@ class Cache:
         return True
 
     def clear(self) -> int:
-        """Remove every entry, broken ones and leftovers too; returns how many went."""
+        """Remove every entry, broken ones and leftovers too, and nothing that is not ours; returns how many went."""
         if not self.folder.is_dir():
             return 0
-        return sum(self.drop(folder) for folder in sorted(self.folder.iterdir()) if folder.is_dir())
+        ours = [folder for folder in sorted(self.folder.iterdir()) if folder.is_dir() and OUR_NAMES.fullmatch(folder.name)]
+        return sum(self.drop(folder) for folder in ours)
 
     def shrink(self, keep: str = "") -> None:
         """Drop the entries unused for longest until the rest fits; the one called ``keep`` stays."""

@@ -1,0 +1,168 @@
+"""The artifact: a compiled model that is called like the one it came from, and saved as a folder to deploy."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from . import nesting, tensors
+from .atomic import hold, new_folder, recover, release
+from .core.backend import Array, Backend, Built, Runner, Sample
+from .core.errors import ArtifactError, InputError
+from .manifest import Manifest, read_manifest, refuse_foreign, verify_files, write_manifest
+from .report import Report
+from .report_html import render
+
+REPORT = "report.json"
+PAGE = "report.html"
+
+
+class Artifact:
+    """A compiled model.
+
+    Call it with the inputs of the model it came from: torch tensors in, torch tensors out; arrays in, arrays out; outputs nest as that model's did.
+    """
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        report: Report,
+        fill: Callable[[Path], None],
+        open_runner: Callable[[], Runner],
+        *,
+        restore: Callable[[list[object]], object] | None = None,
+        arrange: Callable[..., Sample] | None = None,
+        lease: int | None = None,
+    ) -> None:
+        self.manifest = manifest
+        self.report = report
+        self._fill = fill
+        self._open_runner = open_runner
+        self._runner: Runner | None = None
+        self._restore = restore
+        self._arrange = arrange
+        self._lease = lease
+
+    def __repr__(self) -> str:
+        inputs = ", ".join(port.name for port in self.manifest.inputs)
+        outputs = ", ".join(port.name for port in self.manifest.outputs)
+        return f"<Artifact {self.report.model}: ({inputs}) -> ({outputs}) for {self.manifest.target.name}>"
+
+    def __call__(self, *inputs: object, **named: object) -> object:
+        """The outputs for these inputs, in the form the model it came from gave them."""
+        leaves = list(nesting.flatten([inputs, named]))
+        device = tensors.device_of(leaves)
+        results = self.run(self._feeds(inputs, named))
+        values: list[object] = list(results.values())
+        if device is not None:
+            values = [tensors.to_torch(value, device) for value in values]
+        return self._nest(values)
+
+    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """All outputs by name. Raises InputError when the feeds do not fit the model's inputs."""
+        return self.runner.run(feeds)
+
+    @property
+    def runner(self) -> Runner:
+        """What runs the model; opened at first use."""
+        if self._runner is None:
+            self._runner = self._open_runner()
+        return self._runner
+
+    def save(self, folder: str | Path) -> Path:
+        """Write the artifact as a folder, whole or not at all; an artifact already there is replaced. Raises ArtifactError with the reason."""
+        target = Path(folder)
+        recover(target.resolve())
+        refuse_foreign(target)
+        with new_folder(target) as draft:
+            self._fill(draft)
+            (draft / REPORT).write_text(self.report.to_json(), encoding="utf-8")
+            (draft / PAGE).write_text(render(self.report), encoding="utf-8")
+            write_manifest(draft, self.manifest)
+        return target
+
+    def close(self) -> None:
+        """Free memory and threads."""
+        if self._runner is not None:
+            self._runner.close()
+            self._runner = None
+        release(self._lease)
+        self._lease = None
+
+    def __enter__(self) -> Artifact:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if getattr(self, "_lease", None) is not None:
+            release(self._lease)
+
+    def _feeds(self, inputs: tuple[object, ...], named: dict[str, object]) -> Sample:
+        if self._arrange is not None:
+            return tensors.sample_to_numpy(self._arrange(*inputs, **named))
+        names = [port.name for port in self.manifest.inputs]
+        given = list(nesting.flatten(inputs))
+        if len(given) > len(names):
+            raise InputError(f"the model has {len(names)} inputs ({', '.join(names)}), but {len(given)} were given")
+        feeds = dict(zip(names, given, strict=False))
+        for name, value in named.items():
+            if name not in names:
+                raise InputError(f"the model has no input '{name}'; it has: {', '.join(names)}")
+            if name in feeds:
+                raise InputError(f"the input '{name}' was given twice, by position and by name")
+            feeds[name] = value
+        return tensors.sample_to_numpy(feeds)
+
+    def _nest(self, values: list[object]) -> object:
+        if self._restore is not None:
+            return self._restore(values)
+        if self.manifest.structure is not None:
+            return nesting.rebuild(self.manifest.structure, values)
+        return values[0] if len(values) == 1 else tuple(values)
+
+
+def from_built(
+    built: Built,
+    backend: Backend,
+    manifest: Manifest,
+    report: Report,
+    *,
+    restore: Callable[[list[object]], object] | None = None,
+    arrange: Callable[..., Sample] | None = None,
+) -> Artifact:
+    """An artifact of a model that was just built."""
+
+    def fill(folder: Path) -> None:
+        backend.package(built, folder)
+
+    return Artifact(manifest, report, fill, lambda: built.runner, restore=restore, arrange=arrange)
+
+
+def load_artifact(folder: str | Path, find_backend: Callable[[str], Backend]) -> Artifact:
+    """An artifact from the folder it was saved to. Raises ArtifactError when a file is missing or is not what was written."""
+    source = Path(folder).resolve()
+    recover(source)
+    manifest = read_manifest(source)
+    verify_files(source, manifest)
+    report = _read_report(source)
+    lease = hold(source, exclusive=False)
+
+    def fill(draft: Path) -> None:
+        verify_files(source, manifest)
+        for name in manifest.files:
+            (draft / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source / name, draft / name)
+
+    return Artifact(manifest, report, fill, lambda: find_backend(manifest.target.name).load(source, manifest.options), lease=lease)
+
+
+def _read_report(folder: Path) -> Report:
+    try:
+        return Report.model_validate_json((folder / REPORT).read_bytes())
+    except (OSError, ValidationError) as error:
+        raise ArtifactError(f"'{folder / REPORT}' cannot be read: {str(error).splitlines()[0]}. Compile again.") from error

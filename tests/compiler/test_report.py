@@ -1,0 +1,98 @@
+"""The report is data with a schema, and reads well in a terminal, on a page and in a pipe."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+from pathlib import Path
+
+import jsonschema
+from rich.console import Console
+
+from graphwright.compiler.core.records import Difference, PassRecord, RolledBack
+from graphwright.compiler.report import (
+    AccuracyEntry,
+    CacheEntry,
+    LatencyEntry,
+    ModelEntry,
+    PortEntry,
+    Report,
+    SkippedEntry,
+    TrialEntry,
+    VerificationEntry,
+    difference_entry,
+    pass_entries,
+    schema,
+)
+from graphwright.compiler.report_html import render
+from graphwright.compiler.report_table import print_report
+
+SCHEMA = Path(__file__).parents[2] / "docs" / "report.schema.json"
+WORST = Difference("y<b>", 1e-7, 2e-6, 1e-5, (0, 3), 1.0, 1.0000001, 2)
+BROKEN = Difference("y", math.nan, math.inf, 1e-5, (1,), 1.0, math.nan, 0, True)
+RECORDS = [
+    PassRecord("fold{only=a}", "exact", 3, {"fold-a": 3}, 0.1, 0.2, None, (), 10, 7),
+    PassRecord("fuse", "reassociated", 1, {"fuse-gelu": 1}, 0.1, 0.2, WORST, (RolledBack("fuse-x", "out[0]", "the output is NaN", BROKEN, "replay/1"),), 7, 5),
+]
+LATENCY = LatencyEntry(before_ms=4.0, after_ms=2.0, ratio=0.5, low=0.45, high=0.55, rounds=40)
+
+
+def a_report() -> Report:
+    return Report(
+        graphwright="0.1.0",
+        versions={"onnx": "1"},
+        model="[red]model<script>.onnx",
+        kind="path",
+        target="ort-cpu",
+        level="2",
+        precision="fp32",
+        recipe="fold,fuse",
+        shipped="optimized",
+        verdict="2.00x faster",
+        inputs=[PortEntry(name="x", dtype="tensor(float)", shape=["batch", 3, None])],
+        before=ModelEntry(nodes=10, weight_bytes=2**20, opset=17, operators={"Add": 10}),
+        after=ModelEntry(nodes=5, weight_bytes=2**20, opset=21, operators={"Add": 5}),
+        passes=pass_entries(RECORDS),
+        verification=VerificationEntry(samples=7, given=1, reference="the input", worst=difference_entry(WORST)),
+        latency=LATENCY,
+        trials=[TrialEntry(candidate="level 2", latency=LATENCY, shipped=True)],
+        accuracy=AccuracyEntry(metric="top1", before=0.8, after=0.79, drop=0.01, allowed=0.02),
+        options={"intra_op_num_threads": 2},
+        skipped=[SkippedEntry(what="model.ort", why="not for this target")],
+        notes=["a note"],
+        cache=CacheEntry(hit=True, key="ab" * 32),
+        seconds={"import": 0.1},
+    )
+
+
+def test_the_published_schema_is_the_current_one() -> None:
+    assert SCHEMA.read_text() == schema(), "run: python -m graphwright.compiler.report > docs/report.schema.json"
+
+
+def test_a_report_with_nan_in_it_is_plain_json_that_fits_the_schema_and_reads_back() -> None:
+    report = a_report()
+    document = json.loads(report.to_json(), parse_constant=lambda name: (_ for _ in ()).throw(AssertionError(name)))
+    jsonschema.validate(document, json.loads(SCHEMA.read_text()))
+    assert document["passes"][1]["rolled_back"][0]["difference"]["max_abs"] == "NaN"
+    again = Report.model_validate_json(report.to_json())
+    assert again.to_json() == report.to_json()
+    assert math.isinf(again.rolled_back[0].difference.max_rel)  # type: ignore[union-attr]
+
+
+def test_the_terminal_shows_every_pass_the_gain_and_what_was_undone() -> None:
+    stream = io.StringIO()
+    print_report(a_report(), Console(file=stream, width=160, color_system=None))
+    text = stream.getvalue()
+    for expected in ("[red]model<script>.onnx", "fold-a x3", "fuse-gelu", "10 -> 7", "2.00x (95 % confidence 1.82x to 2.22x", "fuse-x at 'out[0]'",
+                     "the output is NaN", "graphwright replay replay/1", "0.8 -> 0.79", "a note", "model.ort"):  # fmt: skip
+        assert expected in text, expected
+    assert "\x1b" not in text
+
+
+def test_the_page_is_escaped_and_needs_nothing_else() -> None:
+    page = render(a_report())
+    assert "<script" not in page and "&lt;script&gt;" in page
+    assert "http" not in page
+    for expected in ("fuse-gelu", "the output is NaN", "2.00x", "top1", "intra_op_num_threads=2"):
+        assert expected in page, expected

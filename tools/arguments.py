@@ -1,0 +1,141 @@
+"""What commands take: models, inputs, dimensions, and things in a user's own Python file."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+import zipfile
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import click
+
+from ..compiler.core.errors import GraphwrightError, InputError, UsageError
+
+if TYPE_CHECKING:
+    from ..compiler.core.backend import Sample
+
+Command = TypeVar("Command", bound=Callable[..., object])
+
+TARGETS = ("onnx", "ort-cpu", "ort-cuda", "tvm-cpu", "tvm-cuda", "tvm-aarch64")
+
+model_argument = click.argument("model")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of tables.")
+target_option = click.option("--target", type=click.Choice(TARGETS), default="ort-cpu", show_default=True, help="What to compile for.")
+inputs_option = click.option(
+    "--inputs", "inputs", multiple=True, metavar="FILE.npz", help="Example inputs: arrays named as the model's inputs. Repeat for more samples."
+)
+dims_option = click.option("--dim", "dims", multiple=True, metavar="NAME=SIZE", help="The size of a symbolic dimension in generated inputs. Repeatable.")
+
+
+def pipeline_options(command: Command) -> Command:
+    """The options that say which passes run."""
+    options = [
+        click.option("--level", type=click.IntRange(0, 3), default=2, show_default=True, help="0 nothing, 1 cleanups and folds, 2 fusion, 3 measured search."),
+        click.option("--pipeline", metavar="TEXT", help="Your own passes instead of a level: 'fold-constants,fuse{only=fuse-gelu}'."),
+        click.option("--without", multiple=True, metavar="NAME", help="Leave out a pass or a rule. Repeatable."),
+        click.option("--only", multiple=True, metavar="NAME", help="Run only this pass or rule. Repeatable."),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def find_model(text: str) -> tuple[object, object]:
+    """A model as named on the command line, with its example inputs if it brings any.
+
+    A path stays a path; ``file.py:name`` is a module, a function that returns one, or one that returns (module, example inputs).
+    """
+    if not _names_object(text):
+        path = Path(text)
+        if not path.exists():
+            raise UsageError(f"there is no file or folder '{text}'")
+        return path, None
+    found = load_object(text)
+    if callable(found) and not _is_module(found):
+        found = _call(text, found)
+    if isinstance(found, tuple):
+        if len(found) != 2:
+            raise UsageError(f"'{text}' gave {len(found)} things; it must give a module, or a module and its example inputs")
+        return found
+    return found, None
+
+
+def load_object(text: str) -> object:
+    """What ``file.py:name`` names. Raises UsageError when there is no such file or name, GraphwrightError when the file itself fails."""
+    place, _, name = text.rpartition(":")
+    path = Path(place)
+    if not path.is_file():
+        raise UsageError(f"there is no file '{place}' (in '{text}')")
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None:
+        raise UsageError(f"'{place}' is not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules.setdefault(path.stem, module)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise GraphwrightError(f"'{place}' could not be run: {type(error).__name__}: {error}") from error
+    if not hasattr(module, name):
+        raise UsageError(f"'{place}' has no '{name}'")
+    return getattr(module, name)
+
+
+def load_function(text: str, purpose: str) -> Callable[..., object]:
+    """The function that ``file.py:name`` names."""
+    if not _names_object(text):
+        raise UsageError(f"{purpose} takes file.py:function, not '{text}'")
+    found = load_object(text)
+    if not callable(found):
+        raise UsageError(f"'{text}' is no function")
+    return found
+
+
+def read_samples(files: Iterable[str]) -> list[Sample] | None:
+    """One sample for each .npz file; None when no file is given. Raises UsageError or InputError naming the file."""
+    samples = [_read_sample(Path(file)) for file in files]
+    return samples or None
+
+
+def read_dims(items: Iterable[str]) -> dict[str, int]:
+    """``batch=8`` -> {"batch": 8}."""
+    dims: dict[str, int] = {}
+    for item in items:
+        name, equals, size = item.partition("=")
+        if not (name and equals and size.isdigit()):
+            raise UsageError(f"--dim takes NAME=SIZE, as in batch=8, not '{item}'")
+        dims[name] = int(size)
+    return dims
+
+
+def _read_sample(path: Path) -> Sample:
+    import numpy as np
+
+    if not path.is_file():
+        raise UsageError(f"there is no file '{path}' (--inputs)")
+    try:
+        content = np.load(path, allow_pickle=False)
+        if isinstance(content, np.ndarray):
+            raise InputError(f"'{path}' holds one array without a name; save inputs with numpy.savez(file, name=array)")
+        with content:
+            return {name: content[name] for name in content.files}
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
+        raise InputError(f"'{path}' cannot be read as .npz: {error}") from error
+
+
+def _names_object(text: str) -> bool:
+    place, colon, name = text.rpartition(":")
+    return bool(colon) and place.endswith(".py") and name.isidentifier()
+
+
+def _is_module(found: object) -> bool:
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(found, torch.nn.Module)
+
+
+def _call(text: str, function: Callable[..., object]) -> object:
+    try:
+        return function()
+    except Exception as error:
+        raise GraphwrightError(f"'{text}' failed: {type(error).__name__}: {error}") from error
