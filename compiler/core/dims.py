@@ -91,10 +91,15 @@ def broadcast_dims(a: Dim, b: Dim) -> Dim:
         return a
     if isinstance(a, int) and isinstance(b, int):
         raise ModelError(f"dimensions {a} and {b} cannot be broadcast together")
-    for dim in (a, b):
-        if isinstance(dim, int) or at_least(dim, 2):
+    for dim, other in ((a, b), (b, a)):
+        if isinstance(dim, int) or at_least(dim, 2) or _caps(dim, other):
             return dim
     return UNKNOWN
+
+
+def _caps(dim: Dim, other: Dim) -> bool:
+    """Whether ``other`` is ``min(dim, c)`` with c >= 2: it is 1 only where ``dim`` is, so the two broadcast only where they are equal."""
+    return is_known(dim) and isinstance(other, ir.SymbolicDim) and other.value is not None and expression.caps(_polynomial(dim), _plain(other))
 
 
 def broadcast(*shapes: Iterable[Dim] | None) -> tuple[Dim, ...] | None:
@@ -118,6 +123,7 @@ def broadcasts_into(small: Iterable[Dim] | None, big: Iterable[Dim] | None) -> b
     """Whether broadcasting ``small`` against ``big`` is proven to give exactly the shape of ``big``.
 
     A symbol in ``small`` passes against a number other than 1: wherever the two broadcast at all, the number is the result.
+    So does ``min(N, 2048)`` against N, a table cut to the length in use.
     """
     if small is None or big is None:
         return False
@@ -130,7 +136,7 @@ def broadcasts_into(small: Iterable[Dim] | None, big: Iterable[Dim] | None) -> b
 def _fits(small: Dim, big: Dim) -> bool:
     if small == 1 or same(small, big):
         return True
-    return isinstance(small, ir.SymbolicDim) and (never(big, 1) if isinstance(big, int) else at_least(big, 2))
+    return isinstance(small, ir.SymbolicDim) and ((big != 1 if isinstance(big, int) else at_least(big, 2)) or _caps(big, small))
 
 
 def add(a: Dim, b: Dim) -> Dim:
@@ -198,6 +204,13 @@ def elements(shape: Iterable[Dim] | None) -> Dim:
 def same_elements(a: Iterable[Dim] | None, b: Iterable[Dim] | None) -> bool:
     """Whether both shapes are proven to hold equally many elements, so that one can be reshaped into the other."""
     return same(elements(a), elements(b))
+
+
+def is_zero_when(dim: Dim, zeros: frozenset[str]) -> bool | None:
+    """Whether the dimension is 0 when of all symbols exactly those in ``zeros`` are; None when the others' sizes decide."""
+    if isinstance(dim, int):
+        return dim == 0
+    return None if dim.value is None else expression.is_zero_when(_plain(dim), zeros)
 
 
 def free_symbols(dim: Dim) -> frozenset[str]:

@@ -16,6 +16,7 @@ from .errors import ModelError
 from .graph import all_graphs, constant, node_label
 from .symbolic.contents import content, forget_content, infer_content, note_content
 from .symbolic.control import ControlFlow, is_control_flow
+from .symbolic.reading import dims_of
 from .symbolic.rules import refine
 from .symbolic.standard import Outcome, StandardInference
 
@@ -55,11 +56,6 @@ def known_ints(value: ir.Value | None) -> tuple[Dim, ...] | None:
     """
     known = content(value)
     return None if known is None else tuple(known.reshape(-1))
-
-
-def dims_of(value: ir.Value | None) -> tuple[Dim, ...] | None:
-    """The dimensions of ``value``, or None when its rank is not known."""
-    return None if value is None or value.shape is None else value.shape.dims
 
 
 def static_shape(value: ir.Value | None) -> tuple[int, ...] | None:
@@ -108,27 +104,35 @@ class _Inference:
 
     def __init__(self) -> None:
         self.standard = StandardInference()
+        self.control = ControlFlow(self.body)
 
     def graph(self, graph: ir.Graph) -> None:
         for node in graph:
             self.node(node)
 
+    def body(self, graph: ir.Graph) -> None:
+        """A branch or loop body: it may be one that never runs for these shapes, so a contradiction in it is no error."""
+        for node in graph:
+            try:
+                self.node(node)
+            except ModelError:
+                for value in node.outputs:
+                    _settle(value, (value.type, None))
+
     def node(self, node: ir.Node) -> None:
         for value in node.outputs:
             forget_content(value)
-        outcomes = self._outcomes(node)
+        outcomes = self.control.outcomes(node) if is_control_flow(node) else self._outcomes(node)
         if outcomes is None:
             for value in node.outputs:
                 _name_unknown_dims(value)
             return
         for value, outcome in zip(node.outputs, outcomes, strict=True):
             _settle(value, outcome)
-        if constant(node.outputs[0]) is None:
+        if node.outputs and constant(node.outputs[0]) is None:
             note_content(node.outputs[0], infer_content(node))
 
     def _outcomes(self, node: ir.Node) -> Sequence[Outcome] | None:
-        if is_control_flow(node):
-            return ControlFlow(self.graph).outcomes(node)
         standard = self.standard.outcomes(node)
         try:
             return refine(node, standard)

@@ -39,6 +39,7 @@ class ControlFlow:
         outside = _Outside()
         for branch in branches:
             self.infer_graph(branch)
+        branches = _taken(node) or branches
         return [_either([outside.view(branch.outputs[index]) for branch in branches]) for index in range(len(node.outputs))]
 
     def _loop(self, node: ir.Node) -> Sequence[Outcome]:
@@ -84,6 +85,14 @@ class ControlFlow:
         made = body.outputs[states:]
         out_axes = _axes(node, "scan_output_axes", len(made))
         return [*carried, *(_stacked(outside.view(value), length, axis) for value, axis in zip(made, out_axes, strict=True))]
+
+
+def _taken(node: ir.Node) -> list[ir.Graph] | None:
+    """The one branch that an If takes, when what is known of its condition tells."""
+    condition = content(node.inputs[0])
+    choice = condition.reshape(-1)[0] if condition is not None and condition.size == 1 else UNKNOWN
+    name = ("else_branch", "then_branch")[choice] if isinstance(choice, int) else None
+    return [node.attributes[name].as_graph()] if name is not None else None
 
 
 def trip_count(node: ir.Node, body: ir.Graph) -> Dim:

@@ -136,6 +136,17 @@ def minimum(a: Polynomial, b: Polynomial) -> Polynomial:
     return _call("min", *sorted((a, b), key=text))
 
 
+def caps(whole: Polynomial, capped: Polynomial) -> bool:
+    """Whether ``capped`` is ``min(whole, c)`` for a c proven to be >= 2."""
+    if len(capped) != 1:
+        return False
+    (monomial, factor), = capped.items()
+    if factor != 1 or len(monomial) != 1 or _function_of(monomial[0]) != "min":
+        return False
+    first, second = arguments(monomial[0])
+    return (dict(first) == dict(whole) and at_least(second, 2)) or (dict(second) == dict(whole) and at_least(first, 2))
+
+
 def at_least(poly: Polynomial, bound: int) -> bool:
     """Whether the expression is proven to be >= ``bound`` whatever its symbols are."""
     low = lower_bound(poly)
@@ -172,6 +183,15 @@ def _atom_lower_bound(atom: str) -> int | None:
     if name == "max":
         return max(known, default=None)
     return min(known) if len(known) == 2 else None
+
+
+def is_zero_when(poly: Polynomial, zeros: frozenset[str]) -> bool | None:
+    """Whether a sum of products is 0 when exactly the symbols in ``zeros`` are; None for what is no such sum."""
+    if at_least(poly, 1):
+        return False
+    if any(factor < 0 or any(_function_of(atom) for atom in monomial) for monomial, factor in poly.items()):
+        return None
+    return all(any(_unquote(atom) in zeros for atom in monomial) for monomial in poly)
 
 
 def evaluate(poly: Polynomial, bindings: Mapping[str, int]) -> int | None:

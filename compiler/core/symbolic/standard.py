@@ -19,8 +19,7 @@ Outcome = tuple[ir.TypeProtocol | None, tuple[Dim | None, ...] | None]
 
 _MOST_DATA = 64
 _NO_DATA = frozenset(
-    "Add Sub Mul Div Pow Relu Neg Abs Exp Log Sqrt Erf Sigmoid Tanh Cast MatMul Gemm Conv Softmax LayerNormalization BatchNormalization Identity Where "
-    "Transpose Gelu Clip LeakyRelu QuantizeLinear DequantizeLinear".split()
+    ["Add", "Sub", "Mul", "Div", "Pow", "Relu", "Neg", "Abs", "Exp", "Log", "Sqrt", "Erf", "Sigmoid", "Tanh", "Cast", "MatMul", "Gemm", "Conv", "Softmax", "LayerNormalization", "BatchNormalization", "Identity", "Where", "Transpose", "Gelu", "Clip", "LeakyRelu", "QuantizeLinear", "DequantizeLinear"]
 )
 _TENSOR_KINDS = (ir.TensorType, ir.SparseTensorType)
 
