@@ -43,7 +43,7 @@ def _served() -> list[str]:
 def _open(folder: str) -> Backend | None:
     """The backend in a folder: what its module ``backend`` calls ``backend``."""
     try:
-        module = importlib.import_module(f"..backends.{folder}", __package__)
+        module = importlib.import_module(f"..backends.{folder}.backend", __package__)
     except ModuleNotFoundError:
         return None
     return cast(Backend, module.backend())
