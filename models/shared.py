@@ -70,10 +70,10 @@ def image(path: Path, size: int = 256) -> np.ndarray:
 
 
 def resized(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
-    """uint8 RGB pixels brought to another size with a bilinear filter."""
+    """uint8 RGB pixels brought to another size with a bicubic filter."""
     from PIL import Image
 
-    return np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.BILINEAR))
+    return np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.BICUBIC))
 
 
 @functools.cache
