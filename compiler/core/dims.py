@@ -213,6 +213,11 @@ def is_zero_when(dim: Dim, zeros: frozenset[str]) -> bool | None:
     return None if dim.value is None else expression.is_zero_when(_plain(dim), zeros)
 
 
+def factors(dim: Dim) -> frozenset[str]:
+    """The symbols that make the dimension 0 when one of them is: those of ``12*N*S``, none of ``N + S``."""
+    return frozenset() if isinstance(dim, int) or dim.value is None else expression.factors(_plain(dim))
+
+
 def free_symbols(dim: Dim) -> frozenset[str]:
     """The names a dimension's value depends on."""
     return frozenset() if isinstance(dim, int) or dim.value is None else expression.symbols(_plain(dim))

@@ -11,12 +11,13 @@ from collections.abc import Sequence
 
 import onnx_ir as ir
 
-from .dims import UNKNOWN, Dim, fresh_symbol, is_known, is_ours
+from .dims import UNKNOWN, Dim, free_symbols, fresh_symbol, is_known, is_ours
 from .errors import ModelError
-from .graph import all_graphs, constant, node_label
+from .graph import all_graphs, constant, is_op, node_label
 from .symbolic.contents import content, forget_content, infer_content, note_content
 from .symbolic.control import ControlFlow, is_control_flow
-from .symbolic.reading import dims_of
+from .symbolic.layout import shown_positive
+from .symbolic.reading import dims_of, note_positive
 from .symbolic.rules import refine
 from .symbolic.standard import Outcome, StandardInference
 
@@ -41,7 +42,16 @@ def infer_shapes(model: ir.Model) -> None:
     for graph in all_graphs(model):
         for value in graph.initializers.values():
             _type_of_initializer(value)
-    _Inference().graph(model.graph)
+    given = frozenset[str]().union(*(free_symbols(dim) for value in model.graph.inputs for dim in value.shape or ()))
+    positive: frozenset[str] = frozenset()
+    while True:
+        for graph in all_graphs(model):
+            note_positive(graph, positive)
+        walk = _Inference()
+        walk.graph(model.graph)
+        if walk.positive & given <= positive:
+            return
+        positive |= walk.positive & given
 
 
 def infer_node(node: ir.Node) -> None:
@@ -105,10 +115,14 @@ class _Inference:
     def __init__(self) -> None:
         self.standard = StandardInference()
         self.control = ControlFlow(self.body)
+        self.positive: frozenset[str] = frozenset()
 
     def graph(self, graph: ir.Graph) -> None:
+        """The main graph, all of which runs."""
         for node in graph:
             self.node(node)
+            if is_op(node, "Reshape"):
+                self.positive |= shown_positive(node)
 
     def body(self, graph: ir.Graph) -> None:
         """A branch or loop body: it may be one that never runs for these shapes, so a contradiction in it is no error."""

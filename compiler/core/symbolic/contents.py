@@ -288,11 +288,21 @@ def _where(node: ir.Node, known: Inputs) -> Content | None:
 
 def _cast(node: ir.Node, known: Inputs) -> Content | None:
     source = node.inputs[0]
-    if source is None or known[0] is None or node.outputs[0].dtype is None:
+    found = known[0] if known[0] is not None else _whole_numbers(source)
+    if source is None or found is None:
         return None
     if node.outputs[0].dtype == ir.DataType.BOOL and source.dtype != ir.DataType.BOOL:
-        return _as_array(np.frompyfunc(_is_true, 1, 1)(known[0]))
-    return known[0]
+        return _as_array(np.frompyfunc(_is_true, 1, 1)(found))
+    return found
+
+
+def _whole_numbers(value: ir.Value | None) -> Content | None:
+    """The content of a small constant of another type, when every number in it is whole."""
+    tensor = constant(value)
+    if tensor is None or tensor.size > MOST_ELEMENTS or tensor.dtype == ir.DataType.STRING or value is None or value.dtype in _KINDS:
+        return None
+    numbers = tensor.numpy().astype(np.float64)
+    return objects(numbers.astype(np.int64)) if np.all(np.abs(numbers) < 2**53) and np.all(numbers == np.trunc(numbers)) else None
 
 
 def _is_true(item: Dim) -> Dim:

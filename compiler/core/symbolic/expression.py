@@ -194,6 +194,12 @@ def is_zero_when(poly: Polynomial, zeros: frozenset[str]) -> bool | None:
     return all(any(_unquote(atom) in zeros for atom in monomial) for monomial in poly)
 
 
+def factors(poly: Polynomial) -> frozenset[str]:
+    """The symbols that every term of an expression has as a factor."""
+    shared = [{_unquote(atom) for atom in monomial if _function_of(atom) is None} for monomial in poly]
+    return frozenset(set.intersection(*shared)) if shared else frozenset()
+
+
 def evaluate(poly: Polynomial, bindings: Mapping[str, int]) -> int | None:
     """The value once every symbol has one; None when a symbol has none."""
     total = 0

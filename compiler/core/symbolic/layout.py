@@ -14,7 +14,7 @@ from ..dims import UNKNOWN, Dim
 from ..errors import ModelError
 from ..graph import array, attribute
 from .contents import shape_slice, slice_bounds
-from .reading import Dims, axis_of, content_at, entries_at, input_at, ints_at, ints_attribute, shape_at
+from .reading import Dims, axis_of, content_at, entries_at, input_at, ints_at, ints_attribute, positive_symbols, shape_at
 
 Shapes = Sequence[Dims | None]
 _ENDLESS = 2**31 - 1
@@ -29,7 +29,26 @@ def reshape(node: ir.Node) -> Shapes:
     target = ints_attribute(node, "shape") if "shape" in node.attributes else entries_at(node, 1)
     if target is None:
         return [_unknowns(shape_at(node, 1))]
-    return [reshaped(data, target, bool(attribute(node, "allowzero", 0)))]
+    return [reshaped(data, target, bool(attribute(node, "allowzero", 0)), positive_symbols(node))]
+
+
+def shown_positive(node: ir.Node) -> frozenset[str]:
+    """The symbols that cannot be 0 wherever this Reshape runs.
+
+    It fails when it finds 0, which asks for a copy, beyond the rank of the data, and when a size has to be worked out beside an empty dimension.
+    """
+    data, target = shape_at(node, 0), entries_at(node, 1)
+    if data is None or target is None or attribute(node, "allowzero", 0):
+        return frozenset()
+    found: set[str] = set()
+    for index, entry in enumerate(target):
+        if index >= len(data):
+            found |= dims.factors(entry)
+        elif -1 in target and entry == 0:
+            found |= dims.factors(data[index])
+        elif -1 in target and dims.same(entry, data[index]):
+            found |= dims.factors(entry)
+    return frozenset(found)
 
 
 def _unknowns(vector: Dims | None) -> Dims | None:
@@ -37,14 +56,14 @@ def _unknowns(vector: Dims | None) -> Dims | None:
     return (UNKNOWN,) * vector[0] if vector is not None and len(vector) == 1 and isinstance(vector[0], int) else None
 
 
-def reshaped(data: Dims | None, target: Dims, allowzero: bool) -> Dims:
-    """The shape that Reshape makes of ``data`` for ``target``, whose entries may be symbols."""
+def reshaped(data: Dims | None, target: Dims, allowzero: bool, positive: frozenset[str] = frozenset()) -> Dims:
+    """The shape that Reshape makes of ``data`` for ``target``, whose entries may be symbols; those in ``positive`` are never 0."""
     result = [_entry(data, index, entry, allowzero) for index, entry in enumerate(target)]
     for index, entry in enumerate(target):
         if entry == -1:
             result[index] = _left_over(data, [dim for other, dim in enumerate(result) if other != index])
     if data is not None and not allowzero:
-        for index in _misread_zeros(data, target):
+        for index in _misread_zeros(data, target, positive):
             result[index] = UNKNOWN
     return tuple(result)
 
@@ -71,7 +90,7 @@ def _left_over(data: Dims | None, others: list[Dim]) -> Dim:
     return dims.floor_divide(total, taken)
 
 
-def _misread_zeros(data: Dims, target: Dims) -> list[int]:
+def _misread_zeros(data: Dims, target: Dims, positive: frozenset[str]) -> list[int]:
     """Entries that may be 0 at run time and are then read as "copy", giving another size than the entry says.
 
     Tries every choice of which symbols are 0; a choice that the elements' count rules out does not occur.
@@ -80,7 +99,7 @@ def _misread_zeros(data: Dims, target: Dims) -> list[int]:
     suspects = [i for i in suspects if i >= len(data) or not dims.same(data[i], target[i])]
     if not suspects:
         return []
-    names = sorted(set().union(*(dims.free_symbols(dim) for dim in (*data, *target))))
+    names = sorted(set().union(*(dims.free_symbols(dim) for dim in (*data, *target))) - positive)
     if len(names) > _MOST_CASES:
         return suspects
     wrong: set[int] = set()

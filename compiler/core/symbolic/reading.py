@@ -52,3 +52,18 @@ def ints_attribute(node: ir.Node, name: str) -> tuple[int, ...] | None:
 def axis_of(axis: int, rank: int) -> int | None:
     """A position counted from the start, None when out of range."""
     return axis % rank if -rank <= axis < rank else None
+
+
+_POSITIVE = "positive_symbols"
+
+
+def positive_symbols(node: ir.Node) -> frozenset[str]:
+    """The symbols that are known never to be 0 wherever the node's model runs."""
+    graphs = (node.graph, *(value.graph for value in node.inputs if value is not None))
+    found: frozenset[str] = next((graph.meta[_POSITIVE] for graph in graphs if graph is not None and _POSITIVE in graph.meta), frozenset())
+    return found
+
+
+def note_positive(graph: ir.Graph, names: frozenset[str]) -> None:
+    """Remember for the nodes of a graph which symbols are never 0."""
+    graph.meta[_POSITIVE] = names

@@ -18,9 +18,10 @@ Outcome = tuple[ir.TypeProtocol | None, tuple[Dim | None, ...] | None]
 """Type and dimensions of one output; None for what is not known."""
 
 _MOST_DATA = 64
-_NO_DATA = frozenset(
-    ["Add", "Sub", "Mul", "Div", "Pow", "Relu", "Neg", "Abs", "Exp", "Log", "Sqrt", "Erf", "Sigmoid", "Tanh", "Cast", "MatMul", "Gemm", "Conv", "Softmax", "LayerNormalization", "BatchNormalization", "Identity", "Where", "Transpose", "Gelu", "Clip", "LeakyRelu", "QuantizeLinear", "DequantizeLinear"]
-)
+_NO_DATA = frozenset({
+    "Add", "Sub", "Mul", "Div", "Pow", "Relu", "Neg", "Abs", "Exp", "Log", "Sqrt", "Erf", "Sigmoid", "Tanh", "Cast", "MatMul", "Gemm", "Conv", "Softmax",
+    "LayerNormalization", "BatchNormalization", "Identity", "Where", "Transpose", "Gelu", "Clip", "LeakyRelu", "QuantizeLinear", "DequantizeLinear",
+})  # fmt: skip
 _TENSOR_KINDS = (ir.TensorType, ir.SparseTensorType)
 
 
