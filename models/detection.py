@@ -22,8 +22,8 @@ NEAR = 0.02
 def entries() -> tuple[Entry, ...]:
     """All finders."""
     return (
-        Entry("ultraface_rfb320", "face detector with an SSD head", "shared models", _face_feeds, Metric("same faces (F1 at IoU 0.5)", same_faces, expected=1.0),
-              path=FACES, needs=IMAGES, packages=("PIL",)),
+        Entry("ultraface_rfb320", "face detector with an SSD head", "shared models", _face_feeds,
+              Metric("same faces (F1 at IoU 0.5)", same_faces, expected=1.0), path=FACES, needs=IMAGES, packages=("PIL",)),
         Entry("deeplabv3_qdq", "segmentation, already quantised, from TFLite", "shared models", _segment_feeds,
               Metric("same segments (mean IoU)", same_segments, expected=1.0), path=SEGMENTS, needs=IMAGES, packages=("PIL",)),
         Entry("movenet_qdq", "pose of one person, already quantised, from TFLite", "shared models", _joint_feeds,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from graphwright.models.shared import ABSENT, shared_folder
 
 
