@@ -57,6 +57,12 @@ class Build:
         made = self.node(node.op_type, inputs, attributes, node.domain, len(node.outputs))
         return made.outputs[0] if len(made.outputs) == 1 else tuple(made.outputs)
 
+    def discard(self) -> None:
+        """Forget what was made: a node reads its inputs, and so counts as a user of them, from the moment it exists."""
+        for node in self.nodes:
+            for index in range(len(node.inputs)):
+                node.replace_input_with(index, None)
+
     def _value(self, item: Operand, dtype: ir.DataType | None) -> ir.Value | None:
         if item is None or isinstance(item, ir.Value):
             return item

@@ -93,12 +93,11 @@ class _Engine:
         for match in _matches(item, node, probe):
             pen = Build()
             result = item.build(pen, match)
-            if result is None:
-                continue
-            refusal = result if isinstance(result, Skip) else self._commit(item, match, pen, result)
-            if refusal is None:
+            refusal = result if result is None or isinstance(result, Skip) else self._commit(item, match, pen, result)
+            if refusal is None and result is not None:
                 return True
-            if probe is not None:
+            pen.discard()
+            if probe is not None and refusal is not None:
                 probe.stop(len(match.nodes), "%s", refusal)
         if probe is not None and reasons is not None and probe.depth > 0:
             reasons.note(item.name, node_label(node), probe.depth, probe.reason)

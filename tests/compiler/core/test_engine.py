@@ -265,3 +265,18 @@ def test_several_outputs_of_one_operator_are_replaced_together() -> None:
     assert [value.name for value in model.graph.outputs] == ["y", "z"]
     assert operators(model) == ["Slice", "Slice"]
     check(model)
+
+
+def test_a_refused_attempt_leaves_no_trace_that_stops_the_next_one() -> None:
+    def summed(op, x, z):
+        return op.Add(op.Neg(x, _name="neg"), z)
+
+    @rule(summed, drift=EXACT)
+    def subtract(op: Build, m: Match):
+        """-x + z -> z - x"""
+        return op.Sub(m.z, m.x)
+
+    model = model_of("g (float[2] x, float[2] w) => (float[2] y, float[2] a) { a = Neg(x) b = Neg(w) y = Add(a, b) }")
+    assert apply_rules(model, [subtract], Context()) == 1
+    assert operators(model) == ["Neg", "Sub"]
+    check(model)
