@@ -1,0 +1,90 @@
+"""ONNX Runtime as a backend."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import onnx_ir as ir
+
+from ...compiler.core.backend import Built, Progress, Runner, Sample
+from ...compiler.core.errors import ArtifactError
+from ...compiler.core.target import Target
+from .files import MODEL
+from .kernels import cpu_target, cuda_target, portable_target
+from .options import DEFAULT, Options, read_options
+from .package import write_package
+from .reference import WHOLE_BYTES, open_baseline, open_model, open_reference
+from .session import OrtRunner, open_file, open_skeleton
+from .skeleton import skeleton_of, weight_bytes
+from .tune import choose_options
+
+TUNED_SAMPLES = 2
+"""Options are chosen on the first samples: a pass over all of them would take too long."""
+
+
+@dataclass
+class OrtBuilt(Built):
+    """A model ready for ONNX Runtime. ``samples`` are what its package is checked with; ``notes`` say what packaging left out and why."""
+
+    samples: tuple[Sample, ...] = ()
+    notes: tuple[str, ...] = field(default_factory=tuple)
+
+
+class OrtBackend:
+    """Runs models with ONNX Runtime on ``device``, "cpu" or "cuda"."""
+
+    name = "ort"
+
+    def __init__(self, device: str = "cpu") -> None:
+        self.device = device
+
+    def targets(self) -> tuple[Target, ...]:
+        """The targets served. Raises BackendMissing when the device is cuda and the installed ONNX Runtime cannot use it."""
+        if self.device == "cuda":
+            return (cuda_target(),)
+        return portable_target(), cpu_target()
+
+    def reference(self, model: ir.Model) -> Runner:
+        """The model with every runtime optimisation off, on the CPU: what it means."""
+        return open_reference(model)
+
+    def baseline(self, model: ir.Model) -> Runner:
+        """The model as everybody runs it today: default options."""
+        return open_baseline(model, device=self.device)
+
+    def build(self, model: ir.Model, samples: Sequence[Sample], progress: Progress) -> Built:
+        """Make the model ready with the fastest session options on the first samples. Models too large for one session keep the defaults."""
+        if weight_bytes(model) > WHOLE_BYTES:
+            runner = open_model(model, DEFAULT, device=self.device)
+            reason = f"options are not tried: the model has {weight_bytes(model):,} bytes of weights and runs in segments here"
+            return OrtBuilt(model, runner, DEFAULT.to_dict(), ({"skipped": reason},), tuple(samples[:TUNED_SAMPLES]))
+        skeleton = skeleton_of(model)
+
+        def open_with(options: Options) -> OrtRunner:
+            return open_skeleton(skeleton, options, device=self.device)
+
+        tuned = tuple(samples[:TUNED_SAMPLES])
+        options, trials = choose_options(open_with, tuned, progress)
+        return OrtBuilt(model, open_with(options), options.to_dict(), tuple(trial.to_dict() for trial in trials), tuned)
+
+    def package(self, built: Built, folder: Path) -> tuple[Path, ...]:
+        """Write model.onnx (unless it is there already), model.ort with required_operators.config, and run.py; what is left out is in ``built.notes``."""
+        samples = built.samples if isinstance(built, OrtBuilt) else ()
+        files, notes = write_package(built.model, read_options(built.options), folder, samples)
+        if isinstance(built, OrtBuilt):
+            built.notes = notes
+        return files
+
+    def load(self, folder: Path, options: Mapping[str, object]) -> Runner:
+        """Run the model.onnx of a package. Raises ArtifactError when it is missing or the options are not ones."""
+        path = folder / MODEL
+        if not path.is_file():
+            raise ArtifactError(f"there is no {MODEL} in '{folder}'")
+        return open_file(path, read_options(options), device=self.device)
+
+
+def backend() -> OrtBackend:
+    """The backend of the targets onnx and ort-cpu."""
+    return OrtBackend()

@@ -1,0 +1,92 @@
+"""The session options that are chosen by measuring, as data."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, cast, get_args
+
+import onnxruntime as ort
+
+from ...compiler.core.errors import ArtifactError
+
+Level = Literal["off", "basic", "extended", "all"]
+LEVELS: dict[Level, ort.GraphOptimizationLevel] = {
+    "off": ort.GraphOptimizationLevel.ORT_DISABLE_ALL,
+    "basic": ort.GraphOptimizationLevel.ORT_ENABLE_BASIC,
+    "extended": ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED,
+    "all": ort.GraphOptimizationLevel.ORT_ENABLE_ALL,
+}
+ERRORS_ONLY_FATAL = 4
+"""ONNX Runtime logs what it also raises; the exception is enough."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """How ONNX Runtime runs a model; the defaults are its own, except for ``spinning``.
+
+    ``threads`` inside one operator, 0 for as many as there are cores. ``without`` names graph optimizers of ONNX Runtime that are left out.
+    ``spinning`` lets idle threads burn their core waiting for work; it slows whatever else runs, such as the other model of a comparison.
+    """
+
+    level: Level = "all"
+    threads: int = 0
+    arena: bool = True
+    prepacking: bool = True
+    spinning: bool = False
+    without: tuple[str, ...] = ()
+
+    def session_options(self) -> ort.SessionOptions:
+        """The same for ONNX Runtime."""
+        options = ort.SessionOptions()
+        options.log_severity_level = ERRORS_ONLY_FATAL
+        options.graph_optimization_level = LEVELS[self.level]
+        options.intra_op_num_threads = self.threads
+        options.enable_cpu_mem_arena = self.arena
+        for key, value in self.entries().items():
+            options.add_session_config_entry(key, value)
+        return options
+
+    def entries(self) -> dict[str, str]:
+        """What differs from ONNX Runtime's defaults among its named configuration entries."""
+        entries = {}
+        if not self.spinning:
+            entries["session.intra_op.allow_spinning"] = "0"
+        if not self.prepacking:
+            entries["session.disable_prepacking"] = "1"
+        if self.without:
+            entries["optimization.disable_specified_optimizers"] = ";".join(self.without)
+        return entries
+
+    def to_dict(self) -> dict[str, object]:
+        """For a manifest; `read_options` reads it back."""
+        return {**dataclasses.asdict(self), "without": list(self.without)}
+
+
+REFERENCE = Options(level="off")
+"""Every optimisation off: what the model means."""
+DEFAULT = Options()
+"""What everybody has who does not choose."""
+
+
+def read_options(stored: Mapping[str, object]) -> Options:
+    """Options from `Options.to_dict`. Raises ArtifactError naming an option that does not exist or fit."""
+    fields = {field.name: field for field in dataclasses.fields(Options)}
+    values: dict[str, object] = {}
+    for name, value in stored.items():
+        if name not in fields:
+            raise ArtifactError(f"there is no session option '{name}'; there are: {', '.join(fields)}")
+        values[name] = _checked(name, value)
+    return Options(**values)  # type: ignore[arg-type]
+
+
+def _checked(name: str, value: object) -> object:
+    default = getattr(DEFAULT, name)
+    if name == "without" and isinstance(value, (list, tuple)) and all(isinstance(one, str) for one in value):
+        return tuple(cast("list[str]", value))
+    if name == "level" and value in get_args(Level):
+        return value
+    if name not in ("level", "without") and type(value) is type(default) and (not isinstance(value, int) or value >= 0):
+        return value
+    raise ArtifactError(f"the session option '{name}' cannot be {value!r}")
