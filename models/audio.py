@@ -41,17 +41,18 @@ def _seeds(split: Split, count: int) -> range:
 
 def detect(runner: Runs, sound: np.ndarray) -> np.ndarray:
     """Probability of speech in each 32 ms of sound at 16 kHz; each chunk is heard after the last 4 ms of the one before."""
-    return np.array([float(np.ravel(outputs["output"])[0]) for _, outputs in _vad_steps(runner, sound)])
+    return np.array([probability for _, probability in _vad_steps(runner, sound)])
 
 
-def _vad_steps(runner: Runs, sound: np.ndarray) -> Iterator[tuple[Sample, Sample]]:
+def _vad_steps(runner: Runs, sound: np.ndarray) -> Iterator[tuple[Sample, float]]:
+    """For each chunk: what goes in, and the probability that comes out."""
     state = np.zeros((2, 1, 128), np.float32)
     padded = np.concatenate([np.zeros(CONTEXT, np.float32), sound])
     for start in range(0, len(sound) - CHUNK + 1, CHUNK):
         feed = {"input": padded[None, start : start + CONTEXT + CHUNK], "state": state, "sr": np.array(RATE, np.int64)}
         outputs = runner.run(feed)
         state = np.asarray(outputs["stateN"])
-        yield feed, outputs
+        yield feed, float(np.asarray(outputs["output"]).ravel()[0])
 
 
 def vad_accuracy(runner: Runs, limit: int | None = None) -> float:
@@ -83,13 +84,13 @@ def _every(steps: Iterator[Sample], stride: int, count: int) -> Iterator[Sample]
 def denoise(first: Runs, second: Runs, sound: np.ndarray) -> np.ndarray:
     """DTLN over a whole sound: spectrum mask, then the time-domain half, overlapping blocks added up (Westhausen and Meyer, 2020)."""
     out = np.zeros(len(sound) + BLOCK, np.float32)
-    for start, _, _, block in _dtln_steps(first, second, sound):
+    for start, _, block in _dtln_steps(first, second, sound):
         out[start : start + BLOCK] += block
     return out[: len(sound)]
 
 
-def _dtln_steps(first: Runs, second: Runs, sound: np.ndarray) -> Iterator[tuple[int, Sample, Sample, np.ndarray]]:
-    """For each block: its start, what goes into both halves, and the clean block."""
+def _dtln_steps(first: Runs, second: Runs, sound: np.ndarray) -> Iterator[tuple[int, tuple[Sample, Sample], np.ndarray]]:
+    """For each block: its start, what goes into either half, and the clean block."""
     states = [np.zeros((1, 2, 128, 2), np.float32) for _ in range(2)]
     for start in range(0, len(sound) - BLOCK + 1, SHIFT):
         spectrum = np.fft.rfft(sound[start : start + BLOCK])
@@ -98,12 +99,12 @@ def _dtln_steps(first: Runs, second: Runs, sound: np.ndarray) -> Iterator[tuple[
         masked = np.fft.irfft(spectrum * mask[0, 0]).astype(np.float32)
         into_second = {"input_4": masked[None, None], "input_5": states[1]}
         block, states[1] = (np.asarray(array) for array in second.run(into_second).values())
-        yield start, into_first, into_second, block[0, 0]
+        yield start, (into_first, into_second), block[0, 0]
 
 
 def _gain(half: int, runner: Runs, limit: int | None = None) -> float:
     """By how many dB the denoiser brings noisy speech nearer to the clean one; the other half is the file as obtained."""
-    halves = [Plain(shared_file(FIRST)), Plain(shared_file(SECOND))]
+    halves: list[Runs] = [Plain(shared_file(FIRST)), Plain(shared_file(SECOND))]
     halves[half] = runner
     gains = []
     for seed in _seeds("report", limit or UTTERANCES // 2):
@@ -116,7 +117,7 @@ def _gain(half: int, runner: Runs, limit: int | None = None) -> float:
 def _dtln_feeds(half: int, count: int, split: Split) -> Iterator[Sample]:
     first, second = Plain(shared_file(FIRST)), Plain(shared_file(SECOND))
     sounds = (noisy(utterance(seed)[0], seed) for seed in _seeds(split, count))
-    steps = (step[1 + half] for sound in sounds for step in _dtln_steps(first, second, sound))
+    steps = (step[half] for sound in sounds for _, step, _ in _dtln_steps(first, second, sound))
     yield from _every(steps, 16, count)
 
 

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 
 def dynamo(
-    module: torch.nn.Module, args: tuple[object, ...], path: Path, *, kwargs: Mapping[str, object] | None = None, dynamic_shapes: object = None,
-    optimize: bool = True,
+    module: torch.nn.Module, args: tuple[object, ...], path: Path, *, kwargs: Mapping[str, object] | None = None,
+    dynamic_shapes: tuple[object, ...] | None = None, optimize: bool = True,
 ) -> Path:  # fmt: skip
     """Export with torch's current exporter; without ``optimize``, as it stands before the exporter tidies it up."""
     import torch

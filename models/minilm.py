@@ -77,7 +77,7 @@ def encoder() -> torch.nn.Module:
         return SentenceEncoder(transformers.AutoModel.from_pretrained(model_folder(), attn_implementation="sdpa")).eval()
 
 
-def dynamic_shapes() -> tuple[dict[int, object], dict[int, object]]:
+def dynamic_shapes() -> tuple[dict[int, torch.export.Dim], ...]:
     """Batch and length are free in both inputs."""
     import torch
 
@@ -138,7 +138,7 @@ def sts_spearman(runner: Runs, limit: int | None = None) -> float:
     """Rank correlation between the cosine of two sentences and how alike people found them."""
     pairs = stsb("test")
     chosen = [pairs[index] for index in spread(len(pairs), limit)]
-    first, second = (embed(runner, [pair[side] for pair in chosen]) for side in (0, 1))
+    first, second = (embed(runner, texts) for texts in ([pair[0] for pair in chosen], [pair[1] for pair in chosen]))
     return spearman((first * second).sum(axis=1), np.array([pair[2] for pair in chosen]))
 
 

@@ -56,8 +56,8 @@ def _randomise(module: torch.nn.Module) -> None:
 
     for layer in module.modules():
         if isinstance(layer, torch.nn.BatchNorm2d):
-            layer.running_mean.normal_(0, 0.1)
-            layer.running_var.uniform_(0.5, 1.5)
+            torch.nn.init.normal_(layer.get_buffer("running_mean"), 0, 0.1)
+            torch.nn.init.uniform_(layer.get_buffer("running_var"), 0.5, 1.5)
             torch.nn.init.uniform_(layer.weight, 0.5, 1.5)
             torch.nn.init.normal_(layer.bias, 0, 0.1)
 

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -41,7 +41,7 @@ class Tiny:
     name: str
     kind: Kind
     model: str
-    settings: dict[str, object]
+    settings: Mapping[str, object]
     output: str = "last_hidden_state"
     part: str = ""
     attends: bool = True
@@ -156,7 +156,7 @@ def _wrapped(network: torch.nn.Module, kind: Kind, output: str) -> torch.nn.Modu
             super().__init__()
             self.network = network
 
-        def pick(self, **inputs: torch.Tensor) -> torch.Tensor:
+        def pick(self, **inputs: object) -> torch.Tensor:
             return getattr(self.network(**inputs), output)
 
     class Text(Wrapped):
