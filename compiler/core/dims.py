@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import onnx_ir as ir
 
 from .errors import ModelError
-from .symbolic import expression
-from .symbolic.expression import Opaque, Polynomial
+from .symbolic import expression, facts, polynomial
+from .symbolic.polynomial import Opaque, Polynomial
 
 Dim = int | ir.SymbolicDim
 Dims = Sequence[Dim]
@@ -99,7 +99,7 @@ def broadcast_dims(a: Dim, b: Dim) -> Dim:
 
 def _caps(dim: Dim, other: Dim) -> bool:
     """Whether ``other`` is ``min(dim, c)`` with c >= 2: it is 1 only where ``dim`` is, so the two broadcast only where they are equal."""
-    return is_known(dim) and isinstance(other, ir.SymbolicDim) and other.value is not None and expression.caps(_polynomial(dim), _plain(other))
+    return is_known(dim) and isinstance(other, ir.SymbolicDim) and other.value is not None and facts.caps(_polynomial(dim), _plain(other))
 
 
 def broadcast(*shapes: Iterable[Dim] | None) -> tuple[Dim, ...] | None:
@@ -141,19 +141,19 @@ def _fits(small: Dim, big: Dim) -> bool:
 
 def add(a: Dim, b: Dim) -> Dim:
     """``a + b``; `UNKNOWN` when either is."""
-    return _combined(expression.add, a, b) if not (isinstance(a, int) and isinstance(b, int)) else a + b
+    return _combined(polynomial.add, a, b) if not (isinstance(a, int) and isinstance(b, int)) else a + b
 
 
 def subtract(a: Dim, b: Dim) -> Dim:
     """``a - b``; the result may be negative, so it need not be a dimension."""
-    return _combined(lambda x, y: expression.add(x, y, -1), a, b) if not (isinstance(a, int) and isinstance(b, int)) else a - b
+    return _combined(lambda x, y: polynomial.add(x, y, -1), a, b) if not (isinstance(a, int) and isinstance(b, int)) else a - b
 
 
 def multiply(a: Dim, b: Dim) -> Dim:
     """``a * b``; 0 when either is 0, even if the other is unknown."""
     if isinstance(a, int) and isinstance(b, int):
         return a * b
-    return 0 if a == 0 or b == 0 else _combined(expression.multiply, a, b)
+    return 0 if a == 0 or b == 0 else _combined(polynomial.multiply, a, b)
 
 
 def floor_divide(a: Dim, b: Dim) -> Dim:
@@ -175,7 +175,7 @@ def divide_exactly(a: Dim, b: Dim) -> Dim | None:
     """``a / b`` when the division is proven to leave no rest wherever ``b`` is not 0, else None."""
     if not (is_known(a) and is_known(b)) or b == 0:
         return None
-    quotient = expression.divide_exactly(_polynomial(a), _polynomial(b))
+    quotient = polynomial.divide_exactly(_polynomial(a), _polynomial(b))
     return None if quotient is None else _dim(quotient)
 
 
@@ -210,17 +210,17 @@ def is_zero_when(dim: Dim, zeros: frozenset[str]) -> bool | None:
     """Whether the dimension is 0 when of all symbols exactly those in ``zeros`` are; None when the others' sizes decide."""
     if isinstance(dim, int):
         return dim == 0
-    return None if dim.value is None else expression.is_zero_when(_plain(dim), zeros)
+    return None if dim.value is None else facts.is_zero_when(_plain(dim), zeros)
 
 
 def factors(dim: Dim) -> frozenset[str]:
     """The symbols that make the dimension 0 when one of them is: those of ``12*N*S``, none of ``N + S``."""
-    return frozenset() if isinstance(dim, int) or dim.value is None else expression.factors(_plain(dim))
+    return frozenset() if isinstance(dim, int) or dim.value is None else facts.factors(_plain(dim))
 
 
 def free_symbols(dim: Dim) -> frozenset[str]:
     """The names a dimension's value depends on."""
-    return frozenset() if isinstance(dim, int) or dim.value is None else expression.symbols(_plain(dim))
+    return frozenset() if isinstance(dim, int) or dim.value is None else facts.symbols(_plain(dim))
 
 
 def evaluate(dim: Dim, bindings: Mapping[str, int]) -> int | None:
@@ -229,7 +229,7 @@ def evaluate(dim: Dim, bindings: Mapping[str, int]) -> int | None:
         return dim
     if dim.value is None:
         return None
-    return bindings[dim.value] if dim.value in bindings else expression.evaluate(_plain(dim), bindings)
+    return bindings[dim.value] if dim.value in bindings else facts.evaluate(_plain(dim), bindings)
 
 
 def _plain(dim: ir.SymbolicDim) -> Polynomial:
@@ -237,12 +237,12 @@ def _plain(dim: ir.SymbolicDim) -> Polynomial:
 
 
 def _polynomial(dim: Dim) -> Polynomial:
-    return expression.number(dim) if isinstance(dim, int) else _plain(dim)
+    return polynomial.number(dim) if isinstance(dim, int) else _plain(dim)
 
 
 def _dim(poly: Polynomial) -> Dim:
-    value = expression.as_number(poly)
-    return ir.SymbolicDim(expression.text(poly)) if value is None else value
+    value = polynomial.as_number(poly)
+    return ir.SymbolicDim(polynomial.text(poly)) if value is None else value
 
 
 def _combined(operation: Callable[[Polynomial, Polynomial], Polynomial], a: Dim, b: Dim) -> Dim:

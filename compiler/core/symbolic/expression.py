@@ -1,7 +1,6 @@
-"""Integer expressions over dimension symbols, as polynomials in a canonical form.
+"""Integer expressions over dimension symbols.
 
-A polynomial maps each product of atoms to its coefficient: ``2*N*S + 1`` is ``{("N", "S"): 2, (): 1}``. An atom is a symbol, or a function of
-polynomials that is no polynomial itself, kept as text: ``div(N + 1, 2)`` (rounding down), ``mod(N, 8)``, ``max(N, 1)``, ``min(N, 4)``.
+Functions that are no polynomials are atoms of one, kept as text: ``div(N + 1, 2)`` (rounding down), ``mod(N, 8)``, ``max(N, 1)``, ``min(N, 4)``.
 Every symbol stands for an integer >= 0, so an empty dimension is never ruled out. Equal texts are equal expressions.
 """
 
@@ -10,72 +9,12 @@ from __future__ import annotations
 import functools
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
-Monomial = tuple[str, ...]
-Polynomial = Mapping[Monomial, int]
+from .polynomial import CONSTANT, Opaque, Polynomial, add, as_number, divide_exactly, multiply, number, symbol, text, written
 
-CONSTANT: Monomial = ()
 _TOKEN = re.compile(r"(?P<sign> [+-] )|\s*(?:(?P<number>\d+)|(?P<name>[A-Za-z_?][\w.]*)|`(?P<quoted>[^`]*)`|(?P<mark>//|\*\*|[-*%(),]))")
 _FUNCTIONS = {"max": "max", "Max": "max", "min": "min", "Min": "min", "mod": "mod", "Mod": "mod", "div": "div", "FloorDiv": "div"}
-_MOST_TERMS = 64
-
-
-class Opaque(Exception):
-    """A text that is a name and not an expression, or an expression that has no polynomial form here."""
-
-
-def number(value: int) -> Polynomial:
-    """A constant."""
-    return {CONSTANT: value} if value else {}
-
-
-def symbol(name: str) -> Polynomial:
-    """One symbol, of any spelling."""
-    return {(_quote(name),): 1}
-
-
-def as_number(poly: Polynomial) -> int | None:
-    """The value of a polynomial without symbols."""
-    if not poly:
-        return 0
-    return poly[CONSTANT] if len(poly) == 1 and CONSTANT in poly else None
-
-
-def add(a: Polynomial, b: Polynomial, times: int = 1) -> Polynomial:
-    """``a + times * b``."""
-    terms = dict(a)
-    for monomial, factor in b.items():
-        total = terms.get(monomial, 0) + times * factor
-        if total:
-            terms[monomial] = total
-        else:
-            terms.pop(monomial, None)
-    return _bounded(terms)
-
-
-def multiply(a: Polynomial, b: Polynomial) -> Polynomial:
-    """``a * b``."""
-    terms: dict[Monomial, int] = {}
-    for left, first in a.items():
-        for right, second in b.items():
-            monomial = tuple(sorted(left + right))
-            terms[monomial] = terms.get(monomial, 0) + first * second
-    return _bounded({monomial: factor for monomial, factor in terms.items() if factor})
-
-
-def divide_exactly(a: Polynomial, b: Polynomial) -> Polynomial | None:
-    """``a / b`` when ``b`` is a single product that divides every term of ``a``, else None. A symbol in ``b`` is taken as not 0."""
-    if len(b) != 1:
-        return number(1) if dict(a) == dict(b) and b else None
-    (divisor, factor), = b.items()
-    terms: dict[Monomial, int] = {}
-    for monomial, coefficient in a.items():
-        rest = _without(monomial, divisor)
-        if rest is None or coefficient % factor:
-            return None
-        terms[rest] = coefficient // factor
-    return terms
 
 
 def floor_divide(a: Polynomial, b: Polynomial) -> Polynomial:
@@ -136,17 +75,6 @@ def minimum(a: Polynomial, b: Polynomial) -> Polynomial:
     return _call("min", *sorted((a, b), key=text))
 
 
-def caps(whole: Polynomial, capped: Polynomial) -> bool:
-    """Whether ``capped`` is ``min(whole, c)`` for a c proven to be >= 2."""
-    if len(capped) != 1:
-        return False
-    (monomial, factor), = capped.items()
-    if factor != 1 or len(monomial) != 1 or _function_of(monomial[0]) != "min":
-        return False
-    first, second = arguments(monomial[0])
-    return (dict(first) == dict(whole) and at_least(second, 2)) or (dict(second) == dict(whole) and at_least(first, 2))
-
-
 def at_least(poly: Polynomial, bound: int) -> bool:
     """Whether the expression is proven to be >= ``bound`` whatever its symbols are."""
     low = lower_bound(poly)
@@ -169,7 +97,7 @@ def lower_bound(poly: Polynomial) -> int | None:
 
 @functools.lru_cache(maxsize=4096)
 def _atom_lower_bound(atom: str) -> int | None:
-    name = _function_of(atom)
+    name = function_of(atom)
     if name is None or name == "mod":
         return 0
     first, second = arguments(atom)
@@ -185,111 +113,14 @@ def _atom_lower_bound(atom: str) -> int | None:
     return min(known) if len(known) == 2 else None
 
 
-def is_zero_when(poly: Polynomial, zeros: frozenset[str]) -> bool | None:
-    """Whether a sum of products is 0 when exactly the symbols in ``zeros`` are; None for what is no such sum."""
-    if at_least(poly, 1):
-        return False
-    if any(factor < 0 or any(_function_of(atom) for atom in monomial) for monomial, factor in poly.items()):
-        return None
-    return all(any(_unquote(atom) in zeros for atom in monomial) for monomial in poly)
-
-
-def factors(poly: Polynomial) -> frozenset[str]:
-    """The symbols that every term of an expression has as a factor."""
-    shared = [{_unquote(atom) for atom in monomial if _function_of(atom) is None} for monomial in poly]
-    return frozenset(set.intersection(*shared)) if shared else frozenset()
-
-
-def evaluate(poly: Polynomial, bindings: Mapping[str, int]) -> int | None:
-    """The value once every symbol has one; None when a symbol has none."""
-    total = 0
-    for monomial, factor in poly.items():
-        for atom in monomial:
-            value = _evaluate_atom(atom, bindings)
-            if value is None:
-                return None
-            factor *= value
-        total += factor
-    return total
-
-
-def _evaluate_atom(atom: str, bindings: Mapping[str, int]) -> int | None:
-    name = _function_of(atom)
-    if name is None:
-        return bindings.get(_unquote(atom))
-    values = [evaluate(argument, bindings) for argument in arguments(atom)]
-    if any(value is None for value in values):
-        return None
-    first, second = values
-    if name in ("div", "mod") and second == 0:
-        return None
-    return {"max": max, "min": min, "div": int.__floordiv__, "mod": int.__mod__}[name](first, second)
-
-
-def symbols(poly: Polynomial) -> frozenset[str]:
-    """The names of the symbols in an expression."""
-    found: set[str] = set()
-    for monomial in poly:
-        for atom in monomial:
-            if _function_of(atom) is None:
-                found.add(_unquote(atom))
-            else:
-                found.update(*(symbols(argument) for argument in arguments(atom)))
-    return frozenset(found)
-
-
-def text(poly: Polynomial) -> str:
-    """The canonical text of an expression; a lone symbol is its name."""
-    if len(poly) == 1:
-        (monomial, factor), = poly.items()
-        if factor == 1 and len(monomial) == 1:
-            return _unquote(monomial[0])
-    return _text(poly)
-
-
-def _text(poly: Polynomial) -> str:
-    parts = []
-    for monomial in sorted(poly, key=lambda item: (-len(item), item)):
-        factor = poly[monomial]
-        body = "*".join([str(abs(factor))] * (abs(factor) != 1 or not monomial) + list(monomial))
-        parts.append((" - " if factor < 0 else " + ") + body)
-    joined = "".join(parts)
-    if not joined:
-        return "0"
-    return joined[3:] if joined.startswith(" + ") else "-" + joined[3:]
-
-
 def _call(name: str, *parameters: Polynomial) -> Polynomial:
-    return {(f"{name}({', '.join(_text(parameter) for parameter in parameters)})",): 1}
+    return {(f"{name}({', '.join(written(parameter) for parameter in parameters)})",): 1}
 
 
-def _function_of(atom: str) -> str | None:
+def function_of(atom: str) -> str | None:
+    """The name of the function that an atom is, None for a symbol."""
     name, opened, _ = atom.partition("(")
     return name if opened and name in ("max", "min", "div", "mod") else None
-
-
-def _quote(name: str) -> str:
-    match = _TOKEN.fullmatch(name)
-    return name if match and match["name"] == name else f"`{name}`"
-
-
-def _unquote(atom: str) -> str:
-    return atom[1:-1] if atom.startswith("`") else atom
-
-
-def _without(monomial: Monomial, divisor: Monomial) -> Monomial | None:
-    rest = list(monomial)
-    for atom in divisor:
-        if atom not in rest:
-            return None
-        rest.remove(atom)
-    return tuple(rest)
-
-
-def _bounded(terms: dict[Monomial, int]) -> Polynomial:
-    if len(terms) > _MOST_TERMS:
-        raise Opaque("an expression of more than 64 terms")
-    return terms
 
 
 @functools.lru_cache(maxsize=4096)

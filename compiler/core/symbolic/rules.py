@@ -24,6 +24,10 @@ def refine(node: ir.Node, standard: Sequence[Outcome] | None) -> Sequence[Outcom
     if standard is None:
         return contrib.outcomes(node)
     rule = _RULES.get(node.op_type)
+    if is_op(node, *_WRONG):
+        standard = [(kind, None) for kind, _ in standard]
+    if is_op(node, *_TAKES_SYMBOLS_FOR_ZERO) and any(value is not None and value.shape is not None and value.shape.is_dynamic() for value in node.inputs):
+        standard = [(kind, None) for kind, _ in standard]
     if rule is None or not is_op(node, node.op_type) or all(_complete(shape) for _, shape in standard):
         return standard
     found = [*rule(node), *[None] * len(standard)]
@@ -46,6 +50,10 @@ def _better(standard: Dim, ours: Dim) -> Dim:
     return ours if dims.is_known(ours) else standard
 
 
+_TAKES_SYMBOLS_FOR_ZERO = ("Attention",)
+"""Operators whose inference in ONNX calculates with 0 where a dimension is a symbol."""
+_WRONG = ("STFT",)
+"""Operators whose inference in ONNX gives sizes that are not those at run time."""
 _BROADCASTING = (
     "Add", "Sub", "Mul", "Div", "Pow", "Mod", "Min", "Max", "Sum", "Mean", "Where", "And", "Or", "Xor", "Equal", "Greater", "Less",
     "GreaterOrEqual", "LessOrEqual", "BitShift", "BitwiseAnd", "BitwiseOr", "BitwiseXor",

@@ -17,7 +17,10 @@ from .contents import content
 Outcome = tuple[ir.TypeProtocol | None, tuple[Dim | None, ...] | None]
 """Type and dimensions of one output; None for what is not known."""
 
+Types = list[onnx.TypeProto | None]
+
 _MOST_DATA = 64
+_TRIAL_SIZES = (1, 2, 3, 4, 5, 6, 8, 12, 16, 0)
 _NO_DATA = frozenset({
     "Add", "Sub", "Mul", "Div", "Pow", "Relu", "Neg", "Abs", "Exp", "Log", "Sqrt", "Erf", "Sigmoid", "Tanh", "Cast", "MatMul", "Gemm", "Conv", "Softmax",
     "LayerNormalization", "BatchNormalization", "Identity", "Where", "Transpose", "Gelu", "Clip", "LeakyRelu", "QuantizeLinear", "DequantizeLinear",
@@ -81,18 +84,50 @@ def _ask(node: ir.Node, version: int, data: dict[int, np.ndarray]) -> tuple[Outc
         schema = onnx.defs.get_schema(node.op_type, version, "" if node.domain == "ai.onnx" else node.domain)
     except onnx.defs.SchemaError:
         return None
+    types = [None if value is None else type_proto(value.type, value.shape) for value in node.inputs]
+    try:
+        return _answer(schema, node, version, types, data)
+    except onnx.shape_inference.InferenceError as error:
+        kinds = _kinds_at_some_size(schema, node, version, types, data)
+        if kinds is None:
+            raise ModelError(f"the node {node_label(node)} contradicts its inputs: {_reason(error)}") from error
+        return kinds
+
+
+def _answer(schema: onnx.defs.OpSchema, node: ir.Node, version: int, types: Types, data: dict[int, np.ndarray]) -> tuple[Outcome, ...]:
     inputs = ["" if value is None else f"i{index}" for index, value in enumerate(node.inputs)]
     outputs = [f"o{index}" for index in range(len(node.outputs))]
     proto = onnx.NodeProto(op_type=node.op_type, domain=node.domain, input=inputs, output=outputs)
     proto.attribute.extend(ir.to_proto(attr) for attr in node.attributes.values())
-    types = {f"i{index}": type_proto(value.type, value.shape) for index, value in enumerate(node.inputs) if value is not None}
     tensors = {f"i{index}": onnx.numpy_helper.from_array(array) for index, array in data.items()}
     imports = [onnx.helper.make_opsetid(node.domain, version)]
-    try:
-        found = onnx.shape_inference.infer_node_outputs(schema, proto, types, tensors, opset_imports=imports)
-    except onnx.shape_inference.InferenceError as error:
-        raise ModelError(f"the node {node_label(node)} contradicts its inputs: {_reason(error)}") from error
+    known = {name: proto for name, proto in zip(inputs, types, strict=True) if proto is not None}
+    found = onnx.shape_inference.infer_node_outputs(schema, proto, known, tensors, opset_imports=imports)
     return tuple(read_type(found[name]) if name in found else (None, None) for name in outputs)
+
+
+def _kinds_at_some_size(
+    schema: onnx.defs.OpSchema, node: ir.Node, version: int, types: Types, data: dict[int, np.ndarray]
+) -> tuple[Outcome, ...] | None:
+    """The output types, if some size of the symbols pleases ONNX, which reads the symbols of some operators as 0; else None."""
+    if not any(value is not None and value.shape is not None and value.shape.is_dynamic() for value in node.inputs):
+        return None
+    for size in _TRIAL_SIZES:
+        trial = [None if proto is None else _at_size(proto, size) for proto in types]
+        try:
+            return tuple((kind, None) for kind, _ in _answer(schema, node, version, trial, data))
+        except onnx.shape_inference.InferenceError:
+            continue
+    return None
+
+
+def _at_size(proto: onnx.TypeProto, size: int) -> onnx.TypeProto:
+    result = onnx.TypeProto()
+    result.CopyFrom(proto)
+    for dim in result.tensor_type.shape.dim if result.HasField("tensor_type") else ():
+        if not dim.HasField("dim_value"):
+            dim.dim_value = size
+    return result
 
 
 def _reason(error: Exception) -> str:
