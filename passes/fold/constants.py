@@ -1,0 +1,211 @@
+"""Folding what only depends on constants."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import onnx_ir as ir
+
+from ...compiler.core.drift import EXACT, ROUNDING
+from ...compiler.core.evaluate import evaluate
+from ...compiler.core.graph import all_graphs, attribute, constant, is_op, make_constant, producer, replace, subgraphs_of, sweep, users
+from ...compiler.core.ledger import Ledger
+from ...compiler.core.names import Names
+from ...compiler.core.passes import Context, Pass
+from ...compiler.core.shapes import infer_shapes, static_shape
+from ...compiler.core.target import STANDARD_DOMAINS
+from .exactness import is_exact
+
+MAX_BYTES = 2**20
+_MOST_WORKING_BYTES = 2**28
+"""No value larger than this is worked out on the way to a result."""
+_CHANCE = frozenset({"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial", "Bernoulli"})
+_KEPT = frozenset({"Constant", "DequantizeLinear", "ImageDecoder"})
+"""Constants already; and dequantised weights, which runtimes compute with as they are stored."""
+_UNFIT = frozenset({ir.DataType.STRING, ir.DataType.UNDEFINED})
+
+
+@dataclass(frozen=True)
+class FoldConstants(Pass):
+    """Computes what only depends on constants, as ONNX Runtime would, and stores the results.
+
+    A result of more than ``max_bytes`` is stored only when it takes no more room than the constants that it replaces.
+    """
+
+    name: ClassVar[str] = "fold-constants"
+    drift: ClassVar = ROUNDING
+
+    max_bytes: int = MAX_BYTES
+
+    def run(self, model: ir.Model, context: Context) -> int:
+        """Fold in every graph; returns how many values became constants."""
+        return _fold(model, context.ledger, self.name, self.max_bytes, exact_only=False)
+
+
+@dataclass(frozen=True)
+class FoldExactConstants(Pass):
+    """Folds only what every machine computes to the same bits: moved data, integers, and single roundings."""
+
+    name: ClassVar[str] = "fold-exact-constants"
+    drift: ClassVar = EXACT
+
+    max_bytes: int = MAX_BYTES
+
+    def run(self, model: ir.Model, context: Context) -> int:
+        """Fold in every graph; returns how many values became constants."""
+        return _fold(model, context.ledger, self.name, self.max_bytes, exact_only=True)
+
+
+def _fold(model: ir.Model, ledger: Ledger, rule: str, max_bytes: int, exact_only: bool) -> int:
+    """Fold until nothing is left: a result whose size only its numbers tell (NonZero's) opens the way for what follows."""
+    changes = 0
+    while True:
+        infer_shapes(model)
+        made, sizes_appeared = _fold_once(model, ledger, rule, max_bytes, exact_only)
+        changes += made
+        if not (made and sizes_appeared):
+            return changes
+
+
+def _fold_once(model: ir.Model, ledger: Ledger, rule: str, max_bytes: int, exact_only: bool) -> tuple[int, bool]:
+    plan = _Plan(max_bytes)
+    for graph in all_graphs(model):
+        plan.add(node for node in graph if is_exact(node) or not exact_only)
+    chosen = plan.results()
+    if not chosen:
+        return 0, False
+    tensors = evaluate(plan.needed(chosen), [value for values in chosen.values() for value in values])
+    names = Names(model)
+    changes, sizes_appeared = 0, False
+    for node, values in chosen.items():
+        if all(value in tensors for value in values) and ledger.permit(rule, _where(node)):
+            sizes_appeared |= any(static_shape(value) is None for value in values)
+            for value in values:
+                store(value, tensors[value], names)
+            sweep([node])
+            changes += 1
+    return changes, sizes_appeared
+
+
+def _where(node: ir.Node) -> str:
+    return next((value.name for value in node.outputs if value.name), "")
+
+
+def store(value: ir.Value, tensor: ir.TensorProtocol, names: Names) -> None:
+    """Let an initialiser of the same graph take the place of ``value``; its node is left for the caller to remove."""
+    graph = value.graph
+    assert graph is not None
+    if value.is_graph_output():
+        made = make_constant(graph, tensor, names.fresh(f"{value.name}_constant"))
+        replace(value, made, names)
+    else:
+        kept, value.name = value.name, names.fresh(f"{value.name}_before")
+        value.replace_all_uses_with(make_constant(graph, tensor, kept or ""))
+
+
+@dataclass
+class _Plan:
+    """Which nodes can be folded, and which of their outputs are worth storing."""
+
+    max_bytes: int
+    nodes: dict[ir.Node, None] = field(default_factory=dict)
+
+    def add(self, candidates: Iterable[ir.Node]) -> None:
+        """Take the nodes, given in order, whose inputs are all constants or outputs of nodes taken before."""
+        for node in candidates:
+            if self._is_foldable(node):
+                self.nodes[node] = None
+
+    def _is_foldable(self, node: ir.Node) -> bool:
+        if node.domain not in STANDARD_DOMAINS or node.op_type in _CHANCE or node.op_type in _KEPT or subgraphs_of(node) or _is_kept_identity(node):
+            return False
+        if any(attr.is_ref() for attr in node.attributes.values()) or _trains(node) or _may_overflow(node):
+            return False
+        if not all(_is_plain(value) for value in (*node.inputs, *node.outputs) if value is not None):
+            return False
+        if not all(value is None or value.producer() in self.nodes or constant(value) is not None for value in node.inputs):
+            return False
+        return all((size := _bytes(value)) is not None and size <= max(_MOST_WORKING_BYTES, self._replaced(node)) for value in node.outputs)
+
+    def results(self) -> dict[ir.Node, list[ir.Value]]:
+        """The values to store, by node, in order. Later nodes are decided before those that feed them."""
+        chosen: list[tuple[ir.Node, list[ir.Value]]] = []
+        for node in reversed(list(self.nodes)):
+            stored = [value for value in node.outputs if self._is_needed(value)]
+            if stored and sum(_bytes(value) or 0 for value in stored) > max(self.max_bytes, self._replaced(node)):
+                del self.nodes[node]
+            elif stored:
+                chosen.append((node, stored))
+        return dict(reversed(chosen))
+
+    def _is_needed(self, value: ir.Value) -> bool:
+        return value.is_graph_output() or any(node not in self.nodes for node, _ in value.uses())
+
+    def _replaced(self, node: ir.Node) -> int:
+        """The bytes of the node's inputs that nobody needs once it is folded; an input that others fold too counts in part."""
+        total = 0
+        for value in dict.fromkeys(value for value in node.inputs if value is not None):
+            readers = users(value)
+            if not value.is_graph_output() and all(reader in self.nodes or reader is node for reader in readers):
+                total += (_bytes(value) or 0) // len(readers)
+        return total
+
+    def needed(self, chosen: Iterable[ir.Node]) -> list[ir.Node]:
+        """These nodes and all they depend on, in order."""
+        stack: list[ir.Node | None] = list(chosen)
+        seen: set[ir.Node | None] = set()
+        while stack:
+            node = stack.pop()
+            if node in seen or node not in self.nodes or node is None:
+                continue
+            seen.add(node)
+            stack.extend(value.producer() for value in node.inputs if value is not None)
+        return [node for node in self.nodes if node in seen]
+
+
+def _is_kept_identity(node: ir.Node) -> bool:
+    """An Identity that hands a constant to a graph output has to stay."""
+    return is_op(node, "Identity") and node.outputs[0].is_graph_output() and constant(node.inputs[0]) is not None
+
+
+def _is_plain(value: ir.Value) -> bool:
+    """Whether the value is a tensor of numbers."""
+    if value.type is None and value.name == "":
+        return True
+    return isinstance(value.type, ir.TensorType) and value.dtype not in _UNFIT
+
+
+def _trains(node: ir.Node) -> bool:
+    if is_op(node, "Dropout") and len(node.inputs) > 2 and node.inputs[2] is not None:
+        return True
+    return bool(is_op(node, "BatchNormalization") and attribute(node, "training_mode", 0))
+
+
+def _may_overflow(node: ir.Node) -> bool:
+    """Dividing the smallest integer by -1 stops the process, so a divisor must be known not to be -1."""
+    if not is_op(node, "Div") or node.outputs[0].dtype not in (ir.DataType.INT32, ir.DataType.INT64, ir.DataType.INT16, ir.DataType.INT8):
+        return False
+    divisor = constant(node.inputs[1])
+    return divisor is None or bool((divisor.numpy() == -1).any())
+
+
+def _bytes(value: ir.Value) -> int | None:
+    """The room a value takes, or may take; None when that is not known."""
+    if value.name == "" and value.type is None:
+        return 0
+    shape = static_shape(value)
+    if value.dtype is None:
+        return None
+    if shape is None:
+        return _most_bytes(value)
+    return math.ceil(math.prod(shape) * value.dtype.itemsize)
+
+
+def _most_bytes(value: ir.Value) -> int | None:
+    """A bound for what picks among numbers: at most it takes them all."""
+    node = producer(value, "NonZero", "Compress", "Unique")
+    shape = static_shape(node.inputs[0]) if node is not None else None
+    return None if shape is None else 8 * math.prod(shape) * max(len(shape), 1)
