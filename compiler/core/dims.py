@@ -213,6 +213,13 @@ def is_zero_when(dim: Dim, zeros: frozenset[str]) -> bool | None:
     return None if dim.value is None else facts.is_zero_when(_plain(dim), zeros)
 
 
+def positive_given(dim: Dim, positive: frozenset[str]) -> bool:
+    """Whether the dimension is proven to be >= 1 when none of these symbols is 0."""
+    if isinstance(dim, int):
+        return dim >= 1
+    return dim.value is not None and facts.positive_given(_plain(dim), positive)
+
+
 def factors(dim: Dim) -> frozenset[str]:
     """The symbols that make the dimension 0 when one of them is: those of ``12*N*S``, none of ``N + S``."""
     return frozenset() if isinstance(dim, int) or dim.value is None else facts.factors(_plain(dim))

@@ -17,11 +17,11 @@ from .graph import all_graphs, constant, is_op, node_label
 from .symbolic.contents import content, forget_content, infer_content, note_content
 from .symbolic.control import ControlFlow, is_control_flow
 from .symbolic.layout import shown_positive
-from .symbolic.reading import dims_of, note_positive
+from .symbolic.reading import dims_of, note_positive, positive_symbols
 from .symbolic.rules import refine
 from .symbolic.standard import Outcome, StandardInference
 
-__all__ = ["dims_of", "forget_ours", "infer_node", "infer_shapes", "is_ours", "known_ints", "static_shape"]
+__all__ = ["dims_of", "forget_ours", "infer_node", "infer_shapes", "is_ours", "known_ints", "never_zero", "static_shape"]
 
 _NAMELESS = frozenset({"", "?", "*", "-1", "None"})
 """Names that exporters write for a dimension about which nothing is known."""
@@ -73,6 +73,11 @@ def static_shape(value: ir.Value | None) -> tuple[int, ...] | None:
     if value is None or value.shape is None or not value.shape.is_static():
         return None
     return value.shape.numpy()
+
+
+def never_zero(node: ir.Node) -> frozenset[str]:
+    """The symbols that are known never to be 0 where the node runs."""
+    return positive_symbols(node) | (shown_positive(node) if is_op(node, "Reshape") else frozenset())
 
 
 def forget_ours(model: ir.Model) -> None:

@@ -9,7 +9,7 @@ from typing import ClassVar
 
 import onnx_ir as ir
 
-from ...compiler.core.drift import EXACT, ROUNDING
+from ...compiler.core.drift import ROUNDING, Drift
 from ...compiler.core.evaluate import evaluate
 from ...compiler.core.graph import all_graphs, attribute, constant, is_op, make_constant, producer, replace, subgraphs_of, sweep, users
 from ...compiler.core.ledger import Ledger
@@ -17,7 +17,6 @@ from ...compiler.core.names import Names
 from ...compiler.core.passes import Context, Pass
 from ...compiler.core.shapes import infer_shapes, static_shape
 from ...compiler.core.target import STANDARD_DOMAINS
-from .exactness import is_exact
 
 MAX_BYTES = 2**20
 _MOST_WORKING_BYTES = 2**28
@@ -32,62 +31,43 @@ _UNFIT = frozenset({ir.DataType.STRING, ir.DataType.UNDEFINED})
 class FoldConstants(Pass):
     """Computes what only depends on constants, as ONNX Runtime would, and stores the results.
 
-    A result of more than ``max_bytes`` is stored only when it takes no more room than the constants that it replaces.
+    A result of more than ``max_bytes`` is stored only when it takes no more room than the constants that it replaces. Even a transposed weight may
+    move the numbers: ONNX Runtime packs a constant weight, and adds the products up in another order.
     """
 
     name: ClassVar[str] = "fold-constants"
-    drift: ClassVar = ROUNDING
+    drift: ClassVar[Drift] = ROUNDING
 
     max_bytes: int = MAX_BYTES
 
     def run(self, model: ir.Model, context: Context) -> int:
-        """Fold in every graph; returns how many values became constants."""
-        return _fold(model, context.ledger, self.name, self.max_bytes, exact_only=False)
+        """Fold until nothing is left: a result whose size only its numbers tell (NonZero's) opens the way for what follows."""
+        changes = 0
+        while True:
+            infer_shapes(model)
+            made, sizes_appeared = self._fold_once(model, context.ledger)
+            changes += made
+            if not (made and sizes_appeared):
+                return changes
 
-
-@dataclass(frozen=True)
-class FoldExactConstants(Pass):
-    """Folds only what every machine computes to the same bits: moved data, integers, and single roundings."""
-
-    name: ClassVar[str] = "fold-exact-constants"
-    drift: ClassVar = EXACT
-
-    max_bytes: int = MAX_BYTES
-
-    def run(self, model: ir.Model, context: Context) -> int:
-        """Fold in every graph; returns how many values became constants."""
-        return _fold(model, context.ledger, self.name, self.max_bytes, exact_only=True)
-
-
-def _fold(model: ir.Model, ledger: Ledger, rule: str, max_bytes: int, exact_only: bool) -> int:
-    """Fold until nothing is left: a result whose size only its numbers tell (NonZero's) opens the way for what follows."""
-    changes = 0
-    while True:
-        infer_shapes(model)
-        made, sizes_appeared = _fold_once(model, ledger, rule, max_bytes, exact_only)
-        changes += made
-        if not (made and sizes_appeared):
-            return changes
-
-
-def _fold_once(model: ir.Model, ledger: Ledger, rule: str, max_bytes: int, exact_only: bool) -> tuple[int, bool]:
-    plan = _Plan(max_bytes)
-    for graph in all_graphs(model):
-        plan.add(node for node in graph if is_exact(node) or not exact_only)
-    chosen = plan.results()
-    if not chosen:
-        return 0, False
-    tensors = evaluate(plan.needed(chosen), [value for values in chosen.values() for value in values])
-    names = Names(model)
-    changes, sizes_appeared = 0, False
-    for node, values in chosen.items():
-        if all(value in tensors for value in values) and ledger.permit(rule, _where(node)):
-            sizes_appeared |= any(static_shape(value) is None for value in values)
-            for value in values:
-                store(value, tensors[value], names)
-            sweep([node])
-            changes += 1
-    return changes, sizes_appeared
+    def _fold_once(self, model: ir.Model, ledger: Ledger) -> tuple[int, bool]:
+        plan = _Plan(self.max_bytes)
+        for graph in all_graphs(model):
+            plan.add(graph)
+        chosen = plan.results()
+        if not chosen:
+            return 0, False
+        tensors = evaluate(plan.needed(chosen), [value for values in chosen.values() for value in values])
+        names = Names(model)
+        changes, sizes_appeared = 0, False
+        for node, values in chosen.items():
+            if all(value in tensors for value in values) and ledger.permit(self.name, _where(node)):
+                sizes_appeared |= any(static_shape(value) is None for value in values)
+                for value in values:
+                    store(value, tensors[value], names)
+                sweep([node])
+                changes += 1
+        return changes, sizes_appeared
 
 
 def _where(node: ir.Node) -> str:

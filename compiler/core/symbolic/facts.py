@@ -46,6 +46,15 @@ def symbols(poly: Polynomial) -> frozenset[str]:
     return frozenset(found)
 
 
+def positive_given(poly: Polynomial, positive: frozenset[str]) -> bool:
+    """Whether a sum of products is >= 1 when none of the symbols in ``positive`` is 0."""
+    if at_least(poly, 1):
+        return True
+    if not at_least(poly, 0):
+        return False
+    return any(all(unquote(atom) in positive for atom in monomial) for monomial in poly)
+
+
 def factors(poly: Polynomial) -> frozenset[str]:
     """The symbols that every term of an expression has as a factor."""
     shared = [{unquote(atom) for atom in monomial if function_of(atom) is None} for monomial in poly]
