@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .catalogue import Entry, Metric, Sample
-from .exporting import dynamo
+from .exporting import dynamo, quiet
 from .session import Runs, only
 from .shared import Split, spread
 
@@ -78,6 +78,14 @@ def example_inputs() -> tuple[torch.Tensor]:
     import torch
 
     return (torch.from_numpy(digits("calibration")[0][:8]),)
+
+
+def program() -> torch.export.ExportedProgram:
+    """The network as torch captures it, with a free batch."""
+    import torch
+
+    with quiet():
+        return torch.export.export(trained(), example_inputs(), dynamic_shapes=({0: torch.export.Dim("batch")},))
 
 
 def export(folder: Path, *, optimize: bool = True) -> Path:

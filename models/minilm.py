@@ -98,6 +98,14 @@ def export(folder: Path, *, optimize: bool = True) -> Path:
     return dynamo(encoder(), example_inputs(), folder / "minilm_l6.onnx", dynamic_shapes=dynamic_shapes(), optimize=optimize)
 
 
+def program() -> torch.export.ExportedProgram:
+    """The model as torch captures it, with free batch and length."""
+    import torch
+
+    with quiet():
+        return torch.export.export(encoder(), example_inputs(), dynamic_shapes=dynamic_shapes())
+
+
 @functools.cache
 def sentences() -> tuple[str, ...]:
     """The sentences that come with the project, in alike pairs."""

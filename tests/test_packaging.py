@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import shutil
 import subprocess
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -76,6 +78,25 @@ def test_starting_loads_nothing_heavy(statement: str) -> None:
     code = f"import sys; {statement}; print([name for name in {HEAVY} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert done.stdout.strip() == "[]"
+
+
+def outside_imports(path: Path) -> set[str]:
+    """Packages from elsewhere that a module imports when it is imported itself (what stands under TYPE_CHECKING or in a function does not count)."""
+    found = set()
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            found.add(str(node.module).split(".")[0])
+    return found - set(sys.stdlib_module_names) - {"graphwright", "__future__"}
+
+
+def test_what_modules_import_is_a_dependency_and_every_dependency_is_used() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    declared = {line.split(">")[0].replace("-", "_") for line in project["dependencies"]}
+    used = {name: path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py") for name in outside_imports(path)}
+    assert not {name: str(used[name]) for name in used.keys() - declared}, "imported, but not among the dependencies"
+    assert not declared - used.keys(), "among the dependencies, but imported nowhere"
 
 
 @pytest.mark.slow
