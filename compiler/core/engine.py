@@ -21,6 +21,7 @@ from .names import Names
 from .order import Order
 from .passes import Context
 from .pattern import Probe, find
+from .ranges import Ranges
 from .reasons import Skip, skip
 from .rule import Match, Rule, match_of, match_of_root
 from .shapes import infer_node
@@ -58,6 +59,7 @@ class _Engine:
         self.names = Names(self.model)
         self.history = History()
         self.order = Order(self.model)
+        self.ranges = Ranges()
         self.reach = max(item.depth for found in self.index.values() for item in found)
         self._push(node for graph in all_graphs(self.model) for node in graph)
         bound = MAX_REWRITES_PER_NODE * len(self.queue) + 1000
@@ -91,6 +93,7 @@ class _Engine:
         reasons = self.context.reasons
         probe = Probe() if reasons is not None and reasons.wants(item.name) else None
         for match in _matches(item, node, probe):
+            match.ranges = self.ranges
             pen = Build()
             result = item.build(pen, match)
             refusal = result if result is None or isinstance(result, Skip) else self._commit(item, match, pen, result)

@@ -13,6 +13,7 @@ from .build import Build
 from .drift import Drift
 from .graph import array, scalar
 from .pattern import Binding, NodePattern, Pattern, trace
+from .ranges import Ranges
 from .reasons import Skip
 
 Result = ir.Value | tuple[ir.Value, ...] | Skip | None
@@ -27,6 +28,8 @@ class Match:
         self.outputs = outputs
         self.nodes: dict[ir.Node, None] = dict.fromkeys(nodes.values())
         self._values = values
+        self.ranges = Ranges()
+        """Bounds of values; the engine shares one among all matches, so that each is found once."""
         self._named = {pattern.name: node for pattern, node in nodes.items() if pattern.name}
 
     def __getattr__(self, name: str) -> ir.Value:
