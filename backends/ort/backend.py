@@ -15,7 +15,7 @@ from .files import MODEL
 from .kernels import cpu_target, cuda_target, portable_target
 from .options import DEFAULT, Options, read_options
 from .package import write_package
-from .reference import WHOLE_BYTES, open_baseline, open_model, open_reference
+from .reference import WHOLE_BYTES, open_baseline, open_reference
 from .session import OrtRunner, open_file, open_skeleton
 from .skeleton import skeleton_of, weight_bytes
 from .tune import choose_options
@@ -33,12 +33,13 @@ class OrtBuilt(Built):
 
 
 class OrtBackend:
-    """Runs models with ONNX Runtime on ``device``, "cpu" or "cuda"."""
+    """Runs models with ONNX Runtime on ``device``, "cpu" or "cuda". Models with more than ``whole_bytes`` of weights run in segments."""
 
     name = "ort"
 
-    def __init__(self, device: str = "cpu") -> None:
+    def __init__(self, device: str = "cpu", *, whole_bytes: int = WHOLE_BYTES) -> None:
         self.device = device
+        self.whole_bytes = whole_bytes
 
     def targets(self) -> tuple[Target, ...]:
         """The targets served. Raises BackendMissing when the device is cuda and the installed ONNX Runtime cannot use it."""
@@ -48,16 +49,16 @@ class OrtBackend:
 
     def reference(self, model: ir.Model) -> Runner:
         """The model with every runtime optimisation off, on the CPU: what it means."""
-        return open_reference(model)
+        return open_reference(model, whole_bytes=self.whole_bytes)
 
     def baseline(self, model: ir.Model) -> Runner:
         """The model as everybody runs it today: default options."""
-        return open_baseline(model, device=self.device)
+        return open_baseline(model, device=self.device, whole_bytes=self.whole_bytes)
 
     def build(self, model: ir.Model, samples: Sequence[Sample], progress: Progress) -> Built:
         """Make the model ready with the fastest session options on the first samples. Models too large for one session keep the defaults."""
-        if weight_bytes(model) > WHOLE_BYTES:
-            runner = open_model(model, DEFAULT, device=self.device)
+        if weight_bytes(model) > self.whole_bytes:
+            runner = self.baseline(model)
             reason = f"options are not tried: the model has {weight_bytes(model):,} bytes of weights and runs in segments here"
             return OrtBuilt(model, runner, DEFAULT.to_dict(), ({"skipped": reason},), tuple(samples[:TUNED_SAMPLES]))
         skeleton = skeleton_of(model)

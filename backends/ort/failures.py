@@ -9,7 +9,7 @@ from ...compiler.core.errors import GraphwrightError, InputError, ModelError, Ta
 LONGEST = 400
 _PREFIX = re.compile(r"^\s*\[ONNXRuntimeError\] : \d+ : \w+ : ")
 _SOURCE = re.compile(r"(?:/\S+/)?[\w.]+\.(?:cc|h|cpp|hpp):\d+\s+")
-_SIGNATURE = re.compile(r"^(?:(?:[\w:<>,&*~\s]|\((?:anonymous namespace|lambda)\))+?)::~?\w+(?:<[^()]*>)?\([^()]*\)(?:\s*const)?\s+")
+_SIGNATURE = re.compile(r"^(?:(?:[\w:<>,&*~\s]|\((?:anonymous namespace|lambda)\))+?)::~?\w+(?:<[^()]*>)?\([^()]*\)(?:\s*const)?(?:::<lambda\([^()]*\)>)?\s+")
 _NO_KERNEL = re.compile(r"Could not find an implementation for (?P<op>\S+?)\((?P<version>\d+)\) node with name '(?P<node>[^']*)'")
 _UNKNOWN_OP = re.compile(
     r"No Op registered for (?P<op>\S+) with domain_version of (?P<version>\d+)|error: (?P<domain>[^\s:]*):(?P<other>\w+)\(.*is not a registered function/op"

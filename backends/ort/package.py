@@ -43,10 +43,7 @@ def write_package(model: ir.Model, options: Options, folder: Path, samples: Sequ
             files += write_ort(folder, options, samples)
         except GraphwrightError as error:
             notes.append(f"no {ORT_MODEL}: {error}")
-    try:
-        (folder / RUN).write_text(program(options), encoding="utf-8")
-    except OSError as error:
-        raise ArtifactError(f"'{folder / RUN}' cannot be written: {error.strerror}") from error
+    write_text(folder / RUN, program(options))
     return (*files, folder / RUN), tuple(notes)
 
 
@@ -95,7 +92,15 @@ def _list_operators(model: Path, target: Path) -> None:
         listed = Path(draft) / OPERATORS
         create_config_from_models([model], listed, False)
         lines = [line for line in listed.read_text(encoding="utf-8").splitlines() if line and not line.startswith("#")]
-    target.write_text("\n".join([f"# Operators of {model.name}: domain;opset;names", *lines, ""]), encoding="utf-8")
+    write_text(target, "\n".join([f"# Operators of {model.name}: domain;opset;names", *lines, ""]))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file. Raises ArtifactError with the reason when the disk refuses."""
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise ArtifactError(f"'{path}' cannot be written: {error.strerror}") from error
 
 
 def _check_same(model: Path, packed: Path, options: Options, samples: Sequence[Sample]) -> None:

@@ -14,14 +14,14 @@ WHOLE_BYTES = 512 << 20
 """Models with more weights than this run in segments."""
 
 
-def open_reference(model: ir.Model) -> Runner:
+def open_reference(model: ir.Model, *, whole_bytes: int = WHOLE_BYTES) -> Runner:
     """The model with every optimisation of the runtime off."""
-    return open_model(model, REFERENCE)
+    return open_model(model, REFERENCE, whole_bytes=whole_bytes)
 
 
-def open_baseline(model: ir.Model, *, device: str = "cpu") -> Runner:
+def open_baseline(model: ir.Model, *, device: str = "cpu", whole_bytes: int = WHOLE_BYTES) -> Runner:
     """The model with the runtime's default options."""
-    return open_model(model, DEFAULT, device=device)
+    return open_model(model, DEFAULT, device=device, whole_bytes=whole_bytes)
 
 
 def open_model(model: ir.Model, options: Options, *, device: str = "cpu", whole_bytes: int = WHOLE_BYTES, segment_bytes: int = SEGMENT_BYTES) -> Runner:

@@ -63,10 +63,12 @@ def skeleton_of(model: ir.Model) -> Skeleton:
     copy = clone_model(model)
     folder = _main_folder(copy)
     held: dict[str, ir.TensorProtocol] = {}
+    _drop_unused(copy.graph)
     for graph in all_graphs(copy):
         for name, value in graph.initializers.items():
             if value.const_value is not None:
-                value.const_value = _placed(name, value.const_value, folder, held if graph is copy.graph else None)
+                can_hold = graph is copy.graph and _is_used(value)
+                value.const_value = _placed(name, value.const_value, folder, held if can_hold else None)
     sizes = {name: value.const_value.nbytes for name, value in model.graph.initializers.items() if value.const_value is not None}
     try:
         proto = ir.to_proto(copy)
@@ -79,6 +81,17 @@ def weight_bytes(model: ir.Model) -> int:
     """The bytes of all initialisers, those of subgraphs included."""
     values = (value for graph in all_graphs(model) for value in graph.initializers.values())
     return sum(value.const_value.nbytes for value in values if value.const_value is not None)
+
+
+def _drop_unused(graph: ir.Graph) -> None:
+    """ONNX Runtime drops them too, and then refuses to be handed them."""
+    for name, value in list(graph.initializers.items()):
+        if not _is_used(value) and not value.is_graph_input():
+            del graph.initializers[name]
+
+
+def _is_used(value: ir.Value) -> bool:
+    return bool(value.uses()) or value.is_graph_output()
 
 
 def _placed(name: str, tensor: ir.TensorProtocol, folder: Path | None, held: dict[str, ir.TensorProtocol] | None) -> ir.TensorProtocol:

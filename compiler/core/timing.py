@@ -209,7 +209,6 @@ def _ratio(a: float, b: float) -> float:
 def _no_collector() -> Iterator[None]:
     """Keep the garbage collector from pausing one run and not the other."""
     was_on = gc.isenabled()
-    gc.collect()
     gc.disable()
     try:
         yield
