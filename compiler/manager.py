@@ -1,0 +1,306 @@
+"""Runs passes: each is timed, checked, and when it broke its contract undone down to the one rewrite to blame."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import groupby
+from pathlib import Path
+
+import onnx_ir as ir
+
+from .core.backend import Progress
+from .core.drift import Drift, loosest
+from .core.errors import BackendMissing, BudgetError, ContractError, GraphwrightError, InputError, NoChangeError, PassError, TargetError, UsageError
+from .core.graph import all_graphs, clone_model
+from .core.ledger import Ledger
+from .core.passes import Context, Pass, format_pass
+from .core.reasons import Reasons
+from .core.records import Difference, PassRecord, Rewrite, RolledBack
+from .core.target import Target
+from .core.wellformed import check
+from .denials import Denials
+from .replay import Fault, write_replay
+from .signature import check_signature
+from .verify import Verifier
+
+__all__ = ["Manager"]
+
+MAX_ROLLBACKS = 24
+"""A pass with more bad rewrites than this is undone as a whole."""
+MAX_PER_RULE = 6
+"""A rule with more bad rewrites than this is left out of its pass."""
+_REFUSALS = (BackendMissing, BudgetError, InputError, NoChangeError, TargetError, UsageError)
+"""What a pass raises to say that the user's request cannot be met, not that the pass went wrong."""
+
+
+@dataclass
+class _Outcome:
+    """One run of a pass on a copy. ``fault`` says what is wrong with it, None when nothing is; ``stage`` is where that showed."""
+
+    model: ir.Model
+    ledger: Ledger
+    changes: int = 0
+    seconds: float = 0.0
+    verify_seconds: float = 0.0
+    difference: Difference | None = None
+    fault: str | None = None
+    stage: str = ""
+    error: Exception | None = None
+
+
+@dataclass
+class Manager:
+    """Runs passes on a model in place; afterwards the model is well formed and has passed every check.
+
+    ``verifier`` compares with the input model (None: only the form is checked). ``replay_folder`` gets a folder for every rewrite undone.
+    ``each`` checks the numbers after every pass; without it they are checked once, and pass by pass only if that failed. A pass that raises
+    is undone and named, whatever it raised, except for errors that answer the user's request (a TargetError, say). ``strict`` raises
+    instead of undoing.
+    """
+
+    target: Target
+    verifier: Verifier | None = None
+    replay_folder: Path | None = None
+    progress: Progress | None = None
+    each: bool = True
+    strict: bool = False
+    fast_math: bool = False
+    reasons: Reasons | None = None
+    _drift: Drift = field(default=Drift.EXACT, init=False)
+    _undone: int = field(default=0, init=False)
+
+    def run(self, model: ir.Model, passes: Sequence[Pass]) -> tuple[PassRecord, ...]:
+        """Run the passes in order; one record each."""
+        self._drift = Drift.EXACT
+        records: list[PassRecord] = []
+        for lossy, group in groupby(passes, lambda step: step.drift is Drift.LOSSY):
+            steps = list(group)
+            quick = not lossy and (self.verifier is None or not self.each)
+            found = self._together(model, steps) if quick else None
+            records.extend(found if found is not None else [self._step(model, step) for step in steps])
+        return tuple(records)
+
+    def _tell(self, text: str) -> None:
+        if self.progress is not None:
+            self.progress(text)
+
+    def _together(self, model: ir.Model, steps: Sequence[Pass]) -> list[PassRecord] | None:
+        """Run all passes on the model itself and check the numbers once; None, with the model as it was, when anything is wrong."""
+        before = clone_model(model)
+        try:
+            records = [self._plainly(model, step) for step in steps]
+            check_signature(before, model, Drift.ROUNDING)
+            difference, seconds = self._numbers_of(model, steps, records)
+        except _REFUSALS:
+            _adopt(model, before)
+            raise
+        except Exception:
+            _adopt(model, before)
+            return None
+        except BaseException:
+            _adopt(model, before)
+            raise
+        if difference is None:
+            return records
+        if difference.broken:
+            _adopt(model, before)
+            return None
+        assert self.verifier is not None
+        self.verifier.accept()
+        last = max(place for place, record in enumerate(records) if record.changes)
+        records[last] = replace(records[last], difference=difference, verify_seconds=seconds)
+        return records
+
+    def _plainly(self, model: ir.Model, step: Pass) -> PassRecord:
+        """Run one pass on the model itself; raises when it leaves the graph broken."""
+        self._tell(format_pass(step))
+        nodes, ledger, start = _count(model), Ledger(), time.perf_counter()
+        changes = step.run(model, self._context(ledger))
+        seconds = time.perf_counter() - start
+        if changes or ledger.entries:
+            check(model)
+        return _record(step, ledger, changes, seconds, nodes, _count(model))
+
+    def _numbers_of(self, model: ir.Model, steps: Sequence[Pass], records: Sequence[PassRecord]) -> tuple[Difference | None, float]:
+        """The difference that all passes together made; None when there is nothing to check."""
+        changed = [step.drift for step, record in zip(steps, records, strict=True) if record.changes]
+        if self.verifier is None or not changed:
+            return None, 0.0
+        drift = loosest(self._drift, *changed) if loosest(*changed) is not Drift.EXACT else Drift.EXACT
+        self._tell("checking the numbers")
+        start = time.perf_counter()
+        difference = self.verifier.check(model, drift)
+        if not difference.broken:
+            self._drift = loosest(self._drift, drift)
+        return difference, time.perf_counter() - start
+
+    def _step(self, model: ir.Model, step: Pass) -> PassRecord:
+        """Run one pass on a copy and keep it when it holds; else find the rewrites to blame and run it without them."""
+        text, nodes = format_pass(step), _count(model)
+        self._tell(text)
+        denials, undone = Denials(), []
+        seconds = verify_seconds = 0.0
+        while True:
+            outcome = self._attempt(model, step, denials.ledger())
+            seconds, verify_seconds = seconds + outcome.seconds, verify_seconds + outcome.verify_seconds
+            if outcome.fault is None:
+                break
+            if self.strict:
+                raise _as_error(step, outcome)
+            found = self._blame(model, step, denials, outcome)
+            if found is None or len(undone) >= MAX_ROLLBACKS:
+                undone.append(self._whole(model, step, denials, outcome))
+                return PassRecord(text, step.drift.value, 0, {}, seconds, verify_seconds, None, tuple(undone), nodes, nodes)
+            undone.append(found)
+            denials = _without(denials, undone)
+        if outcome.changes:
+            self._keep(model, step, outcome.model)
+        record = _record(step, outcome.ledger, outcome.changes, seconds, nodes, _count(model))
+        return replace(record, verify_seconds=verify_seconds, difference=outcome.difference, rolled_back=tuple(undone))
+
+    def _keep(self, model: ir.Model, step: Pass, candidate: ir.Model) -> None:
+        _adopt(model, candidate)
+        if self.verifier is None:
+            return
+        if step.drift is Drift.LOSSY:
+            self._drift = Drift.EXACT
+            self.verifier.rebase(model)
+            return
+        self._drift = loosest(self._drift, step.drift)
+        self.verifier.accept()
+
+    def _context(self, ledger: Ledger) -> Context:
+        return Context(self.target, ledger, self.fast_math, self.reasons)
+
+    def _attempt(self, model: ir.Model, step: Pass, ledger: Ledger, only: Sequence[int] | None = None, numbers: bool = True) -> _Outcome:
+        """Run the pass on a copy and check the result, the numbers on the samples ``only`` or not at all (``numbers=False``)."""
+        candidate = clone_model(model)
+        outcome = _Outcome(candidate, ledger)
+        start = time.perf_counter()
+        try:
+            outcome.changes = int(step.run(candidate, self._context(ledger)) or 0) or len(ledger.entries)
+        except _REFUSALS:
+            raise
+        except Exception as error:
+            outcome.fault, outcome.stage, outcome.error = f"it raised {type(error).__name__}: {_first_line(error)}", "raised", error
+        outcome.seconds = time.perf_counter() - start
+        if outcome.fault is not None or not outcome.changes:
+            return outcome
+        try:
+            check(candidate)
+            check_signature(model, candidate, step.drift)
+        except Exception as error:
+            outcome.fault, outcome.stage, outcome.error = f"it left the graph broken: {_first_line(error)}", "malformed", error
+            return outcome
+        if numbers and self.verifier is not None:
+            self._verify(outcome, step, only)
+        return outcome
+
+    def _verify(self, outcome: _Outcome, step: Pass, only: Sequence[int] | None) -> None:
+        assert self.verifier is not None
+        drift = step.drift if step.drift in (Drift.EXACT, Drift.LOSSY) else loosest(step.drift, self._drift)
+        start = time.perf_counter()
+        outcome.difference = self.verifier.check(outcome.model, drift, only)
+        outcome.verify_seconds = time.perf_counter() - start
+        if outcome.difference.broken:
+            outcome.fault, outcome.stage = f"it broke its contract ({step.drift.value}): {_describe(outcome.difference)}", "numbers"
+
+    def _blame(self, model: ir.Model, step: Pass, denials: Denials, failed: _Outcome) -> RolledBack | None:
+        """Find the first rewrite after which the pass does not hold, by running it with only its first k rewrites; None when it is none of them."""
+        count = len(failed.ledger.entries)
+        if count == 0:
+            return None
+        self._tell(f"{format_pass(step)}: looking for the one to blame among {count} rewrites")
+        only = (failed.difference.sample,) if failed.difference is not None and failed.stage == "numbers" else None
+
+        def attempt(limit: int) -> _Outcome:
+            return self._attempt(model, step, denials.ledger(limit), only, numbers=failed.stage == "numbers")
+
+        good, bad = attempt(0), failed
+        if good.fault is not None:
+            return None
+        low, high = 0, count
+        while high - low > 1:
+            middle = (low + high) // 2
+            outcome = attempt(middle)
+            if outcome.fault is None:
+                low, good = middle, outcome
+            else:
+                high, bad = middle, outcome
+        return self._undo(model, step, denials, failed.ledger.entries[high - 1], good, bad)
+
+    def _undo(self, model: ir.Model, step: Pass, denials: Denials, entry: Rewrite, good: _Outcome, bad: _Outcome) -> RolledBack:
+        reason = bad.fault or "it broke the pass"
+        self._tell(f"{format_pass(step)}: undoing {entry.rule} at '{entry.where}'")
+        fault = Fault(format_pass(step), step.drift.value, entry.rule, entry.where, entry.index + 1, denials, reason, bad.difference, self.target)
+        folder = self._replay(fault, model, good.model, None if bad.stage == "raised" else bad.model)
+        return RolledBack(entry.rule, entry.where, reason, bad.difference, folder)
+
+    def _whole(self, model: ir.Model, step: Pass, denials: Denials, outcome: _Outcome) -> RolledBack:
+        reason = outcome.fault or "too many of its rewrites broke its contract"
+        self._tell(f"{format_pass(step)}: undoing the whole pass")
+        fault = Fault(format_pass(step), step.drift.value, "", "", None, denials, reason, outcome.difference, self.target)
+        folder = self._replay(fault, model, model, None if outcome.stage == "raised" else outcome.model)
+        return RolledBack(step.name, "", f"the whole pass was undone: {reason}", outcome.difference, folder)
+
+    def _replay(self, fault: Fault, before: ir.Model, good: ir.Model, bad: ir.Model | None) -> str | None:
+        if self.replay_folder is None:
+            return None
+        self._undone += 1
+        label = "".join(letter if letter.isalnum() else "-" for letter in f"{fault.step.partition('{')[0]}-{fault.rule}")
+        sample = None
+        if self.verifier is not None:
+            sample = self.verifier.samples[fault.difference.sample if fault.difference is not None else 0]
+        try:
+            return str(write_replay(self.replay_folder / f"{self._undone:02d}-{label}", fault, before, good, bad, sample, self.verifier))
+        except (OSError, GraphwrightError) as error:
+            self._tell(f"no replay folder for {fault.rule}: {_first_line(error)}")
+            return None
+
+
+def _adopt(model: ir.Model, other: ir.Model) -> None:
+    """Let ``model`` become ``other``, whose parts it takes over."""
+    model.graph = other.graph
+    model.functions.clear()
+    model.functions.update(other.functions)
+    model.ir_version = other.ir_version
+    model.metadata_props.clear()
+    model.metadata_props.update(other.metadata_props)
+
+
+def _count(model: ir.Model) -> int:
+    return sum(len(graph) for graph in all_graphs(model))
+
+
+def _record(step: Pass, ledger: Ledger, changes: int, seconds: float, before: int, after: int) -> PassRecord:
+    rules = dict(Counter(entry.rule for entry in ledger.entries))
+    return PassRecord(format_pass(step), step.drift.value, changes or len(ledger.entries), rules, seconds, nodes_before=before, nodes_after=after)
+
+
+def _without(denials: Denials, undone: Sequence[RolledBack]) -> Denials:
+    """Deny what was undone; a rule undone too often is denied as a whole."""
+    counts = Counter(item.rule for item in undone)
+    rules = frozenset(rule for rule, count in counts.items() if count >= MAX_PER_RULE)
+    return Denials(denials.rewrites | {(item.rule, item.where) for item in undone}, rules)
+
+
+def _as_error(step: Pass, outcome: _Outcome) -> Exception:
+    if outcome.error is not None:
+        return outcome.error
+    kind: Callable[[str], Exception] = ContractError if outcome.stage == "numbers" else PassError
+    return kind(f"{format_pass(step)}: {outcome.fault}")
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+
+
+def _describe(difference: Difference) -> str:
+    place = f" at {list(difference.index)}" if difference.index else ""
+    where = f"output '{difference.output}'{place}, sample {difference.sample}" if difference.output else f"sample {difference.sample}"
+    if difference.reason:
+        return f"{difference.reason} ({where})"
+    return f"{difference.before:.7g} became {difference.after:.7g}, {difference.allowed:.2g} is allowed ({where})"

@@ -1,0 +1,112 @@
+"""Pieces of a model: inner values as outputs, the nodes in which two versions differ, and those nodes as models of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import onnx_ir as ir
+
+from .core.graph import bind_opsets, clone_model, constant, is_op, subgraphs_of
+
+__all__ = ["Change", "expose", "find_change", "values_by_name"]
+
+
+def values_by_name(model: ir.Model) -> dict[str, ir.Value]:
+    """Every value of the main graph that is computed or fed, in topological order."""
+    fed = [value for value in model.graph.inputs if not value.is_initializer()]
+    return {value.name: value for value in (*fed, *(made for node in model.graph for made in node.outputs)) if value.name}
+
+
+def expose(model: ir.Model, names: Iterable[str]) -> ir.Model:
+    """A copy that has only the named values of the main graph as its outputs."""
+    copy = clone_model(model)
+    known = values_by_name(copy)
+    copy.graph.outputs.clear()
+    for name in dict.fromkeys(names):
+        copy.graph.outputs.append(_as_output(copy, known[name]))
+    return copy
+
+
+def _as_output(model: ir.Model, value: ir.Value) -> ir.Value:
+    """A graph input cannot be an output under its own name in every runtime, but `Identity` of it can."""
+    if not value.is_graph_input():
+        return value
+    node = ir.node("Identity", [value], name=f"{value.name}_exposed")
+    node.outputs[0].name = f"{value.name}_exposed"
+    node.outputs[0].type, node.outputs[0].shape = value.type, value.shape
+    model.graph.append(node)
+    return node.outputs[0]
+
+
+@dataclass(frozen=True)
+class Change:
+    """Where two versions of a model differ: the nodes only one of them has, and the values at the border."""
+
+    before: tuple[ir.Node, ...]
+    after: tuple[ir.Node, ...]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+    def cut(self, model: ir.Model) -> ir.Model:
+        """The changed part of either version, as a model from the border's inputs to its outputs."""
+        known = values_by_name(model)
+        graph = ir.convenience.extract(model.graph, [known[name] for name in self.inputs], [known[name] for name in self.outputs])
+        graph.opset_imports.update(model.graph.opset_imports)
+        piece = ir.Model(graph, ir_version=model.ir_version, functions=[function.clone() for function in model.functions.values()])
+        bind_opsets(piece)
+        return piece
+
+
+def find_change(before: ir.Model, after: ir.Model) -> Change:
+    """The nodes in which two versions differ, by operator, operands and attributes; weights count by identity, names of nodes do not."""
+    old, new = {_signature(node) for node in before.graph}, {_signature(node) for node in after.graph}
+    removed = [node for node in before.graph if _signature(node) not in new]
+    added = [node for node in after.graph if _signature(node) not in old]
+    known = values_by_name(after)
+    inputs = dict.fromkeys(name for nodes in (removed, added) for name in _border(nodes))
+    outputs = [value.name for node in removed for value in node.outputs if value.name and value.name in known and _used_outside(value, removed)]
+    return Change(tuple(removed), tuple(added), tuple(inputs), tuple(outputs))
+
+
+def _signature(node: ir.Node) -> tuple[object, ...]:
+    reads = tuple((value.name, id(value.const_value) if value.is_initializer() else 0) if value is not None else None for value in node.inputs)
+    attributes = tuple((name, _content(attr)) for name, attr in sorted(node.attributes.items()))
+    return node.domain, node.op_type, reads, tuple(value.name for value in node.outputs), attributes
+
+
+def _content(attr: ir.Attr) -> object:
+    if attr.type == ir.AttributeType.GRAPH:
+        return tuple(_signature(node) for node in attr.as_graph())
+    if attr.type == ir.AttributeType.GRAPHS:
+        return tuple(tuple(_signature(node) for node in graph) for graph in attr.as_graphs())
+    if attr.type in (ir.AttributeType.TENSOR, ir.AttributeType.SPARSE_TENSOR):
+        return id(attr.value)
+    return attr.value if isinstance(attr.value, int | float | str) else repr(attr.value)
+
+
+def _border(nodes: Sequence[ir.Node]) -> list[str]:
+    """Names of what ``nodes`` read from outside, constants and what is computed from constants alone left out."""
+    inside = set(nodes)
+    captured = [value for node in nodes for graph in subgraphs_of(node) for inner in graph.all_nodes() for value in inner.inputs]
+    read = [value for value in (*(value for node in nodes for value in node.inputs), *captured) if value is not None and value.name]
+    main = {node.graph for node in nodes}
+    return [
+        value.name
+        for value in read
+        if value.producer() not in inside and not _is_fixed(value) and (value.is_graph_input() or value.graph in main) and value.name
+    ]
+
+
+def _is_fixed(value: ir.Value, depth: int = 8) -> bool:
+    if constant(value) is not None or (value.is_initializer() and not value.is_graph_input()):
+        return True
+    node = value.producer()
+    if node is None or depth == 0 or is_op(node, "Shape"):
+        return False
+    return not subgraphs_of(node) and all(operand is None or _is_fixed(operand, depth - 1) for operand in node.inputs) and bool(node.inputs)
+
+
+def _used_outside(value: ir.Value, nodes: Sequence[ir.Node]) -> bool:
+    inside = set(nodes)
+    return value.is_graph_output() or any(user not in inside for user, _ in value.uses())

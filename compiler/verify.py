@@ -1,0 +1,334 @@
+"""Checks a rewritten model against the model it came from, by running both."""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+import tempfile
+import time
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import onnx_ir as ir
+
+from .core.backend import Array, Progress, Runner, Sample
+from .core.drift import Drift
+from .core.errors import InputError
+from .core.graph import all_graphs, clone_model, is_op
+from .core.records import Difference
+from .rounding import FACTORS, growth, has_steps, rounded
+from .tolerance import QUIET, Noise, Stress, difference, is_float, measure, stress_of
+
+__all__ = ["Outputs", "References", "Verifier", "compare", "worse"]
+
+Outputs = Mapping[str, Array]
+"""Output name -> array, list (a sequence), dict (a map) or None (an empty optional)."""
+
+BIG_BYTES = 16 << 20
+"""Arrays of at least this size wait on disk between checks."""
+_RANDOM = ("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial", "Bernoulli")
+
+
+class References(Protocol):
+    """The part of a backend that a verifier needs."""
+
+    def reference(self, model: ir.Model) -> Runner:
+        """A runner with every runtime optimisation off."""
+        ...
+
+
+def compare(
+    reference: Outputs,
+    candidate: Outputs,
+    drift: Drift,
+    *,
+    noise: Mapping[str, Noise] | None = None,
+    growth: Mapping[str, float] | None = None,
+    stress: Stress | None = None,
+    sample: int = 0,
+) -> Difference:
+    """The worst difference between two models' outputs; its ``broken`` says whether the contract was broken.
+
+    ``noise`` and ``growth`` are what rounding does to each output (`rounding`, `tolerance`); without them only a few roundings are allowed.
+    """
+    if list(reference) != list(candidate):
+        missing = [name for name in reference if name not in candidate] or list(candidate)
+        reason = f"the outputs were {list(reference)} and became {list(candidate)}"
+        return Difference(missing[0], np.inf, np.inf, 0.0, sample=sample, broken=True, reason=reason)
+    worst = Difference("", 0.0, 0.0, 0.0, sample=sample)
+    for name, before in reference.items():
+        limit = (growth or {}).get(name, 0.0)
+        for found in _compare_values(name, before, candidate[name], drift, noise or {}, limit, stress):
+            worst = worse(worst, dataclasses.replace(found, sample=sample))
+    return worst
+
+
+def worse(one: Difference, other: Difference) -> Difference:
+    """The one that breaks its contract, else the one that comes closer to it."""
+    return max(one, other, key=lambda item: (item.broken, item.max_abs / item.allowed if item.allowed else item.max_abs))
+
+
+def _compare_values(
+    name: str, before: object, after: object, drift: Drift, noise: Mapping[str, Noise], growth: float, stress: Stress | None
+) -> Iterator[Difference]:
+    """Differences of arrays, or of what sequences, maps and optionals hold."""
+    if isinstance(before, list | dict) and type(before) is type(after) and len(before) == len(after):  # type: ignore[arg-type]
+        for (key, old), (other, new) in zip(_items(before), _items(after), strict=True):
+            if key != other:
+                yield Difference(name, np.inf, np.inf, 0.0, broken=True, reason=f"the key {key!r} became {other!r}")
+            yield from _compare_values(f"{name}[{key}]", old, new, drift, noise, growth, stress)
+        return
+    settled = noise.get(name, QUIET).comparable
+    if isinstance(before, list | dict) or (before is None) != (after is None) or isinstance(after, list | dict):
+        if settled:
+            yield Difference(name, np.inf, np.inf, 0.0, broken=True, reason=f"{_describe(before)} became {_describe(after)}")
+    elif before is not None:
+        yield difference(name, np.asarray(before), np.asarray(after), drift, noise.get(name, QUIET), growth, stress)
+
+
+def _items(value: object) -> list[tuple[object, object]]:
+    return list(value.items()) if isinstance(value, dict) else list(enumerate(value))  # type: ignore[call-overload]
+
+
+def _describe(value: object) -> str:
+    if value is None:
+        return "nothing"
+    if isinstance(value, list | dict):
+        return f"a {'map' if isinstance(value, dict) else 'sequence'} of {len(value)}"
+    return f"an array of shape {np.shape(value)}"  # type: ignore[arg-type]
+
+
+def _leaves(name: str, value: object) -> Iterator[tuple[str, np.ndarray]]:
+    if isinstance(value, list | dict):
+        for key, item in _items(value):
+            yield from _leaves(f"{name}[{key}]", item)
+    elif value is not None:
+        yield name, np.asarray(value)
+
+
+class _Store:
+    """Keeps arrays between checks, the big ones as files."""
+
+    def __init__(self) -> None:
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._count = 0
+
+    def keep(self, outputs: Outputs) -> Outputs:
+        return {name: self._keep(value) for name, value in outputs.items()}
+
+    def _keep(self, value: Array) -> Array:
+        if not isinstance(value, np.ndarray) or value.nbytes < BIG_BYTES or value.dtype.kind == "O":
+            return value
+        if self._folder is None:
+            self._folder = tempfile.TemporaryDirectory(prefix="graphwright-verify-")
+        self._count += 1
+        path = Path(self._folder.name) / f"{self._count}.bin"
+        np.ascontiguousarray(value).tofile(path)
+        kept: np.ndarray = np.memmap(path, dtype=value.dtype, mode="r", shape=value.shape)
+        path.unlink()  # The mapping keeps the content until nobody needs it.
+        return kept
+
+
+class Verifier:
+    """Holds the outputs of a model on samples, and compares candidates with them.
+
+    The reference is the model as it was given, run with every runtime optimisation off; candidates run the same way. ``exact`` candidates are
+    compared with the candidate last accepted (at first the model itself), all others with the model itself.
+    """
+
+    def __init__(self, model: ir.Model, samples: Sequence[Sample], backend: References, progress: Progress | None = None) -> None:
+        """Run the model on every sample. Raises InputError when there is no sample or the model refuses one."""
+        if not samples:
+            raise InputError("there are no inputs to check the model with; pass example inputs")
+        self.samples = tuple(samples)
+        self.backend = backend
+        self.progress = progress or (lambda _: None)
+        self.stress = tuple(stress_of(sample) for sample in self.samples)
+        self.seconds = 0.0
+        """How long the model took for all samples: about what one check costs."""
+        self._store = _Store()
+        self.rebase(model)
+
+    def rebase(self, model: ir.Model) -> None:
+        """Make ``model`` the reference of all that follows, as after a lossy pass."""
+        self.model = clone_model(model)
+        self._random = any(_draws(node) for graph in all_graphs(model) for node in graph)
+        self.progress("running the reference")
+        start = time.perf_counter()
+        self._reference = self._run_all(self.model)
+        self.seconds = time.perf_counter() - start
+        self._previous = self._reference
+        self._latest: list[Outputs] | None = None
+        self._noise: list[dict[str, Noise]] | None = None
+        self._growth: dict[str, float] = {}
+        self.repeatable = self._repeats()
+
+    def check(self, candidate: ir.Model, drift: Drift, only: Sequence[int] | None = None) -> Difference:
+        """The worst difference over the samples (``only`` some of them); the first broken one ends the search.
+
+        A candidate that does not load or refuses a sample is broken, too.
+        """
+        drift = drift if self.repeatable or drift is not Drift.EXACT else Drift.ROUNDING
+        against = self._previous if drift is Drift.EXACT else self._reference
+        chosen = range(len(self.samples)) if only is None or self._random else only
+        kept: list[Outputs] = []
+        worst = Difference("", 0.0, 0.0, 0.0)
+        for index, outputs in self._candidate_outputs(candidate, chosen):
+            if isinstance(outputs, Difference):
+                return outputs
+            found = self._compare(against[index], outputs, drift, index)
+            worst = worse(worst, found)
+            if found.broken:
+                return found
+            kept.append(self._store.keep(outputs))
+        self._latest = kept if len(kept) == len(self.samples) else None
+        return worst
+
+    def accept(self) -> None:
+        """Let the candidate checked last be what exact ones are compared with from now on."""
+        if self._latest is not None:
+            self._previous = self._latest
+
+    def check_against(self, previous: ir.Model, candidate: ir.Model, drift: Drift = Drift.EXACT) -> Difference:
+        """The worst difference between any two models on the samples; what was accepted before does not matter."""
+        worst = Difference("", 0.0, 0.0, 0.0)
+        before = self._run_all(previous)
+        for index, outputs in self._candidate_outputs(candidate, range(len(self.samples))):
+            found = outputs if isinstance(outputs, Difference) else self._compare(before[index], outputs, drift, index)
+            worst = worse(worst, found)
+            if found.broken:
+                break
+        return worst
+
+    def outputs(self, sample: int) -> Outputs:
+        """What the reference makes of a sample."""
+        return self._reference[sample]
+
+    def _compare(self, before: Outputs, after: Outputs, drift: Drift, index: int) -> Difference:
+        noise = self.noise[index] if drift in (Drift.ROUNDING, Drift.DOMAIN) else None
+        return compare(before, after, drift, noise=noise, growth=self._growth, stress=self.stress[index], sample=index)
+
+    def _candidate_outputs(self, model: ir.Model, chosen: Sequence[int]) -> Iterator[tuple[int, Outputs | Difference]]:
+        try:
+            runner = self.backend.reference(self._steady(model))
+        except Exception as error:
+            yield 0, Difference("", np.inf, np.inf, 0.0, broken=True, reason=f"the runtime refuses the rewritten model: {_first_line(error)}")
+            return
+        try:
+            for index in chosen:
+                yield index, _attempt(runner, self.samples[index], index)
+        finally:
+            runner.close()
+
+    def _run_all(self, model: ir.Model) -> list[Outputs]:
+        runner = self.backend.reference(self._steady(model))
+        try:
+            return [self._store.keep(runner.run(sample)) for sample in self.samples]
+        finally:
+            runner.close()
+
+    def _steady(self, model: ir.Model) -> ir.Model:
+        return _seeded(model) if self._random else model
+
+    def _repeats(self) -> bool:
+        """Whether the reference gives the same bits again: without that, nothing can be held to ``exact``."""
+        runner = self.backend.reference(self._steady(self.model))
+        try:
+            again = runner.run(self.samples[0])
+        finally:
+            runner.close()
+        return not compare(self._reference[0], again, Drift.EXACT).broken
+
+    @property
+    def noise(self) -> list[dict[str, Noise]]:
+        """What rounding alone does to each output of each sample; measured when first asked for."""
+        if self._noise is None:
+            self.progress("measuring what rounding does to the reference")
+            copy, factor = rounded(self._steady(self.model))
+            self._growth = growth(copy)
+            runs = [self._rounded_outputs(copy, factor, number) for number in FACTORS]
+            self._noise = [self._measure(index, [run[index] for run in runs]) for index in range(len(self.samples))]
+            self._share_noise(has_steps(copy))
+        return self._noise
+
+    def _rounded_outputs(self, copy: ir.Model, factor: str, number: float) -> list[Outputs | None]:
+        """None where the rounded copy cannot run, as when a size that it computes comes out differently."""
+        try:
+            runner = self.backend.reference(copy)
+        except Exception:
+            return [None] * len(self.samples)
+        try:
+            feeds = [{**sample, factor: np.array(number, dtype=np.float32)} for sample in self.samples]
+            found = [_attempt(runner, feed, 0) for feed in feeds]
+        finally:
+            runner.close()
+        return [None if isinstance(outputs, Difference) else outputs for outputs in found]
+
+    def _measure(self, index: int, runs: Sequence[Outputs | None]) -> dict[str, Noise]:
+        leaves = [dict(leaf for name, value in run.items() for leaf in _leaves(name, value)) for run in runs if run is not None]
+        result: dict[str, Noise] = {}
+        for name, value in self._reference[index].items():
+            for path, array in _leaves(name, value):
+                found = [run[path] for run in leaves if path in run]
+                result[path] = measure(array, found) if len(found) == len(leaves) else Noise(comparable=False)
+            if isinstance(value, list | dict) and any(set(result) ^ set(run) for run in leaves if name in result):
+                result[name] = Noise(comparable=False)
+        return result
+
+    def _share_noise(self, steps: bool) -> None:
+        """Let each sample know what is typical of ordinary ones; a model with ``steps`` (quantisation) may jump in any of them."""
+        assert self._noise is not None
+        calm = [index for index, stress in enumerate(self.stress) if not stress.any]
+        choose = max if steps else statistics.median
+        for path in dict.fromkeys(path for index in calm for path in self._noise[index]):
+            held = [index for index in calm if path in self._noise[index]]
+            shares = [self._share(index, path) for index in held]
+            shared: dict[str, float] = {"typical": choose(one for one, _ in shares), "typical_rms": choose(two for _, two in shares)}
+            if steps:
+                shared |= {kind: max(getattr(self._noise[index][path], kind) for index in held) for kind in ("flips", "step")}
+            for noises in self._noise:
+                if path in noises and noises[path].comparable:
+                    noises[path] = dataclasses.replace(noises[path], **shared)  # type: ignore[arg-type]
+
+    def _share(self, index: int, path: str) -> tuple[float, float]:
+        assert self._noise is not None
+        found = dict(leaf for name, value in self._reference[index].items() for leaf in _leaves(name, value))
+        noise, array = self._noise[index][path], found.get(path)
+        if array is None or not is_float(array.dtype) or array.size == 0:
+            return 0.0, 0.0
+        plain = array.astype(np.float64)
+        finite = np.abs(plain[np.isfinite(plain)])
+        scale, level = float(finite.max(initial=0.0)), float(np.sqrt(np.mean(np.square(finite)))) if finite.size else 0.0
+        return (noise.peak / scale if scale else 0.0), (noise.rms / level if level else 0.0)
+
+
+def _attempt(runner: Runner, sample: Sample, index: int) -> Outputs | Difference:
+    try:
+        return runner.run(sample)
+    except Exception as error:
+        return Difference("", np.inf, np.inf, 0.0, sample=index, broken=True, reason=f"the runtime fails on the rewritten model: {_first_line(error)}")
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip()
+    return f"{type(error).__name__}: {text.splitlines()[0][:300]}" if text else type(error).__name__
+
+
+def _draws(node: ir.Node) -> bool:
+    """Whether the node makes random numbers; a Dropout does only when it may be told to train."""
+    return is_op(node, *_RANDOM) or (is_op(node, "Dropout") and len(node.inputs) > 2 and node.inputs[2] is not None)
+
+
+def _seeded(model: ir.Model) -> ir.Model:
+    """A copy whose random operators all have a seed, by where they stand, so that two models draw the same numbers in the same order."""
+    copy = clone_model(model)
+    for graph in all_graphs(copy):
+        for node in graph:
+            if _draws(node):
+                number = zlib.crc32((node.outputs[0].name or "").encode()) % 1_000_003
+                kind = ir.AttrInt64 if is_op(node, "Dropout") else ir.AttrFloat32
+                node.attributes["seed"] = kind("seed", number)
+    return copy
