@@ -1,0 +1,34 @@
+"""Figures as a table on the terminal and as JSON in a file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+Row = dict[str, object]
+
+
+def print_table(title: str, rows: Sequence[Row]) -> None:
+    """Columns are the keys of the first row; numbers stand to the right."""
+    if not rows:
+        return
+    columns = list(rows[0])
+    texts = [[_text(row.get(column)) for column in columns] for row in rows]
+    widths = [max(len(line[index]) for line in [columns, *texts]) for index in range(len(columns))]
+    numeric = [all(isinstance(row.get(column), int | float | None) for row in rows) for column in columns]
+    print(f"\n{title}")
+    for line in [columns, *texts]:
+        cells = (text.rjust(width) if right else text.ljust(width) for text, width, right in zip(line, widths, numeric, strict=True))
+        print("  ".join(cells).rstrip(), flush=True)
+
+
+def write_rows(path: Path, rows: Sequence[Row]) -> None:
+    """The rows as JSON."""
+    path.write_text(json.dumps(list(rows), indent=1, default=str) + "\n", encoding="utf-8")
+
+
+def _text(value: object) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.3f}" if isinstance(value, float) else str(value)
