@@ -1,0 +1,41 @@
+"""Whether types and shapes fit together, as ONNX's own inference sees it."""
+
+from __future__ import annotations
+
+import re
+
+import onnx
+import onnx_ir as ir
+
+from ..core.errors import ModelError
+from ..serialize import skeleton
+
+_WHERE = re.compile(r"\(op_type:\s*(?P<op>[^,)]*)(?:,\s*node name:\s*(?P<node>[^)]*))?\)\s*:?\s*")
+_NOISE = re.compile(r"\[(?:Shape|Type)InferenceError\]\s*|Inference error\(s\):\s*|Shape inference error\(s\):\s*")
+
+
+def check_inference(model: ir.Model) -> None:
+    """Raise ModelError where an operator gets a dtype or shape that it does not take. No weights are needed for that, only their shapes."""
+    proto = skeleton(model)
+    for info in proto.graph.output:
+        _forget_shape(info)
+    try:
+        onnx.shape_inference.infer_shapes(proto, check_type=True, strict_mode=True)
+    except Exception as error:
+        raise ModelError(_sentence(str(error))) from None
+
+
+def _forget_shape(info: onnx.ValueInfoProto) -> None:
+    """A declared output shape may be wrong or too narrow, and no runtime minds."""
+    if info.type.HasField("tensor_type"):
+        info.type.tensor_type.ClearField("shape")
+
+
+def _sentence(text: str) -> str:
+    where = _WHERE.search(text)
+    reason = _NOISE.sub("", _WHERE.sub("", text[where.start() :] if where else text, count=1)).strip()
+    first = reason.splitlines()[0].strip().rstrip(".") if reason else "its inputs do not fit"
+    if where is None:
+        return f"the model's types or shapes do not fit together: {first[:300]}"
+    node = f" '{where['node'].strip()}'" if where["node"] else ""
+    return f"types or shapes do not fit at the {where['op'].strip()} node{node}: {first[:300]}"
