@@ -186,6 +186,8 @@ def replace(old: ir.Value, new: ir.Value, names: Names) -> None:
     node = new.producer()
     takes_name = node is not None and node.graph is graph and not new.is_graph_output() and not new.is_initializer()
     if not takes_name:
+        for user, index in old.uses():
+            user.replace_input_with(index, new)
         new = _identity_of(graph, new, old, names)
     old.replace_all_uses_with(new, replace_graph_outputs=True)
     swap_names(old, new, names)
