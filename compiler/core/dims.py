@@ -6,7 +6,6 @@ that are proven equal (``2*N + N`` and ``3*N``). A dimension without a name equa
 
 from __future__ import annotations
 
-import functools
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
@@ -198,7 +197,10 @@ def minimum(a: Dim, b: Dim) -> Dim:
 
 def elements(shape: Iterable[Dim] | None) -> Dim:
     """How many elements a tensor of this shape has; `UNKNOWN` when a dimension or the rank is."""
-    return UNKNOWN if shape is None else functools.reduce(multiply, shape, 1)
+    total: Dim = 1
+    for dim in (UNKNOWN,) if shape is None else shape:
+        total = multiply(total, dim)
+    return total
 
 
 def same_elements(a: Iterable[Dim] | None, b: Iterable[Dim] | None) -> bool:

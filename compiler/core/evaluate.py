@@ -154,7 +154,7 @@ class _LittleModel:
 
     def _add_node(self, node: ir.Node) -> None:
         proto = onnx.NodeProto(op_type=node.op_type, domain=node.domain, input=map(self._name, node.inputs), output=map(self._name, node.outputs))
-        proto.attribute.extend(ir.to_proto(attr) for attr in node.attributes.values())
+        proto.attribute.extend(map(ir.serde.serialize_attribute, node.attributes.values()))
         self.graph.node.append(proto)
 
     def _add_output(self, value: ir.Value) -> str:
@@ -189,7 +189,8 @@ def _run_reference(nodes: Sequence[ir.Node], wanted: Sequence[ir.Value], known: 
 
     little = _LittleModel(nodes, wanted, known)
     with np.errstate(all="ignore"):
-        return _as_tensors(wanted, onnx.reference.ReferenceEvaluator(little.proto).run(little.outputs, little.feeds))
+        results = onnx.reference.ReferenceEvaluator(little.proto).run(little.outputs, little.feeds)
+    return _as_tensors(wanted, list(results))
 
 
 def _as_tensors(wanted: Sequence[ir.Value], results: Sequence[object]) -> dict[ir.Value, ir.TensorProtocol]:

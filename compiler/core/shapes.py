@@ -14,7 +14,8 @@ import onnx_ir as ir
 from .dims import UNKNOWN, Dim, free_symbols, fresh_symbol, is_known, is_ours
 from .errors import ModelError
 from .graph import all_graphs, constant, is_op, node_label
-from .symbolic.contents import content, forget_content, infer_content, note_content
+from .symbolic.content_rules import infer_content
+from .symbolic.contents import content, forget_content, note_content
 from .symbolic.control import ControlFlow, is_control_flow
 from .symbolic.layout import shown_positive
 from .symbolic.reading import dims_of, note_positive, positive_symbols
@@ -25,7 +26,7 @@ __all__ = ["dims_of", "forget_ours", "infer_node", "infer_shapes", "is_ours", "k
 
 _NAMELESS = frozenset({"", "?", "*", "-1", "None"})
 """Names that exporters write for a dimension about which nothing is known."""
-_DECLARED = "declared_shape"
+_DECLARED = "declared_outputs"
 
 
 def infer_shapes(model: ir.Model) -> None:
@@ -36,9 +37,8 @@ def infer_shapes(model: ir.Model) -> None:
     """
     for value in model.graph.inputs:
         _name_unknown_dims(value)
-    for value in model.graph.outputs:
-        if value.producer() is not None and _DECLARED not in value.meta:
-            value.meta[_DECLARED] = value.shape
+    if _DECLARED not in model.graph.meta:
+        model.graph.meta[_DECLARED] = {value.name: value.shape.dims for value in model.graph.outputs if value.shape is not None}
     for graph in all_graphs(model):
         for value in graph.initializers.values():
             _type_of_initializer(value)
@@ -81,19 +81,22 @@ def never_zero(node: ir.Node) -> frozenset[str]:
 
 
 def forget_ours(model: ir.Model) -> None:
-    """Take our own symbols out of every shape, in place; an output of the model gets back the dimension it was declared with."""
+    """Take our own symbols out of every shape, in place; an output of the model gets back the dimensions it was declared with."""
     for graph in all_graphs(model):
         for value in _values(graph):
             if value.shape is not None and any(map(is_ours, value.shape)):
-                value.shape = ir.Shape(_presentable(value))
+                value.shape = ir.Shape([UNKNOWN if is_ours(dim) else dim for dim in value.shape])
+    declared: dict[str | None, tuple[Dim, ...]] = model.graph.meta.get(_DECLARED) or {}
+    for value in model.graph.outputs:
+        if value.name in declared:
+            value.shape = ir.Shape(_completed(dims_of(value), declared[value.name]))
 
 
-def _presentable(value: ir.Value) -> list[Dim]:
-    shape = value.shape
-    declared = value.meta.get(_DECLARED)
-    if declared is None or len(declared) != len(shape):
-        declared = [UNKNOWN] * len(shape)
-    return [(UNKNOWN if isinstance(before, int) else before) if is_ours(dim) else dim for dim, before in zip(shape, declared, strict=True)]
+def _completed(shape: tuple[Dim, ...] | None, declared: tuple[Dim, ...]) -> tuple[Dim, ...]:
+    """What is known of an output, and what was declared of it where nothing is known."""
+    if shape is None or len(shape) != len(declared):
+        return declared if shape is None else shape
+    return tuple(dim if is_known(dim) else before for dim, before in zip(shape, declared, strict=True))
 
 
 def _values(graph: ir.Graph) -> list[ir.Value]:
@@ -101,7 +104,8 @@ def _values(graph: ir.Graph) -> list[ir.Value]:
 
 
 def _name_unknown_dims(value: ir.Value) -> None:
-    shape = value.shape
+    """Give each unknown dimension of a tensor a symbol. The tensors of a sequence may differ, so theirs have no name."""
+    shape = None if isinstance(value.type, ir.SequenceType) else value.shape
     if shape is not None and any(not isinstance(dim, int) and (dim.value or "") in _NAMELESS for dim in shape):
         value.shape = ir.Shape([fresh_symbol() if not isinstance(dim, int) and (dim.value or "") in _NAMELESS else dim for dim in shape])
 
@@ -111,7 +115,7 @@ def _type_of_initializer(value: ir.Value) -> None:
     if tensor is None or value.is_graph_input():
         return
     value.type = ir.TensorType(tensor.dtype)
-    value.shape = ir.Shape(tensor.shape)
+    value.shape = ir.Shape(tensor.shape.numpy())
 
 
 class _Inference:
@@ -161,5 +165,6 @@ class _Inference:
 
 def _settle(value: ir.Value, outcome: Outcome) -> None:
     kind, dims = outcome
-    value.type = kind
-    value.shape = None if dims is None else ir.Shape([fresh_symbol() if dim is None or not is_known(dim) else dim for dim in dims])
+    value.type = kind if kind is not None else value.type
+    value.shape = None if dims is None else ir.Shape(dims)
+    _name_unknown_dims(value)

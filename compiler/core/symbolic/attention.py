@@ -8,7 +8,7 @@ import onnx_ir as ir
 
 from .. import dims
 from ..dims import UNKNOWN, Dim
-from ..graph import attribute
+from .attributes import int_attribute
 from .reading import Dims, shape_at
 
 
@@ -32,8 +32,7 @@ def attention(node: ir.Node) -> Sequence[Dims | None]:
 def _heads(node: ir.Node, shape: Dims, name: str) -> Dim:
     if len(shape) == 4:
         return shape[1]
-    count = attribute(node, name, None)
-    return int(count) if count else UNKNOWN  # type: ignore[call-overload]
+    return int_attribute(node, name) or UNKNOWN
 
 
 def _grown(shape: Dims, past: Dims | None) -> Dim:

@@ -8,9 +8,9 @@ import onnx_ir as ir
 
 from .. import dims
 from ..dims import UNKNOWN, Dim
-from ..graph import attribute
 from . import spatial
-from .reading import Dims, axis_of, dims_of, input_at, ints_attribute, shape_at
+from .attributes import axis_of, int_attribute, ints_attribute
+from .reading import Dims, dims_of, input_at, shape_at
 from .standard import Outcome
 
 OutcomeRule = Callable[[ir.Node], Sequence[Outcome]]
@@ -57,7 +57,7 @@ def _skip_layer_norm(node: ir.Node) -> Sequence[Outcome]:
 
 def _layer_norm(node: ir.Node) -> Sequence[Outcome]:
     shape = shape_at(node, 0)
-    axis = None if shape is None else axis_of(int(attribute(node, "axis", -1)), len(shape))  # type: ignore[call-overload]
+    axis = None if shape is None else axis_of(int_attribute(node, "axis", -1), len(shape))
     reduced = None if shape is None or axis is None else (*shape[:axis], *(1,) * (len(shape) - axis))
     kind = _kind(node, 1) or _kind(node)
     single = ir.TensorType(ir.DataType.FLOAT)
@@ -81,7 +81,7 @@ def _product(a: Dims | None, b: Dims | None) -> Dims | None:
 
 def _fused_matmul(node: ir.Node) -> Sequence[Outcome]:
     a, b = (
-        _turned(shape_at(node, index), bool(attribute(node, f"transBatch{name}", 0)), bool(attribute(node, f"trans{name}", 0)))
+        _turned(shape_at(node, index), bool(int_attribute(node, f"transBatch{name}")), bool(int_attribute(node, f"trans{name}")))
         for index, name in enumerate("AB")
     )
     if a is not None and b is not None and (len(a) == 1 or len(b) == 1):
@@ -98,8 +98,8 @@ def _turned(shape: Dims | None, batch: bool, matrix: bool) -> Dims | None:
 
 
 def _fused_gemm(node: ir.Node) -> Sequence[Outcome]:
-    a = _turned(shape_at(node, 0), False, bool(attribute(node, "transA", 0)))
-    b = _turned(shape_at(node, 1), False, bool(attribute(node, "transB", 0)))
+    a = _turned(shape_at(node, 0), False, bool(int_attribute(node, "transA")))
+    b = _turned(shape_at(node, 1), False, bool(int_attribute(node, "transB")))
     return [(_kind(node), _product(a, b))]
 
 
@@ -113,7 +113,7 @@ def _matmul_like(kind_at: int | None, second: int, dtype: ir.DataType | None = N
 
 def _matmul_nbits(node: ir.Node) -> Sequence[Outcome]:
     shape = shape_at(node, 0)
-    return [(_kind(node), None if shape is None else (*shape[:-1], int(attribute(node, "N"))))]  # type: ignore[call-overload]
+    return [(_kind(node), None if shape is None else (*shape[:-1], int_attribute(node, "N")))]
 
 
 def _convolution(kind_at: int, weight_at: int, channels_last: bool = False) -> OutcomeRule:
@@ -122,7 +122,7 @@ def _convolution(kind_at: int, weight_at: int, channels_last: bool = False) -> O
 
 
 def _qlinear_conv(node: ir.Node) -> Sequence[Outcome]:
-    channels_last = bool(attribute(node, "channels_last", 0))
+    channels_last = bool(int_attribute(node, "channels_last"))
     return _convolution(7, 3, channels_last)(node)
 
 
@@ -139,7 +139,7 @@ def _qlinear_concat(node: ir.Node) -> Sequence[Outcome]:
     if not shapes or any(shape is None or len(shape) != len(shapes[0] or ()) for shape in shapes):
         return [(_kind(node, 1), None)]
     known = [shape for shape in shapes if shape is not None]
-    axis = axis_of(int(attribute(node, "axis", 0)), len(known[0]))  # type: ignore[call-overload]
+    axis = axis_of(int_attribute(node, "axis"), len(known[0]))
     if axis is None:
         return [(_kind(node, 1), None)]
     total: Dim = 0
@@ -149,8 +149,8 @@ def _qlinear_concat(node: ir.Node) -> Sequence[Outcome]:
 
 
 def _qgemm(node: ir.Node) -> Sequence[Outcome]:
-    a = _turned(shape_at(node, 0), False, bool(attribute(node, "transA", 0)))
-    b = _turned(shape_at(node, 3), False, bool(attribute(node, "transB", 0)))
+    a = _turned(shape_at(node, 0), False, bool(int_attribute(node, "transA")))
+    b = _turned(shape_at(node, 3), False, bool(int_attribute(node, "transB")))
     kind = _kind(node, 8) if input_at(node, 8) is not None else ir.TensorType(ir.DataType.FLOAT)
     return [(kind, _product(a, b))]
 
@@ -171,9 +171,9 @@ def _attention(node: ir.Node) -> Sequence[Outcome]:
         return [(_kind(node), None)]
     sizes = ints_attribute(node, "qkv_hidden_sizes")
     width: Dim = sizes[2] if sizes else UNKNOWN if not bias else dims.floor_divide(bias[0], 3)
-    heads = int(attribute(node, "num_heads"))  # type: ignore[call-overload]
+    heads = int_attribute(node, "num_heads")
     past = shape_at(node, 4)
-    if "past_present_share_buffer" in node.attributes and attribute(node, "past_present_share_buffer"):
+    if int_attribute(node, "past_present_share_buffer"):
         cache: Dims | None = past
     else:
         total = data[1] if past is None else dims.add(past[3], data[1])
@@ -198,7 +198,7 @@ def _group_query_attention(node: ir.Node) -> Sequence[Outcome]:
     cache: Outcome = (_kind(node), (UNKNOWN,) * 4)
     if query is None or len(query) != 3:
         return [(_kind(node), None), cache, cache]
-    heads, shared = int(attribute(node, "num_heads")), int(attribute(node, "kv_num_heads"))  # type: ignore[call-overload]
+    heads, shared = int_attribute(node, "num_heads"), int_attribute(node, "kv_num_heads")
     width = query[2] if key is not None else dims.floor_divide(dims.multiply(query[2], heads), heads + 2 * shared)
     return [(_kind(node), (query[0], query[1], width)), cache, cache]
 
@@ -249,5 +249,5 @@ def _nhwc_pool(node: ir.Node) -> Dims | None:
     data = shape_at(node, 0)
     if data is None or len(data) < 3:
         return None
-    sizes = spatial.windows(node, data[1:-1], ints_attribute(node, "kernel_shape"), ceil=bool(attribute(node, "ceil_mode", 0)))
+    sizes = spatial.windows(node, data[1:-1], ints_attribute(node, "kernel_shape"), ceil=bool(int_attribute(node, "ceil_mode")))
     return (data[0], *sizes, data[-1])

@@ -11,8 +11,9 @@ import onnx_ir as ir
 
 from .. import dims
 from ..dims import UNKNOWN, Dim, fresh_symbol
-from ..graph import attribute, constant, is_op
-from .contents import content, forget_content
+from ..graph import constant, is_op
+from .attributes import int_attribute, ints_attribute
+from .contents import content, forget_content, only
 from .standard import Outcome
 
 Dims = tuple[Dim, ...] | None
@@ -21,7 +22,7 @@ _MOST_ROUNDS = 4
 
 def is_control_flow(node: ir.Node) -> bool:
     """Whether the node runs graphs of its own in a way that is understood here."""
-    return is_op(node, "If", "Loop", "Scan")
+    return is_op(node, "If", "Loop", "Scan", "SequenceMap")
 
 
 class ControlFlow:
@@ -32,7 +33,7 @@ class ControlFlow:
 
     def outcomes(self, node: ir.Node) -> Sequence[Outcome] | None:
         """Type and dimensions of each output."""
-        return {"If": self._if, "Loop": self._loop, "Scan": self._scan}[node.op_type](node)
+        return {"If": self._if, "Loop": self._loop, "Scan": self._scan, "SequenceMap": self._map}[node.op_type](node)
 
     def _if(self, node: ir.Node) -> Sequence[Outcome]:
         branches = [attr.as_graph() for attr in node.attributes.values() if attr.type == ir.AttributeType.GRAPH]
@@ -52,9 +53,7 @@ class ControlFlow:
         stacked = [_stacked(outcome, count, 0) for outcome in map(outside.view, body.outputs[1 + len(initial) :])]
         return [*carried, *stacked]
 
-    def _carry(
-        self, outside: _Outside, body: ir.Graph, entering: Sequence[ir.Value], leaving: Sequence[ir.Value], initial: list[Outcome]
-    ) -> list[Outcome]:
+    def _carry(self, outside: _Outside, body: ir.Graph, entering: Sequence[ir.Value], leaving: Sequence[ir.Value], initial: list[Outcome]) -> list[Outcome]:
         """Infer the body until what comes in covers what goes round; returns the types after any number of rounds."""
         state = initial
         for attempt in range(_MOST_ROUNDS):
@@ -70,7 +69,7 @@ class ControlFlow:
         if node.inputs and _is_first_scan(node):
             return None
         body = node.attributes["body"].as_graph()
-        scanned = int(attribute(node, "num_scan_inputs"))
+        scanned = int_attribute(node, "num_scan_inputs")
         states = len(node.inputs) - scanned
         axes = _axes(node, "scan_input_axes", scanned)
         outside = _Outside()
@@ -86,21 +85,31 @@ class ControlFlow:
         out_axes = _axes(node, "scan_output_axes", len(made))
         return [*carried, *(_stacked(outside.view(value), length, axis) for value, axis in zip(made, out_axes, strict=True))]
 
+    def _map(self, node: ir.Node) -> Sequence[Outcome]:
+        """Each output is a sequence of what the body makes; the sizes may differ from one tensor to the next."""
+        body = node.attributes["body"].as_graph()
+        _enter(body.inputs, [(_element(value), None) for value in node.inputs])
+        self.infer_graph(body)
+        return [(None if value.type is None else ir.SequenceType(value.type), None) for value in body.outputs]
+
+
+def _element(value: ir.Value | None) -> ir.TypeProtocol | None:
+    kind = None if value is None else value.type
+    return kind.elem_type if isinstance(kind, ir.SequenceType) else kind
+
 
 def _taken(node: ir.Node) -> list[ir.Graph] | None:
     """The one branch that an If takes, when what is known of its condition tells."""
-    condition = content(node.inputs[0])
-    choice = condition.reshape(-1)[0] if condition is not None and condition.size == 1 else UNKNOWN
+    choice = only(content(node.inputs[0]))
     name = ("else_branch", "then_branch")[choice] if isinstance(choice, int) else None
     return [node.attributes[name].as_graph()] if name is not None else None
 
 
 def trip_count(node: ir.Node, body: ir.Graph) -> Dim:
     """How often a Loop is sure to run: its count, when no condition can stop it earlier."""
-    counts = content(node.inputs[0]) if node.inputs[0] is not None else None
-    if counts is None or counts.size != 1 or not _always_true(node.inputs[1]) or not _keeps_going(body):
+    count = only(content(node.inputs[0]))
+    if count is None or not _always_true(node.inputs[1]) or not _keeps_going(body):
         return UNKNOWN
-    count: Dim = counts.reshape(-1)[0]
     return max(count, 0) if isinstance(count, int) else count if dims.at_least(count, 0) else UNKNOWN
 
 
@@ -124,7 +133,7 @@ def _is_first_scan(node: ir.Node) -> bool:
 
 
 def _axes(node: ir.Node, name: str, count: int) -> list[int]:
-    return list(attribute(node, name, None) or [0] * count)
+    return list(ints_attribute(node, name) or [0] * count)
 
 
 def _sliced(value: ir.Value | None, axis: int) -> tuple[Outcome, Dim]:
@@ -149,7 +158,7 @@ def _enter(values: Sequence[ir.Value], outcomes: Sequence[Outcome]) -> None:
     for value, (kind, shape) in zip(values, outcomes, strict=True):
         forget_content(value)
         value.type = kind if kind is not None else value.type
-        value.shape = None if shape is None else ir.Shape([dim if dim is not None and dims.is_known(dim) else fresh_symbol() for dim in shape])
+        value.shape = None if shape is None else ir.Shape([dim if dims.is_known(dim) else fresh_symbol() for dim in shape])
 
 
 def _view(value: ir.Value | None) -> Outcome:
@@ -174,13 +183,15 @@ def _either(views: Sequence[Outcome]) -> Outcome:
     """What holds whichever of several values it is."""
     kinds = [kind for kind, _ in views if kind is not None]
     shapes = [shape for _, shape in views]
-    if any(shape is None for shape in shapes) or len({len(shape) for shape in shapes}) != 1:
+    known = [shape for shape in shapes if shape is not None]
+    if len(known) != len(shapes) or len({len(shape) for shape in known}) != 1:
         return (kinds[0] if kinds else None), None
-    merged = tuple(group[0] if all(dims.same(group[0], dim) for dim in group) else UNKNOWN for group in zip(*shapes, strict=True))
+    merged = tuple(group[0] if all(dims.same(group[0], dim) for dim in group) else UNKNOWN for group in zip(*known, strict=True))
     return (kinds[0] if kinds else None), merged
 
 
 def _settled(state: Outcome, merged: Outcome) -> bool:
-    return state[0] == merged[0] and (state[1] is None) == (merged[1] is None) and (
-        state[1] is None or all(dims.same(a, b) or not (dims.is_known(a) or dims.is_known(b)) for a, b in zip(state[1], merged[1], strict=True))
-    )
+    (kind, before), (other, after) = state, merged
+    if kind != other or before is None or after is None:
+        return kind == other and before is after
+    return all(dims.same(a, b) or not (dims.is_known(a) or dims.is_known(b)) for a, b in zip(before, after, strict=True))

@@ -85,10 +85,10 @@ def lower_bound(poly: Polynomial) -> int | None:
     """A number that the expression is never below; None when none is known."""
     low = 0
     for monomial, factor in poly.items():
-        bounds = [_atom_lower_bound(atom) for atom in monomial]
+        bounds = [bound for atom in monomial if (bound := _atom_lower_bound(atom)) is not None]
         if monomial == CONSTANT:
             low += factor
-        elif factor < 0 or None in bounds or (len(bounds) > 1 and min(bounds) < 0):
+        elif factor < 0 or len(bounds) < len(monomial) or (len(bounds) > 1 and min(bounds) < 0):
             return None
         else:
             low += factor * math.prod(bounds)

@@ -25,13 +25,14 @@ def _evaluate_atom(atom: str, bindings: Mapping[str, int]) -> int | None:
     name = function_of(atom)
     if name is None:
         return bindings.get(unquote(atom))
-    values = [evaluate(argument, bindings) for argument in arguments(atom)]
-    if any(value is None for value in values):
+    first, second = (evaluate(argument, bindings) for argument in arguments(atom))
+    if first is None or second is None:
         return None
-    first, second = values
-    if name in ("div", "mod") and second == 0:
+    if name in ("max", "min"):
+        return max(first, second) if name == "max" else min(first, second)
+    if second == 0:
         return None
-    return {"max": max, "min": min, "div": int.__floordiv__, "mod": int.__mod__}[name](first, second)
+    return first // second if name == "div" else first % second
 
 
 def symbols(poly: Polynomial) -> frozenset[str]:
@@ -74,7 +75,7 @@ def caps(whole: Polynomial, capped: Polynomial) -> bool:
     """Whether ``capped`` is ``min(whole, c)`` for a c proven to be >= 2."""
     if len(capped) != 1:
         return False
-    (monomial, factor), = capped.items()
+    ((monomial, factor),) = capped.items()
     if factor != 1 or len(monomial) != 1 or function_of(monomial[0]) != "min":
         return False
     first, second = arguments(monomial[0])

@@ -13,8 +13,10 @@ from .. import dims
 from ..dims import UNKNOWN, Dim
 from ..errors import ModelError
 from ..graph import array, attribute
-from .contents import shape_slice, slice_bounds
-from .reading import Dims, axis_of, content_at, entries_at, input_at, ints_at, ints_attribute, positive_symbols, shape_at
+from .attributes import axis_of, int_attribute, ints_attribute
+from .contents import only
+from .reading import Dims, content_at, entries_at, input_at, ints_at, positive_symbols, shape_at
+from .slicing import picked, shape_slice, slice_bounds
 
 Shapes = Sequence[Dims | None]
 _ENDLESS = 2**31 - 1
@@ -29,7 +31,7 @@ def reshape(node: ir.Node) -> Shapes:
     target = ints_attribute(node, "shape") if "shape" in node.attributes else entries_at(node, 1)
     if target is None:
         return [_unknowns(shape_at(node, 1))]
-    return [reshaped(data, target, bool(attribute(node, "allowzero", 0)), positive_symbols(node))]
+    return [reshaped(data, target, bool(int_attribute(node, "allowzero")), positive_symbols(node))]
 
 
 def shown_positive(node: ir.Node) -> frozenset[str]:
@@ -38,7 +40,7 @@ def shown_positive(node: ir.Node) -> frozenset[str]:
     It fails when it finds 0, which asks for a copy, beyond the rank of the data, and when a size has to be worked out beside an empty dimension.
     """
     data, target = shape_at(node, 0), entries_at(node, 1)
-    if data is None or target is None or attribute(node, "allowzero", 0):
+    if data is None or target is None or int_attribute(node, "allowzero"):
         return frozenset()
     found: set[str] = set()
     for index, entry in enumerate(target):
@@ -130,7 +132,7 @@ def flatten(node: ir.Node) -> Shapes:
     data = shape_at(node, 0)
     if data is None:
         return [(UNKNOWN, UNKNOWN)]
-    axis = int(attribute(node, "axis", 1))  # type: ignore[call-overload]
+    axis = int_attribute(node, "axis", 1)
     axis += len(data) if axis < 0 else 0
     return [(dims.elements(data[:axis]), dims.elements(data[axis:]))]
 
@@ -189,9 +191,7 @@ def _cut(size: Dim, start: Dim, end: Dim, step: int) -> Dim:
 def _cut_backwards(size: Dim, start: Dim, end: Dim, step: int) -> Dim:
     if not (isinstance(size, int) and isinstance(start, int) and isinstance(end, int)):
         return UNKNOWN
-    first = min(max(start + size if start < 0 else start, 0), size - 1)
-    last = min(max(end + size if end < 0 else end, -1), size - 1)
-    return len(range(first, last, step))
+    return len(range(size)[picked(start, end, step, size)])
 
 
 def _bound(size: Dim, position: Dim) -> Dim:
@@ -211,7 +211,7 @@ def concat(node: ir.Node) -> Shapes:
     known = [shape for shape in shapes if shape is not None]
     if not known:
         return [None]
-    axis = axis_of(int(attribute(node, "axis", 1)), len(known[0]))  # type: ignore[call-overload]
+    axis = axis_of(int_attribute(node, "axis", 1), len(known[0]))
     if axis is None or any(len(shape) != len(known[0]) for shape in known):
         raise ModelError(f"shapes {[str(ir.Shape(shape)) for shape in known]} cannot be joined")
     result = [_agreed([shape[place] for shape in known]) for place in range(len(known[0]))]
@@ -229,7 +229,7 @@ def split(node: ir.Node) -> Shapes:
     data, count = shape_at(node, 0), len(node.outputs)
     if data is None:
         return [None] * count
-    axis = axis_of(int(attribute(node, "axis", 0)), len(data))  # type: ignore[call-overload]
+    axis = axis_of(int_attribute(node, "axis"), len(data))
     if axis is None:
         return [None] * count
     sizes = ints_attribute(node, "split") or (entries_at(node, 1) if input_at(node, 1) is not None else _even(data[axis], count))
@@ -276,11 +276,8 @@ def pad(node: ir.Node) -> Shapes:
 
 def range_(node: ir.Node) -> Shapes:
     """Range: as many numbers as fit."""
-    bounds = [content_at(node, index) for index in range(3)]
-    if any(bound is None or bound.size != 1 for bound in bounds):
-        return [(UNKNOWN,)]
-    start, limit, delta = (bound.reshape(-1)[0] for bound in bounds if bound is not None)
-    if not isinstance(delta, int) or delta < 1:
+    start, limit, delta = (only(content_at(node, index)) for index in range(3))
+    if start is None or limit is None or not isinstance(delta, int) or delta < 1:
         return [(UNKNOWN,)]
     return [(dims.ceil_divide(dims.maximum(dims.subtract(limit, start), 0), delta),)]
 
@@ -295,22 +292,22 @@ def shape(node: ir.Node) -> Shapes:
 
 def one_hot(node: ir.Node) -> Shapes:
     """OneHot: the depth as a new dimension."""
-    indices, depth = shape_at(node, 0), content_at(node, 1)
+    indices, depth = shape_at(node, 0), only(content_at(node, 1))
     if indices is None:
         return [None]
-    axis = axis_of(int(attribute(node, "axis", -1)), len(indices) + 1)  # type: ignore[call-overload]
+    axis = axis_of(int_attribute(node, "axis", -1), len(indices) + 1)
     if axis is None:
         return [None]
-    return [(*indices[:axis], UNKNOWN if depth is None else depth.reshape(-1)[0], *indices[axis:])]
+    return [(*indices[:axis], UNKNOWN if depth is None else depth, *indices[axis:])]
 
 
 def top_k(node: ir.Node) -> Shapes:
     """TopK: k entries along the axis."""
-    data, count = shape_at(node, 0), content_at(node, 1)
+    data, count = shape_at(node, 0), only(content_at(node, 1))
     if data is None:
         return [None, None]
-    axis = axis_of(int(attribute(node, "axis", -1)), len(data))  # type: ignore[call-overload]
-    size: Dim = int(attribute(node, "k")) if "k" in node.attributes else UNKNOWN if count is None else count.reshape(-1)[0]  # type: ignore[call-overload]
+    axis = axis_of(int_attribute(node, "axis", -1), len(data))
+    size: Dim = int_attribute(node, "k") if "k" in node.attributes else UNKNOWN if count is None else count
     result = tuple(size if place == axis else dim for place, dim in enumerate(data))
     return [result, result]
 
@@ -331,14 +328,14 @@ def resize(node: ir.Node) -> Shapes:
 
 def _scales(node: ir.Node) -> tuple[float, ...] | None:
     if "scales" in node.attributes:
-        return tuple(attribute(node, "scales"))  # type: ignore[arg-type]
+        return tuple(node.attributes["scales"].as_floats())
     given = array(input_at(node, 2 if len(node.inputs) > 2 else 1), max_bytes=256)
     return None if given is None or given.dtype.kind != "f" or attribute(node, "coordinate_transformation_mode", "") == "tf_crop_and_resize" else tuple(given)
 
 
 def depth_to_space(node: ir.Node) -> Shapes:
     """DepthToSpace: channels become pixels."""
-    data, block = shape_at(node, 0), int(attribute(node, "blocksize"))  # type: ignore[call-overload]
+    data, block = shape_at(node, 0), int_attribute(node, "blocksize")
     if data is None or len(data) != 4:
         return [None]
     n, c, h, w = data
@@ -347,7 +344,7 @@ def depth_to_space(node: ir.Node) -> Shapes:
 
 def space_to_depth(node: ir.Node) -> Shapes:
     """SpaceToDepth: pixels become channels."""
-    data, block = shape_at(node, 0), int(attribute(node, "blocksize"))  # type: ignore[call-overload]
+    data, block = shape_at(node, 0), int_attribute(node, "blocksize")
     if data is None or len(data) != 4:
         return [None]
     n, c, h, w = data

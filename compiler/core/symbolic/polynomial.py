@@ -64,7 +64,7 @@ def divide_exactly(a: Polynomial, b: Polynomial) -> Polynomial | None:
     """``a / b`` when ``b`` is a single product that divides every term of ``a``, else None. A symbol in ``b`` is taken as not 0."""
     if len(b) != 1:
         return number(1) if dict(a) == dict(b) and b else None
-    (divisor, factor), = b.items()
+    ((divisor, factor),) = b.items()
     terms: dict[Monomial, int] = {}
     for monomial, coefficient in a.items():
         rest = _without(monomial, divisor)
@@ -77,7 +77,7 @@ def divide_exactly(a: Polynomial, b: Polynomial) -> Polynomial | None:
 def text(poly: Polynomial) -> str:
     """The canonical text of an expression; a lone symbol is its name."""
     if len(poly) == 1:
-        (monomial, factor), = poly.items()
+        ((monomial, factor),) = poly.items()
         if factor == 1 and len(monomial) == 1:
             return unquote(monomial[0])
     return written(poly)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from ..dims import Dim
-from ..graph import attribute
 from .contents import Content, content
 
 Dims = tuple[Dim, ...]
@@ -40,18 +39,8 @@ def entries_at(node: ir.Node, index: int) -> Dims | None:
 def ints_at(node: ir.Node, index: int) -> tuple[int, ...] | None:
     """The entries of a one-dimensional integer input when all are numbers."""
     entries = entries_at(node, index)
-    return entries if entries is not None and all(isinstance(item, int) for item in entries) else None  # type: ignore[return-value]
-
-
-def ints_attribute(node: ir.Node, name: str) -> tuple[int, ...] | None:
-    """A list attribute, None when absent."""
-    found = attribute(node, name, None)
-    return None if found is None else tuple(int(item) for item in found)  # type: ignore[attr-defined]
-
-
-def axis_of(axis: int, rank: int) -> int | None:
-    """A position counted from the start, None when out of range."""
-    return axis % rank if -rank <= axis < rank else None
+    found = tuple(item for item in entries or () if isinstance(item, int))
+    return found if entries is not None and len(found) == len(entries) else None
 
 
 _POSITIVE = "positive_symbols"

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 import onnx_ir as ir
 
 from .. import dims
-from ..dims import UNKNOWN, Dim
+from ..dims import Dim
 from ..graph import is_op
 from . import attention, contrib, layout, spatial
 from .reading import Dims
@@ -34,14 +34,14 @@ def refine(node: ir.Node, standard: Sequence[Outcome] | None) -> Sequence[Outcom
     return [(kind, _merged(shape, ours)) for (kind, shape), ours in zip(standard, found, strict=False)]
 
 
-def _complete(shape: Sequence[Dim | None] | None) -> bool:
-    return shape is not None and all(dim is not None for dim in shape)
+def _complete(shape: Dims | None) -> bool:
+    return shape is not None and all(map(dims.is_known, shape))
 
 
-def _merged(standard: Sequence[Dim | None] | None, ours: Dims | None) -> tuple[Dim | None, ...] | None:
+def _merged(standard: Dims | None, ours: Dims | None) -> Dims | None:
     if standard is None or ours is None or len(ours) != len(standard):
-        return ours if standard is None else tuple(standard)
-    return tuple(_better(UNKNOWN if a is None else a, b) for a, b in zip(standard, ours, strict=True))
+        return ours if standard is None else standard
+    return tuple(map(_better, standard, ours))
 
 
 def _better(standard: Dim, ours: Dim) -> Dim:

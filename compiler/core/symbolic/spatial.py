@@ -9,7 +9,8 @@ import onnx_ir as ir
 from .. import dims
 from ..dims import UNKNOWN, Dim
 from ..graph import attribute
-from .reading import Dims, ints_attribute, shape_at
+from .attributes import int_attribute, ints_attribute
+from .reading import Dims, shape_at
 
 Shapes = Sequence[Dims | None]
 
@@ -37,9 +38,9 @@ def pool(data_at: int = 0) -> Callable[[ir.Node], Shapes]:
         data = shape_at(node, data_at)
         if data is None or len(data) < 3:
             return [None] * len(node.outputs)
-        channels_last = bool(attribute(node, "channels_last", 0))
+        channels_last = bool(int_attribute(node, "channels_last"))
         spatial = data[1:-1] if channels_last else data[2:]
-        sizes = windows(node, spatial, ints_attribute(node, "kernel_shape"), ceil=bool(attribute(node, "ceil_mode", 0)))
+        sizes = windows(node, spatial, ints_attribute(node, "kernel_shape"), ceil=bool(int_attribute(node, "ceil_mode")))
         result = (data[0], *sizes, data[-1]) if channels_last else (*data[:2], *sizes)
         return [result] * len(node.outputs)
 
@@ -54,7 +55,7 @@ def global_pool(data_at: int = 0) -> Callable[[ir.Node], Shapes]:
         if data is None or len(data) < 3:
             return [None]
         ones = (1,) * (len(data) - 2)
-        return [(data[0], *ones, data[-1]) if attribute(node, "channels_last", 0) else (*data[:2], *ones)]
+        return [(data[0], *ones, data[-1]) if int_attribute(node, "channels_last") else (*data[:2], *ones)]
 
     return rule
 
@@ -72,9 +73,7 @@ def windows(node: ir.Node, spatial: Dims, kernel: Sequence[Dim] | None, ceil: bo
     pads = (0,) * (2 * rank) if padding == "VALID" else ints_attribute(node, "pads") or (0,) * (2 * rank)
     if not len(strides) == len(dilations) == rank or len(pads) != 2 * rank:
         return (UNKNOWN,) * rank
-    return tuple(
-        _count(spatial[i], kernel[i], strides[i], dilations[i], pads[i], pads[i + rank], ceil) for i in range(rank)
-    )
+    return tuple(_count(spatial[i], kernel[i], strides[i], dilations[i], pads[i], pads[i + rank], ceil) for i in range(rank))
 
 
 def _count(size: Dim, kernel: Dim, stride: int, dilation: int, before: int, after: int, ceil: bool) -> Dim:
@@ -94,7 +93,7 @@ def transposed_convolution(node: ir.Node) -> Shapes:
     if data is None or len(data) < 3:
         return [None]
     rank = len(data) - 2
-    channels = UNKNOWN if weight is None else dims.multiply(weight[1], int(attribute(node, "group", 1)))  # type: ignore[call-overload]
+    channels = UNKNOWN if weight is None else dims.multiply(weight[1], int_attribute(node, "group", 1))
     given = ints_attribute(node, "output_shape")
     if given is not None and len(given) >= rank:
         return [(data[0], channels, *given[-rank:])]

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import onnx
 import onnx_ir as ir
 
-from ..dims import Dim
+from ..dims import UNKNOWN, Dim
 from ..errors import ModelError
-from ..graph import node_label, opset
+from ..graph import constant, node_label, opset
 from .contents import content
 
-Outcome = tuple[ir.TypeProtocol | None, tuple[Dim | None, ...] | None]
-"""Type and dimensions of one output; None for what is not known."""
+Outcome = tuple[ir.TypeProtocol | None, tuple[Dim, ...] | None]
+"""Type and dimensions of one output; None for a type or rank that is not known, `UNKNOWN` for such a dimension."""
 
 Types = list[onnx.TypeProto | None]
 
@@ -32,19 +32,25 @@ _TENSOR_KINDS = (ir.TensorType, ir.SparseTensorType)
 class StandardInference:
     """Asks ONNX, and remembers the answers: the layers of a network repeat themselves."""
 
-    answers: dict[tuple, tuple[Outcome, ...] | None] = field(default_factory=dict)
+    answers: dict[Hashable, tuple[Outcome, ...] | None] = field(default_factory=dict)
 
     def outcomes(self, node: ir.Node) -> tuple[Outcome, ...] | None:
         """Type and shape of every output; None when ONNX has no definition of the operator. Raises ModelError when the inputs contradict it."""
         version = version_of(node)
         data = {} if node.op_type in _NO_DATA else _small_data(node)
-        attributes = tuple(ir.to_proto(attr).SerializeToString() for attr in node.attributes.values())
+        attributes = tuple(map(_attribute_key, node.attributes.values()))
         inputs = tuple(None if value is None else (value.type, None if value.shape is None else value.shape.dims) for value in node.inputs)
         contents = tuple((index, array.dtype.str, array.shape, array.tobytes()) for index, array in data.items())
         key = (node.domain, node.op_type, version, attributes, len(node.outputs), inputs, contents)
         if key not in self.answers:
             self.answers[key] = _ask(node, version, data)
         return self.answers[key]
+
+
+def _attribute_key(attr: ir.Attr) -> Hashable:
+    """What tells attributes apart; a tensor or graph is told by which object it is."""
+    value = attr.value if isinstance(attr.value, int | float | str | tuple) else id(attr.value)
+    return attr.name, attr.type, attr.ref_attr_name, value
 
 
 def version_of(node: ir.Node) -> int:
@@ -71,8 +77,6 @@ def _small_array(value: ir.Value) -> np.ndarray | None:
         if value.dtype is None or not all(isinstance(item, (int, bool)) for item in known.flat):
             return None
         return known.astype(value.dtype.numpy())
-    from ..graph import constant
-
     tensor = constant(value)
     if tensor is None or tensor.size > _MOST_DATA or tensor.dtype not in (ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.INT64, ir.DataType.INT32):
         return None
@@ -98,7 +102,7 @@ def _answer(schema: onnx.defs.OpSchema, node: ir.Node, version: int, types: Type
     inputs = ["" if value is None else f"i{index}" for index, value in enumerate(node.inputs)]
     outputs = [f"o{index}" for index in range(len(node.outputs))]
     proto = onnx.NodeProto(op_type=node.op_type, domain=node.domain, input=inputs, output=outputs)
-    proto.attribute.extend(ir.to_proto(attr) for attr in node.attributes.values())
+    proto.attribute.extend(map(ir.serde.serialize_attribute, node.attributes.values()))
     tensors = {f"i{index}": onnx.numpy_helper.from_array(array) for index, array in data.items()}
     imports = [onnx.helper.make_opsetid(node.domain, version)]
     known = {name: proto for name, proto in zip(inputs, types, strict=True) if proto is not None}
@@ -106,9 +110,7 @@ def _answer(schema: onnx.defs.OpSchema, node: ir.Node, version: int, types: Type
     return tuple(read_type(found[name]) if name in found else (None, None) for name in outputs)
 
 
-def _kinds_at_some_size(
-    schema: onnx.defs.OpSchema, node: ir.Node, version: int, types: Types, data: dict[int, np.ndarray]
-) -> tuple[Outcome, ...] | None:
+def _kinds_at_some_size(schema: onnx.defs.OpSchema, node: ir.Node, version: int, types: Types, data: dict[int, np.ndarray]) -> tuple[Outcome, ...] | None:
     """The output types, if some size of the symbols pleases ONNX, which reads the symbols of some operators as 0; else None."""
     if not any(value is not None and value.shape is not None and value.shape.is_dynamic() for value in node.inputs):
         return None
@@ -178,8 +180,8 @@ def read_type(proto: onnx.TypeProto) -> Outcome:
     return (kind(ir.DataType(tensor.elem_type)) if tensor.elem_type else None), dims
 
 
-def _read_dim(proto: onnx.TensorShapeProto.Dimension) -> Dim | None:
+def _read_dim(proto: onnx.TensorShapeProto.Dimension) -> Dim:
     kind = proto.WhichOneof("value")
     if kind == "dim_value":
         return proto.dim_value
-    return ir.SymbolicDim(proto.dim_param) if kind == "dim_param" and proto.dim_param else None
+    return ir.SymbolicDim(proto.dim_param) if kind == "dim_param" and proto.dim_param else UNKNOWN
