@@ -10,6 +10,7 @@ import onnx_ir as ir
 
 from ...compiler.core.backend import Built, Progress, Runner, Sample
 from ...compiler.core.errors import ArtifactError
+from ...compiler.core.graph import all_graphs
 from ...compiler.core.target import Target
 from .files import MODEL
 from .kernels import cpu_target, cuda_target, portable_target
@@ -66,8 +67,9 @@ class OrtBackend:
         def open_with(options: Options) -> OrtRunner:
             return open_skeleton(skeleton, options, device=self.device)
 
+        operators = {node.op_type for graph in all_graphs(model) for node in graph}
         tuned = tuple(samples[:TUNED_SAMPLES])
-        options, trials = choose_options(open_with, tuned, progress)
+        options, trials = choose_options(open_with, tuned, progress, operators=operators)
         return OrtBuilt(model, open_with(options), options.to_dict(), tuple(trial.to_dict() for trial in trials), tuned)
 
     def package(self, built: Built, folder: Path) -> tuple[Path, ...]:

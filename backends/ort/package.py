@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
+import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import onnx_ir as ir
@@ -86,13 +89,24 @@ def _convert(source: Path, target: Path, options: Options) -> None:
 
 def _list_operators(model: Path, target: Path) -> None:
     """ONNX Runtime's own list, without the path that it was made at."""
-    from onnxruntime.tools.ort_format_model import create_config_from_models
-
+    create = _operator_lister()
     with tempfile.TemporaryDirectory() as draft:
         listed = Path(draft) / OPERATORS
-        create_config_from_models([model], listed, False)
+        create([model], listed, False)
         lines = [line for line in listed.read_text(encoding="utf-8").splitlines() if line and not line.startswith("#")]
     write_text(target, "\n".join([f"# Operators of {model.name}: domain;opset;names", *lines, ""]))
+
+
+def _operator_lister() -> Callable[[list[Path], Path, bool], None]:
+    """ONNX Runtime's tool; importing it configures logging and the module path of the whole program, which is put back."""
+    root = logging.getLogger()
+    handlers, path = root.handlers[:], sys.path[:]
+    try:
+        from onnxruntime.tools.ort_format_model import create_config_from_models
+    finally:
+        root.handlers[:], sys.path[:] = handlers, path
+    logging.getLogger("ort_format_model.utils").setLevel(logging.WARNING)
+    return cast("Callable[[list[Path], Path, bool], None]", create_config_from_models)
 
 
 def write_text(path: Path, text: str) -> None:

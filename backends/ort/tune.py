@@ -1,10 +1,13 @@
-"""Session options by measuring: each candidate races the best so far, and replaces it only when it is faster beyond doubt."""
+"""Session options by measuring: each candidate races the best so far, and replaces it only when it is faster beyond doubt.
+
+Two sessions with the same options can differ by a few per cent, by where their memory happens to lie. So a winner must win again with both opened anew.
+"""
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from ...compiler.core.backend import Progress, Sample
@@ -16,11 +19,11 @@ from .session import OrtRunner
 GAIN = 0.02
 """A candidate must be this much faster; less is not worth leaving the defaults."""
 RACE_SECONDS = 1.0
-LEAST_ROUNDS = 8
+LEAST_ROUNDS = 6
 TUNE_SECONDS = 20.0
-DOUBTFUL_FUSIONS = (("SkipLayerNormFusion",),)
-"""Graph optimizers of ONNX Runtime that slow some models down: its CPU kernel of SkipLayerNormalization takes several times as long as
-Add and LayerNormalization."""
+DOUBTFUL_FUSIONS = {"LayerNormalization": ("SkipLayerNormFusion",)}
+"""Operator -> graph optimizers of ONNX Runtime that may slow a model with it down: the CPU kernel of SkipLayerNormalization takes several
+times as long as Add and LayerNormalization."""
 
 Open = Callable[[Options], OrtRunner]
 Race = Callable[[Stopwatch, Stopwatch], Comparison]
@@ -28,24 +31,22 @@ Race = Callable[[Stopwatch, Stopwatch], Comparison]
 
 @dataclass(frozen=True)
 class Trial:
-    """One race: the options tried, those they were up against, seconds for one pass over the samples, and the ratio of the two with its interval."""
+    """One race: the options tried, those they were up against, and how it went; or why it could not be run."""
 
     options: Options
     against: Options
-    median: float
-    ratio: float
-    low: float
-    high: float
-    rounds: int
-    chosen: bool
+    chosen: bool = False
+    result: Comparison | None = None
     failure: str = ""
 
     def to_dict(self) -> dict[str, object]:
-        """For a report: what was changed and what came of it."""
-        changed = {key: value for key, value in self.options.to_dict().items() if value != self.against.to_dict()[key]}
-        if self.failure:
+        """For a report: what was changed and what came of it; seconds for one pass over the samples, and the ratio to those it was up against."""
+        before = self.against.to_dict()
+        changed = {key: value for key, value in self.options.to_dict().items() if value != before[key]}
+        if self.result is None:
             return {"changed": changed, "chosen": False, "failure": self.failure}
-        numbers = {"median_s": self.median, "ratio": self.ratio, "low": self.low, "high": self.high, "rounds": self.rounds}
+        result = self.result
+        numbers = {"median_s": result.median_a, "ratio": result.ratio, "low": result.low, "high": result.high, "rounds": result.rounds}
         return {"changed": changed, "chosen": self.chosen, **numbers}
 
 
@@ -54,6 +55,7 @@ def choose_options(
     samples: Sequence[Sample],
     progress: Progress,
     *,
+    operators: Collection[str] = (),
     cores: int | None = None,
     race: Race | None = None,
     budget_s: float = TUNE_SECONDS,
@@ -61,36 +63,74 @@ def choose_options(
 ) -> tuple[Options, tuple[Trial, ...]]:
     """The fastest options for a model on these samples, and every race run to find them. Two sessions are open at a time.
 
-    No race starts after ``budget_s``. Without samples there is nothing to measure, and the defaults are the answer.
+    ``operators`` are those of the model: what only concerns others is not tried. No race starts after ``budget_s``. Without samples there is nothing to
+    measure, and the defaults are the answer.
     """
     if not samples:
         return DEFAULT, ()
-    race = race or _race
     end = clock() + budget_s
-    best = DEFAULT
-    trials: list[Trial] = []
-    runner = open_with(best)
-    timer = _over(runner, samples)
-    for question in questions(cores or _cores()):
-        for candidate in question(best):
-            if clock() >= end:
-                break
-            progress(f"trying {_words(candidate, best)}")
-            trial, rival = _try(open_with, candidate, best, timer, samples, race)
-            trials.append(trial)
-            if not trial.chosen or rival is None:
-                continue
-            runner.close()
-            best, runner, timer = candidate, rival, _over(rival, samples)
-    runner.close()
-    return best, tuple(trials)
+    track = Track(open_with, samples, race or _race)
+    try:
+        for question in questions(operators, cores or _cores()):
+            for candidate in question(track.best):
+                if clock() >= end:
+                    break
+                progress(f"trying {_words(candidate, track.best)}")
+                track.try_out(candidate)
+    finally:
+        track.close()
+    return track.best, tuple(track.trials)
 
 
-def questions(cores: int) -> Iterator[Callable[[Options], list[Options]]]:
+class Track:
+    """Where candidates race: keeps the best options so far with their session open, and every trial."""
+
+    def __init__(self, open_with: Open, samples: Sequence[Sample], race: Race) -> None:
+        self.best = DEFAULT
+        self.trials: list[Trial] = []
+        self._open = open_with
+        self._samples = samples
+        self._race = race
+        self._runner: OrtRunner | None = None
+
+    def try_out(self, candidate: Options) -> None:
+        """Race a candidate against the best; when it wins twice, it is the best."""
+        trial = self._trial(candidate)
+        if trial.chosen:
+            self.close()
+            trial = self._trial(candidate)
+        self.trials.append(trial)
+        if trial.chosen:
+            self.close()
+            self.best = candidate
+
+    def close(self) -> None:
+        """Close the session that is open."""
+        if self._runner is not None:
+            self._runner.close()
+            self._runner = None
+
+    def _trial(self, candidate: Options) -> Trial:
+        if self._runner is None:
+            self._runner = self._open(self.best)
+        try:
+            with self._open(candidate) as rival:
+                result = self._race(self._over(rival), self._over(self._runner))
+        except GraphwrightError as error:
+            return Trial(candidate, self.best, failure=str(error))
+        won = result.high < 1.0 and result.ratio < 1.0 - GAIN
+        return Trial(candidate, self.best, won, result)
+
+    def _over(self, runner: OrtRunner) -> Stopwatch:
+        timers = [runner.stopwatch(sample) for sample in self._samples]
+        return lambda calls: sum(timer(calls) for timer in timers)
+
+
+def questions(operators: Collection[str], cores: int) -> Iterator[Callable[[Options], list[Options]]]:
     """What is asked in turn; each gives the candidates to race against the best options so far."""
-    yield lambda best: [replace(best, without=names) for names in DOUBTFUL_FUSIONS]
+    yield lambda best: [replace(best, without=names) for operator, names in DOUBTFUL_FUSIONS.items() if operator in operators]
     levels: tuple[Level, ...] = ("extended", "basic")
-    yield lambda best: [replace(best, level=level, without=() if level == "basic" else best.without) for level in levels]
+    yield lambda best: [replace(best, level=level) for level in levels if level != best.level]
     yield lambda best: [replace(best, threads=count) for count in thread_counts(cores)]
     yield lambda best: [replace(best, arena=False)]
     yield lambda best: [replace(best, prepacking=False)]
@@ -103,23 +143,6 @@ def thread_counts(cores: int) -> list[int]:
         counts.append(count)
         count *= 2
     return counts
-
-
-def _try(open_with: Open, candidate: Options, best: Options, timer: Stopwatch, samples: Sequence[Sample], race: Race) -> tuple[Trial, OrtRunner | None]:
-    """Race a candidate; its runner is handed back when it won."""
-    try:
-        rival = open_with(candidate)
-    except GraphwrightError as error:
-        return Trial(candidate, best, 0.0, 0.0, 0.0, 0.0, 0, False, failure=str(error)), None
-    try:
-        result = race(_over(rival, samples), timer)
-    except GraphwrightError as error:
-        rival.close()
-        return Trial(candidate, best, 0.0, 0.0, 0.0, 0.0, 0, False, failure=str(error)), None
-    won = result.high < 1.0 and result.ratio < 1.0 - GAIN
-    if not won:
-        rival.close()
-    return Trial(candidate, best, result.median_a, result.ratio, result.low, result.high, result.rounds, won), rival if won else None
 
 
 def _cores() -> int:
@@ -135,11 +158,6 @@ def _race(candidate: Stopwatch, best: Stopwatch) -> Comparison:
 def _settled(comparison: Comparison) -> bool:
     """Whether the candidate is surely better by the gain asked for, or surely not."""
     return comparison.high < 1.0 - GAIN or comparison.low > 1.0 - GAIN
-
-
-def _over(runner: OrtRunner, samples: Sequence[Sample]) -> Stopwatch:
-    timers = [runner.stopwatch(sample) for sample in samples]
-    return lambda calls: sum(timer(calls) for timer in timers)
 
 
 def _words(candidate: Options, best: Options) -> str:

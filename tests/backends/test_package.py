@@ -1,5 +1,6 @@
 """What a device gets runs there, and says the same as here."""
 
+import logging
 import subprocess
 import sys
 from pathlib import Path
@@ -61,6 +62,14 @@ def test_the_ort_model_is_for_any_cpu(built, tmp_path):
     expected, got = built.runner.run(image()), open_file(tmp_path / "model.ort").run(image())
     np.testing.assert_allclose(got["y"], expected["y"], rtol=1e-5, atol=1e-5)
     np.testing.assert_array_equal(got["s"], expected["s"])
+
+
+def test_packaging_leaves_logging_and_the_module_path_alone(built, tmp_path, capfd):
+    root = logging.getLogger()
+    before = root.handlers[:], sys.path[:]
+    OrtBackend().package(built, tmp_path)
+    assert (root.handlers, sys.path) == before
+    assert capfd.readouterr() == ("", "")
 
 
 def test_an_ort_model_that_says_something_else_is_not_shipped(built, tmp_path, monkeypatch):
