@@ -173,7 +173,7 @@ class Manager:
         self.verifier.accept()
 
     def _context(self, ledger: Ledger) -> Context:
-        return Context(self.target, ledger, self.fast_math, self.reasons)
+        return Context(self.target, ledger, self.fast_math, reasons=self.reasons)
 
     def _attempt(self, model: ir.Model, step: Pass, ledger: Ledger, only: Sequence[int] | None = None, numbers: bool = True) -> _Outcome:
         """Run the pass on a copy and check the result, the numbers on the samples ``only`` or not at all (``numbers=False``)."""
