@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -30,7 +30,7 @@ class Artifact:
         self,
         manifest: Manifest,
         report: Report,
-        fill: Callable[[Path], None],
+        fill: Callable[[Path], Sequence[str]],
         open_runner: Callable[[], Runner],
         *,
         restore: Callable[[list[object]], object] | None = None,
@@ -72,15 +72,26 @@ class Artifact:
             self._runner = self._open_runner()
         return self._runner
 
-    def save(self, folder: str | Path) -> Path:
-        """Write the artifact as a folder, whole or not at all; an artifact already there is replaced. Raises ArtifactError with the reason."""
+    def shaped_like(self, restore: Callable[[list[object]], object] | None, arrange: Callable[..., Sample] | None) -> Artifact:
+        """This artifact, answering to the calls and in the form of the model that these come from."""
+        self._restore = restore if restore is not None else self._restore
+        self._arrange = arrange if arrange is not None else self._arrange
+        return self
+
+    def save(self, folder: str | Path, report: Report | None = None) -> Path:
+        """Write the artifact as a folder, whole or not at all; an artifact already there is replaced. Raises ArtifactError with the reason.
+
+        ``report`` is written instead of the artifact's own.
+        """
         target = Path(folder)
         recover(target.resolve())
         refuse_foreign(target)
         with new_folder(target) as draft:
-            self._fill(draft)
-            (draft / REPORT).write_text(self.report.to_json(), encoding="utf-8")
-            (draft / PAGE).write_text(render(self.report), encoding="utf-8")
+            left_out = self._fill(draft)
+            self.report = _noted(self.report, left_out)
+            written = self.report if report is None else _noted(report, left_out)
+            (draft / REPORT).write_text(written.to_json(), encoding="utf-8")
+            (draft / PAGE).write_text(render(written), encoding="utf-8")
             write_manifest(draft, self.manifest)
         return target
 
@@ -137,8 +148,9 @@ def from_built(
 ) -> Artifact:
     """An artifact of a model that was just built."""
 
-    def fill(folder: Path) -> None:
+    def fill(folder: Path) -> Sequence[str]:
         backend.package(built, folder)
+        return getattr(built, "notes", ())
 
     return Artifact(manifest, report, fill, lambda: built.runner, restore=restore, arrange=arrange)
 
@@ -152,13 +164,19 @@ def load_artifact(folder: str | Path, find_backend: Callable[[str], Backend]) ->
     report = _read_report(source)
     lease = hold(source, exclusive=False)
 
-    def fill(draft: Path) -> None:
+    def fill(draft: Path) -> Sequence[str]:
         verify_files(source, manifest)
         for name in manifest.files:
             (draft / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source / name, draft / name)
+        return ()
 
     return Artifact(manifest, report, fill, lambda: find_backend(manifest.target.name).load(source, manifest.options), lease=lease)
+
+
+def _noted(report: Report, left_out: Sequence[str]) -> Report:
+    """The report, saying what the package does without."""
+    return report.model_copy(update={"notes": [*dict.fromkeys([*report.notes, *left_out])]})
 
 
 def _read_report(folder: Path) -> Report:

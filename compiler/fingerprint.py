@@ -10,9 +10,8 @@ import onnx_ir as ir
 
 from .cache import hash_parts, hash_sources, machine
 from .core.backend import Array, Sample
-from .core.graph import all_graphs
 from .manifest import versions
-from .serialize import skeleton
+from .serialize import skeleton, tensors_of
 
 
 def components(model: ir.Model, samples: Sequence[Sample], target: str, recipe: str, options: Mapping[str, object]) -> dict[str, str]:
@@ -31,15 +30,11 @@ def components(model: ir.Model, samples: Sequence[Sample], target: str, recipe: 
 
 
 def hash_weights(model: ir.Model) -> str:
-    """The hash of every initialiser's bytes, read in pieces from wherever they are; external data counts by its content."""
+    """The hash of every tensor's bytes, read in pieces from wherever they are; external data counts by its content."""
     writer = _Digest()
-    for graph in all_graphs(model):
-        for name, value in graph.initializers.items():
-            tensor = value.const_value
-            if tensor is None:
-                continue
-            writer.write(f"{name}|{tensor.dtype}|{tensor.shape}|".encode())
-            _write_tensor(tensor, writer)
+    for tensor in tensors_of(model):
+        writer.write(f"{tensor.dtype}|{tensor.shape}|".encode())
+        _write_tensor(tensor, writer)
     return writer.hexdigest()
 
 

@@ -160,6 +160,7 @@ class Report(Entry):
     trials: list[TrialEntry] = []
     accuracy: AccuracyEntry | None = None
     options: dict[str, object] = {}
+    tuning: list[dict[str, object]] = Field(default=[], description="The races by which the backend chose the options.")
     skipped: list[SkippedEntry] = []
     notes: list[str] = []
     cache: CacheEntry | None = None
@@ -204,16 +205,15 @@ def _pass_entry(record: PassRecord) -> PassEntry:
         seconds=record.seconds,
         verify_seconds=record.verify_seconds,
         difference=difference_entry(record.difference),
-        rolled_back=[_rollback_entry(entry) for entry in record.rolled_back],
+        rolled_back=[rollback_entry(entry) for entry in record.rolled_back],
         nodes_before=record.nodes_before,
         nodes_after=record.nodes_after,
     )
 
 
-def _rollback_entry(entry: RolledBack) -> RollbackEntry:
-    return RollbackEntry(
-        rule=entry.rule, where=entry.where, reason=entry.reason, difference=difference_entry(entry.difference), replay=entry.replay
-    )
+def rollback_entry(entry: RolledBack) -> RollbackEntry:
+    """An undone rewrite as a report entry."""
+    return RollbackEntry(rule=entry.rule, where=entry.where, reason=entry.reason, difference=difference_entry(entry.difference), replay=entry.replay)
 
 
 if __name__ == "__main__":

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from .report import DifferenceEntry, LatencyEntry, ModelEntry, PassEntry, Report
+from .report import DifferenceEntry, LatencyEntry, ModelEntry, PassEntry, Report, RollbackEntry
 
 SHOWN_ROLLBACKS = 10
 MEBIBYTE = 2**20
@@ -18,15 +18,16 @@ def print_report(report: Report, console: Console) -> None:
     """Print the verdict, what each pass did, and what it gained. Colours and widths follow the console."""
     console.print(f"[bold]{escape(report.model)}[/] for [bold]{escape(report.target)}[/]", highlight=False)
     if report.passes:
-        console.print(_pass_table(report))
+        console.print(pass_table(report.passes))
     for line in _lines(report):
         console.print(line, highlight=False, soft_wrap=True)
     console.print(f"[bold]{escape(report.verdict)}[/]", highlight=False, soft_wrap=True)
 
 
-def _pass_table(report: Report) -> Table:
+def pass_table(passes: Sequence[PassEntry]) -> Table:
+    """One row a pass: what fired, the size of the graph, the error against the input, the time with checks."""
     table = Table("pass", "fired", "nodes", "error", "time", box=None, pad_edge=False, header_style="bold")
-    for step in report.passes:
+    for step in passes:
         table.add_row(
             escape(step.text),
             escape(fired(step)),
@@ -58,8 +59,7 @@ def describe_latency(latency: LatencyEntry) -> str:
     speedup = 1 / latency.ratio if latency.ratio else float("inf")
     low, high = (1 / bound if bound else float("inf") for bound in (latency.high, latency.low))
     return (
-        f"{latency.before_ms:.3g} ms -> {latency.after_ms:.3g} ms, {speedup:.2f}x "
-        f"(95 % confidence {low:.2f}x to {high:.2f}x, {latency.rounds} rounds in turns)"
+        f"{latency.before_ms:.3g} ms -> {latency.after_ms:.3g} ms, {speedup:.2f}x (95 % confidence {low:.2f}x to {high:.2f}x, {latency.rounds} rounds in turns)"
     )
 
 
@@ -82,13 +82,18 @@ def _lines(report: Report) -> Iterator[str]:
         yield f"accuracy  {escape(known.metric)}: {known.before:.6g} -> {known.after:.6g} (drop {known.drop:.3g}{allowed})"
     if report.cache is not None and report.cache.hit:
         yield f"cache     from {report.cache.key[:12]}"
-    rolled_back = report.rolled_back
-    for entry in rolled_back[:SHOWN_ROLLBACKS]:
-        replay = f" Replay: graphwright replay {escape(entry.replay)}" if entry.replay else ""
-        yield f"[yellow]undone[/]    {escape(entry.rule)} at '{escape(entry.where)}': {escape(entry.reason)}{replay}"
-    if len(rolled_back) > SHOWN_ROLLBACKS:
-        yield f"[yellow]undone[/]    and {len(rolled_back) - SHOWN_ROLLBACKS} more; --json lists them"
+    yield from undone_lines(report.rolled_back)
     for skipped in report.skipped:
         yield f"skipped   {escape(skipped.what)}: {escape(skipped.why)}"
     for note in report.notes:
         yield f"note      {escape(note)}"
+
+
+def undone_lines(entries: Sequence[RollbackEntry]) -> Iterator[str]:
+    """One line for each rewrite that was undone, with where to see it again."""
+    for entry in entries[:SHOWN_ROLLBACKS]:
+        place = f" at '{escape(entry.where)}'" if entry.where else ""
+        replay = f" Replay: graphwright replay {escape(entry.replay)}" if entry.replay else ""
+        yield f"[yellow]undone[/]    {escape(entry.rule)}{place}: {escape(entry.reason)}{replay}"
+    if len(entries) > SHOWN_ROLLBACKS:
+        yield f"[yellow]undone[/]    and {len(entries) - SHOWN_ROLLBACKS} more; --json lists them"

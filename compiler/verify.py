@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import statistics
 import tempfile
 import time
@@ -60,10 +61,13 @@ def compare(
         return Difference(missing[0], np.inf, np.inf, 0.0, sample=sample, broken=True, reason=reason)
     worst = Difference("", 0.0, 0.0, 0.0, sample=sample)
     for name, before in reference.items():
-        limit = (growth or {}).get(name, 0.0)
-        for found in _compare_values(name, before, candidate[name], drift, noise or {}, limit, stress):
-            worst = worse(worst, dataclasses.replace(found, sample=sample))
-    return worst
+        worst = worse(worst, _compare_output(name, before, candidate[name], drift, noise or {}, (growth or {}).get(name, 0.0), stress))
+    return dataclasses.replace(worst, sample=sample)
+
+
+def _compare_output(name: str, before: object, after: object, drift: Drift, noise: Mapping[str, Noise], growth: float, stress: Stress | None) -> Difference:
+    found = _compare_values(name, before, after, drift, noise, growth, stress)
+    return functools.reduce(worse, found, Difference(name, 0.0, 0.0, 0.0))
 
 
 def worse(one: Difference, other: Difference) -> Difference:
@@ -198,6 +202,29 @@ class Verifier:
         before = self._run_all(previous)
         for index, outputs in self._candidate_outputs(candidate, range(len(self.samples))):
             found = outputs if isinstance(outputs, Difference) else self._compare(before[index], outputs, drift, index)
+            worst = worse(worst, found)
+            if found.broken:
+                break
+        return worst
+
+    def check_each(self, candidate: ir.Model, drift: Drift, sample: int = 0) -> dict[str, Difference]:
+        """The worst difference of every output on one sample. Raises what the runtime raises when the candidate does not run."""
+        runner = self.backend.reference(self._steady(candidate))
+        try:
+            after = runner.run(self.samples[sample])
+        finally:
+            runner.close()
+        noise, before = self.noise[sample], self._reference[sample]
+        return {
+            name: _compare_output(name, before[name], value, drift, noise, self._growth.get(name, 0.0), self.stress[sample]) for name, value in after.items()
+        }
+
+    def check_runner(self, runner: Runner, drift: Drift) -> Difference:
+        """The worst difference of something that runs already, as it will run for the user; nothing is compared when the model draws random numbers."""
+        worst = Difference("", 0.0, 0.0, 0.0)
+        for index, sample in enumerate(self.samples if not self._random else ()):
+            outputs = _attempt(runner, sample, index)
+            found = outputs if isinstance(outputs, Difference) else self._compare(self._reference[index], outputs, drift, index)
             worst = worse(worst, found)
             if found.broken:
                 break

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 import sys
 import zipfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -15,6 +16,7 @@ from ..compiler.core.errors import GraphwrightError, InputError, UsageError
 
 if TYPE_CHECKING:
     from ..compiler.core.backend import Sample
+    from ..compiler.request import Request
 
 Command = TypeVar("Command", bound=Callable[..., object])
 
@@ -22,7 +24,14 @@ TARGETS = ("onnx", "ort-cpu", "ort-cuda", "tvm-cpu", "tvm-cuda", "tvm-aarch64")
 
 model_argument = click.argument("model")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of tables.")
-target_option = click.option("--target", type=click.Choice(TARGETS), default="ort-cpu", show_default=True, help="What to compile for.")
+
+
+def target_choice(default: str) -> Callable[[Command], Command]:
+    """The option that names the target."""
+    return click.option("--target", type=click.Choice(TARGETS), default=default, show_default=True, help="What to compile for.")
+
+
+target_option = target_choice("ort-cpu")
 inputs_option = click.option(
     "--inputs", "inputs", multiple=True, metavar="FILE.npz", help="Example inputs: arrays named as the model's inputs. Repeat for more samples."
 )
@@ -40,6 +49,21 @@ def pipeline_options(command: Command) -> Command:
     for option in reversed(options):
         command = option(command)
     return command
+
+
+def graph_request(options: Mapping[str, object], tell: Callable[[str], None]) -> Request:
+    """The request that the target, pipeline and seed options mean."""
+    from ..compiler.request import Request
+
+    pipeline = options.get("pipeline")
+    return Request(
+        target=options["target"],
+        level=options["level"] if pipeline is None else pipeline,
+        only=tuple(options["only"]),
+        without=tuple(options["without"]),
+        seed=options.get("seed", 0),
+        progress=tell,
+    )
 
 
 def find_model(text: str) -> tuple[object, object]:
@@ -139,3 +163,14 @@ def _call(text: str, function: Callable[..., object]) -> object:
         return function()
     except Exception as error:
         raise GraphwrightError(f"'{text}' failed: {type(error).__name__}: {error}") from error
+
+
+def plain_numbers(content: object) -> object:
+    """Nested data without what JSON has not: infinities and NaN become texts, tuples lists."""
+    if isinstance(content, float) and not math.isfinite(content):
+        return "NaN" if math.isnan(content) else "Infinity" if content > 0 else "-Infinity"
+    if isinstance(content, dict):
+        return {key: plain_numbers(item) for key, item in content.items()}
+    if isinstance(content, (list, tuple)):
+        return [plain_numbers(item) for item in content]
+    return content

@@ -17,7 +17,7 @@ from types import FrameType
 import click
 
 from .. import __version__
-from ..compiler.core.errors import GraphwrightError
+from ..compiler.core.errors import GraphwrightError, GraphwrightWarning
 
 INTERRUPTED = 130
 TERMINATED = 143
@@ -127,7 +127,7 @@ def _terminate(number: int, frame: FrameType | None) -> None:
 
 def _show_warning(message: Warning | str, category: type[Warning], filename: str, lineno: int, file: object = None, line: str | None = None) -> None:
     """Our own warnings in one line; those of the libraries below are not the user's business."""
-    if issubclass(category, UserWarning) and f"{os.sep}site-packages{os.sep}" not in filename:
+    if issubclass(category, GraphwrightWarning):
         _say(f"warning: {message}")
 
 

@@ -65,3 +65,7 @@ class UsageError(GraphwrightError):
     """The call itself is wrong."""
 
     exit_code = 2
+
+
+class GraphwrightWarning(UserWarning):
+    """Something was done, but less of it was checked than usual."""

@@ -207,7 +207,7 @@ def test_a_failing_backend_leaves_the_old_artifact(tmp_path: Path) -> None:
     make(1.0).save(tmp_path / "out")
     artifact = make(2.0)
 
-    def fail(folder: Path) -> None:
+    def fail(folder: Path) -> list[str]:
         (folder / "half").write_text("x")
         raise RuntimeError("broken")
 

@@ -1,0 +1,247 @@
+"""The front door: `compile`, `optimize` and `load`."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+import time
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import onnx_ir as ir
+
+from .artifact import Artifact, load_artifact
+from .atomic import probe
+from .budget import Metric, measure_accuracy
+from .cache import Cache, Explanation, name_of, open_cache
+from .compilation import Compilation, Stages
+from .core.backend import Backend, Sample
+from .core.errors import ArtifactError, GraphwrightWarning, InputError, ModelError, TargetError, UsageError
+from .core.graph import clone_model
+from .core.records import PassRecord
+from .fingerprint import components
+from .importer import Source, import_model
+from .manager import Manager
+from .manifest import refuse_foreign
+from .pipeline import Level, recipe
+from .report import CacheEntry
+from .request import Request
+from .samples import generate
+from .targets import find_backend, find_target
+from .tensors import sample_to_numpy
+from .verify import Verifier
+
+if TYPE_CHECKING:
+    import onnx
+
+__all__ = ["compile", "compile_model", "explain_cache", "load", "optimize", "optimize_model"]
+
+
+@dataclass(frozen=True)
+class Optimized:
+    """A model after its passes, the model before, and what each pass did; ``verified`` says whether numbers were compared."""
+
+    model: ir.Model
+    source: ir.Model
+    records: tuple[PassRecord, ...]
+    recipe: str
+    verified: bool
+
+
+def compile(
+    model: object,
+    example_inputs: object = None,
+    *,
+    target: str = "ort-cpu",
+    level: Level = 2,
+    precision: str = "fp32",
+    calibration: object = None,
+    metric: Metric | None = None,
+    max_drop: float | str | None = None,
+    output: str | Path | None = None,
+) -> Artifact:
+    """Make a verified artifact of a model, never slower than the model.
+
+    ``model`` is an .onnx path, bytes, an ``onnx.ModelProto``, ``onnx_ir.Model``, ``gs.Graph``, ``torch.nn.Module``, ``ExportedProgram``, or a
+    Hugging Face folder. ``example_inputs`` are what it is called with (a PyTorch module needs them): a tuple, a dict by input name, or a list of
+    such dicts, one for each sample.
+
+    ``level`` is 0 to 3, a pipeline as text, or a sequence of passes (a function on ``gs.Graph`` counts as one). ``calibration`` are further real
+    inputs; at fp32 they are only verified with. ``metric`` takes a runner and gives a number, higher is better; ``max_drop`` bounds how far it may
+    fall: 0.01, or "0.5%" of what it was. ``output`` is the folder the artifact is saved to.
+
+    What ships was measured against the input, in turns; if nothing is faster beyond doubt, the input ships and the report says so. Raises
+    GraphwrightError subclasses, each with one sentence; nothing is written then.
+    """
+    request = Request(
+        target=target,
+        level=level,
+        precision=precision,
+        calibration=calibration,
+        metric=metric,
+        max_drop=max_drop,
+        output=Path(output) if output is not None else None,
+    )
+    return compile_model(model, example_inputs, request)
+
+
+def optimize(model: object, *, target: str = "onnx", level: Level = 2) -> onnx.ModelProto | ir.Model:
+    """The model with its graph rewritten, checked once against the input on generated inputs; nothing is timed.
+
+    An ``onnx_ir.Model`` gives an ``onnx_ir.Model``; anything else, a path too, gives an ``onnx.ModelProto``. When the runtime cannot run the input
+    at all, only its structure is checked, and a GraphwrightWarning says so.
+    """
+    from .serialize import to_proto
+
+    rewritten = optimize_model(model, Request(target=target, level=level)).model
+    return rewritten if isinstance(model, ir.Model) else to_proto(rewritten)
+
+
+def load(folder: str | Path) -> Artifact:
+    """Open an artifact that was saved. Raises ArtifactError when a file is missing or is not what was written."""
+    return load_artifact(folder, find_backend)
+
+
+def compile_model(model: object, example_inputs: object, request: Request) -> Artifact:
+    """`compile`, with everything that can be asked for."""
+    started = time.perf_counter()
+    budget = request.budget()
+    compilation, cache, key = _prepare(model, example_inputs, request)
+    artifact = _from_cache(cache, key, compilation) if cache is not None else None
+    fresh = artifact is None
+    if artifact is None:
+        artifact = compilation.run()
+        artifact.report = artifact.report.model_copy(update={"cache": CacheEntry(hit=False, key=_name(key))})
+    if request.metric is not None:
+        request.progress("measuring accuracy")
+        with compilation.stages("accuracy"):
+            before = compilation.backend.baseline(compilation.source.model)
+            accuracy = measure_accuracy(request.metric, before, artifact.runner, budget)
+            before.close()
+        artifact.report = artifact.report.model_copy(update={"accuracy": accuracy})
+    compilation.stages.seconds["total"] = time.perf_counter() - started
+    if fresh:
+        artifact.report = artifact.report.model_copy(update={"seconds": compilation.stages.seconds})
+    if request.output is not None:
+        request.progress(f"writing {request.output}")
+        artifact.save(request.output)
+    if fresh and cache is not None:
+        _keep(cache, key, artifact, request.output)
+    return artifact
+
+
+def explain_cache(model: object, example_inputs: object, request: Request) -> Explanation:
+    """Whether compiling would be served from the cache, and what keeps the nearest entry from serving. Raises UsageError when there is no cache."""
+    _, cache, key = _prepare(model, example_inputs, request)
+    if cache is None:
+        raise UsageError("the cache is switched off (GRAPHWRIGHT_CACHE), or what is asked for cannot be kept: passes of your own have no fingerprint")
+    return cache.explain(key)
+
+
+def optimize_model(model: object, request: Request) -> Optimized:
+    """`optimize` for any request."""
+    target, backend = find_target(request.target), find_backend(request.target)
+    steps = request.steps(target)
+    request.progress("importing")
+    source = import_model(model).model
+    verifier = _verifier_or_none(source, backend, request)
+    rewritten = clone_model(source)
+    records = Manager(target, verifier, replay_home(), request.progress, each=False).run(rewritten, steps)
+    return Optimized(rewritten, source, records, recipe(steps), verifier is not None)
+
+
+def replay_home() -> Path:
+    """Where replay folders of this process go: beside the cache, or in the temporary folder when there is none."""
+    cache = open_cache()
+    base = cache.folder / "replays" if cache is not None else Path(tempfile.gettempdir()) / "graphwright-replays"
+    return base / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
+
+
+def _prepare(model: object, example_inputs: object, request: Request) -> tuple[Compilation, Cache | None, dict[str, str]]:
+    """Check the request, import the model, and find the cache with the key of this compilation (None when it cannot serve)."""
+    target, backend = find_target(request.target), find_backend(request.target)
+    steps = request.steps(target)
+    if request.output is not None:
+        probe(request.output)
+        refuse_foreign(request.output)
+    stages = Stages()
+    request.progress("importing")
+    with stages("import"):
+        source = import_model(model, example_inputs)
+        given = (*source.samples, *_calibration(request.calibration, source))
+    compilation = Compilation(source, request, target, backend, replay_home(), stages, given)
+    cache = open_cache() if request.cache and request.repeatable else None
+    key: dict[str, str] = {}
+    if cache is not None:
+        request.progress("hashing")
+        with stages("hash"):
+            options = {"search": request.level == 3, "precision": request.precision, "dims": dict(request.dims), "seed": request.seed}
+            key = components(source.model, given, target.name, recipe(steps), options)
+    return compilation, cache, key
+
+
+def _from_cache(cache: Cache, key: Mapping[str, str], compilation: Compilation) -> Artifact | None:
+    """The artifact kept under a key, in the form the model asks for; None when there is none, or it is broken."""
+    folder = cache.find(key)
+    if folder is None:
+        return None
+    try:
+        artifact = load(folder)
+    except (ArtifactError, OSError):
+        return None
+    artifact.report = artifact.report.model_copy(update={"cache": CacheEntry(hit=True, key=_name(key))})
+    return artifact.shaped_like(compilation.source.restore, compilation.source.arrange)
+
+
+def _keep(cache: Cache, key: Mapping[str, str], artifact: Artifact, output: Path | None) -> None:
+    """Put an artifact into the cache; what was just written to ``output`` is copied instead of being made again. The user's metric stays out."""
+    plain = artifact.report.model_copy(update={"accuracy": None})
+
+    def save(folder: Path) -> None:
+        with load(output) if output is not None else contextlib.nullcontext(artifact) as source:
+            source.save(folder, plain)
+
+    cache.put(key, artifact.report.model, save)
+
+
+def _name(key: Mapping[str, str]) -> str:
+    return name_of(key) if key else ""
+
+
+def _calibration(data: object, source: Source) -> tuple[Sample, ...]:
+    """Calibration data as samples of the model: a list of dicts by input name, or of what the model is called with."""
+    if data is None:
+        return ()
+    items = data if isinstance(data, list) else [data]
+    return tuple(_arranged(item, source) for item in items)
+
+
+def _arranged(item: object, source: Source) -> Sample:
+    if source.arrange is not None and not isinstance(item, Mapping):
+        arguments = item if isinstance(item, tuple) else (item,)
+        return sample_to_numpy(source.arrange(*arguments))
+    if isinstance(item, Mapping):
+        return sample_to_numpy(item)
+    names = [value.name or "" for value in source.model.graph.inputs if not value.is_initializer()]
+    values = item if isinstance(item, tuple) else (item,)
+    if len(values) != len(names):
+        raise InputError(f"a calibration sample has {len(values)} arrays, but the model has the inputs {', '.join(names)}")
+    return sample_to_numpy(dict(zip(names, values, strict=True)))
+
+
+def _verifier_or_none(model: ir.Model, backend: Backend, request: Request) -> Verifier | None:
+    """A verifier on generated inputs, or None and a warning when the runtime cannot run the model."""
+    try:
+        runner = backend.reference(model)
+        try:
+            samples = generate(model, (), request.seed, runner.run)
+        finally:
+            runner.close()
+        return Verifier(model, samples, backend, request.progress)
+    except (ModelError, TargetError, InputError) as error:
+        warnings.warn(f"only the structure of the result was checked, not its numbers: {error}", GraphwrightWarning, stacklevel=4)
+        return None

@@ -1,0 +1,67 @@
+"""Who ships: candidates race the input, and only one that is measured to be faster replaces it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from .core.backend import Built, Runner, Sample
+from .core.passes import Pass, format_pass
+from .core.rulepass import RulePass
+from .report import LatencyEntry, TrialEntry
+from .timing import Comparison, compare_runners
+
+RACE_SECONDS = 5.0
+MILLI = 1000.0
+
+
+@dataclass(frozen=True)
+class Racer:
+    """A candidate that raced the input; it gained when the whole 95 % interval of its time over the input's lies below 1."""
+
+    name: str
+    built: Built
+    latency: LatencyEntry
+
+    @property
+    def gained(self) -> bool:
+        """Whether it is faster than the input beyond doubt."""
+        return self.latency.high < 1.0
+
+    def trial(self, shipped: bool) -> TrialEntry:
+        """The race for the report."""
+        return TrialEntry(candidate=self.name, latency=self.latency, shipped=shipped)
+
+
+def race(name: str, built: Built, against: Runner, samples: Sequence[Sample]) -> Racer:
+    """Time a candidate against another runner, in turns, on all samples."""
+    return Racer(name, built, latency_entry(compare_runners(built.runner, against, samples, budget_s=RACE_SECONDS)))
+
+
+def latency_entry(comparison: Comparison) -> LatencyEntry:
+    """A comparison of candidate (a) and input (b) as the report has it."""
+    return LatencyEntry(
+        before_ms=comparison.median_b * MILLI,
+        after_ms=comparison.median_a * MILLI,
+        ratio=comparison.ratio,
+        low=comparison.low,
+        high=comparison.high,
+        rounds=comparison.rounds,
+    )
+
+
+def variants(steps: Sequence[Pass], fired: Sequence[dict[str, int]]) -> Iterator[tuple[str, tuple[Pass, ...]]]:
+    """The pipeline with one part left out at a time: each optional rule that fired, by name, and each pass that changed something.
+
+    ``fired`` are the rules of each pass and how often they fired. Only what may make a model slower is tried: passes that are not exact.
+    """
+    for place, (step, rules) in enumerate(zip(steps, fired, strict=True)):
+        if step.drift.value == "exact" or not rules:
+            continue
+        rest = [item for number, item in enumerate(steps) if number != place]
+        yield f"without {format_pass(step)}", tuple(rest)
+        if isinstance(step, RulePass) and len(rules) > 1:
+            for rule in rules:
+                narrowed = dataclasses.replace(step, without=(*step.without, rule))
+                yield f"without {rule}", (*steps[:place], narrowed, *steps[place + 1 :])

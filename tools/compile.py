@@ -1,0 +1,81 @@
+"""``graphwright compile``: a model in, a verified and measured artifact out."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from .arguments import (
+    dims_option,
+    find_model,
+    graph_request,
+    inputs_option,
+    json_option,
+    load_function,
+    model_argument,
+    pipeline_options,
+    read_dims,
+    read_samples,
+    target_option,
+)
+from .console import output, progress
+
+if TYPE_CHECKING:
+    from ..compiler.request import Request
+
+
+@click.command()
+@model_argument
+@click.option("-o", "--output", "folder", metavar="FOLDER", help="Where the artifact goes; an artifact already there is replaced.")
+@target_option
+@pipeline_options
+@click.option("--precision", default="fp32", show_default=True, help="Numeric format of weights and activations.")
+@inputs_option
+@dims_option
+@click.option("--calibration", multiple=True, metavar="FILE.npz", help="Samples of real inputs. Repeatable.")
+@click.option("--metric", metavar="FILE.py:FUNCTION", help="A function of a runner (run({name: array}) -> {name: array}) to a number; higher is better.")
+@click.option("--max-drop", metavar="DROP", help="How far the metric may drop: 0.01, or 0.5% of what it is now.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the generated inputs.")
+@click.option("--no-cache", is_flag=True, help="Neither use nor keep artifacts of earlier compilations.")
+@json_option
+def command(model: str, as_json: bool, **options: object) -> None:
+    """Compile MODEL: rewrite its graph, check every step against it, keep what is measured to be faster.
+
+    MODEL is an .onnx file, a Hugging Face folder, or file.py:name for a PyTorch module (or a function that gives a module and its example inputs).
+    """
+    with progress() as tell:
+        from ..compiler.driver import compile_model
+
+        source, examples, request = request_of(model, options, tell)
+        with compile_model(source, examples, request) as artifact:
+            report = artifact.report
+    if as_json:
+        print(report.to_json(), end="")
+        return
+    from ..compiler.report_table import print_report
+
+    print_report(report, output())
+    if request.output is not None:
+        print(f"written to {request.output}")
+
+
+def request_of(model: str, options: Mapping[str, object], tell: Callable[[str], None]) -> tuple[object, object, Request]:
+    """The model, its example inputs and the request that a command line means."""
+    source, examples = find_model(model)
+    given = read_samples(options["inputs"])
+    metric = options.get("metric")
+    request = dataclasses.replace(
+        graph_request(options, tell),
+        precision=options.get("precision", "fp32"),
+        calibration=read_samples(options.get("calibration", ())),
+        metric=load_function(metric, "--metric") if metric else None,
+        max_drop=options.get("max_drop"),
+        output=Path(options["folder"]) if options.get("folder") else None,
+        dims=read_dims(options["dims"]),
+        cache=not options.get("no_cache", False),
+    )
+    return source, given if given is not None else examples, request

@@ -1,0 +1,94 @@
+"""``graphwright inspect``: what a model or an artifact is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from .arguments import find_model, json_option, model_argument
+from .console import output, print_json, progress
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+LARGEST_SHOWN = 5
+MEBIBYTE = 2**20
+
+
+@click.command()
+@model_argument
+@json_option
+def command(model: str, as_json: bool) -> None:
+    """Show inputs, outputs, dimensions, operators and weights of MODEL: an .onnx file, a Hugging Face folder, file.py:name, or an artifact folder."""
+    with progress() as tell:
+        tell("reading")
+        found = _describe(model)
+    print_json(found) if as_json else _show(model, found)
+
+
+def _describe(model: str) -> dict[str, object]:
+    from ..compiler.census import census, symbols
+    from ..compiler.importer import import_model
+    from ..compiler.manifest import MANIFEST, read_manifest
+
+    source, examples = find_model(model)
+    found: dict[str, object] = {}
+    if isinstance(source, Path) and (source / MANIFEST).is_file():
+        found["artifact"] = read_manifest(source).model_dump(mode="json")
+        source = source / "model.onnx"
+    imported = import_model(source, examples).model
+    counted = census(imported)
+    return {
+        "inputs": [_port(value) for value in imported.graph.inputs],
+        "outputs": [_port(value) for value in imported.graph.outputs],
+        "opsets": {domain or "ai.onnx": version for domain, version in imported.graph.opset_imports.items()},
+        "ir_version": imported.ir_version,
+        "producer": " ".join(filter(None, (imported.producer_name, imported.producer_version))),
+        "nodes": counted.nodes,
+        "operators": dict(sorted(counted.operators.items(), key=lambda item: (-item[1], item[0]))),
+        "functions": [f"{function.domain}::{function.name}" for function in imported.functions.values()],
+        "dimensions": symbols(imported),
+        "weight_bytes": counted.weight_bytes,
+        "weights": _weights(imported),
+        **found,
+    }
+
+
+def _port(value: ir.Value) -> dict[str, object]:
+    shape = None if value.shape is None else [dim if isinstance(dim, int) else dim.value for dim in value.shape]
+    return {"name": value.name, "type": str(value.type) if value.type is not None else None, "shape": shape, "overridable": value.is_initializer()}
+
+
+def _weights(model: ir.Model) -> list[dict[str, object]]:
+    from ..compiler.core.graph import all_graphs
+
+    tensors = [(name, value.const_value) for graph in all_graphs(model) for name, value in graph.initializers.items() if value.const_value is not None]
+    largest = sorted(tensors, key=lambda item: -item[1].nbytes)
+    return [{"name": name, "dtype": tensor.dtype.name, "shape": list(tensor.shape), "bytes": tensor.nbytes} for name, tensor in largest]
+
+
+def _show(title: str, found: dict[str, object]) -> None:
+    from rich.markup import escape
+    from rich.table import Table
+
+    console = output()
+    opsets = ", ".join(f"{domain} {version}" for domain, version in found["opsets"].items())
+    producer = f", made by {found['producer']}" if found["producer"] else ""
+    console.print(f"[bold]{escape(title)}[/]: {found['nodes']} nodes, opset {escape(opsets)}, IR {found['ir_version']}{escape(producer)}", highlight=False)
+    if "artifact" in found:
+        artifact = found["artifact"]
+        console.print(escape(f"artifact for {artifact['target']['name']}, recipe {artifact['recipe'] or '(the input as it is)'}"), highlight=False)
+    ports = Table("", "name", "type", "shape", box=None, pad_edge=False, header_style="bold")
+    for kind in ("inputs", "outputs"):
+        for port in found[kind]:
+            ports.add_row(kind[:-1], escape(port["name"] or ""), escape(port["type"] or "unknown"), escape(str(port["shape"])))
+    console.print(ports)
+    for name, places in found["dimensions"].items():
+        console.print(f"dimension {escape(name)}: {escape(', '.join(places))}", highlight=False)
+    operators = ", ".join(f"{name} {count}" for name, count in found["operators"].items())
+    console.print(f"operators: {escape(operators)}", highlight=False, soft_wrap=True)
+    console.print(f"weights: {found['weight_bytes'] / MEBIBYTE:.2f} MiB in {len(found['weights'])} tensors", highlight=False)
+    for weight in found["weights"][:LARGEST_SHOWN]:
+        console.print(f"    {escape(weight['name'])}  {weight['dtype']} {weight['shape']}  {weight['bytes'] / MEBIBYTE:.2f} MiB", highlight=False)
