@@ -63,6 +63,22 @@ def _reachable(model: ir.Model, nodes: Iterator[ir.Node]) -> set[ir.OperatorIden
     return found
 
 
+def _recursive(model: ir.Model) -> set[ir.OperatorIdentifier]:
+    """The functions that call themselves, or one that does."""
+    calls = {key: {node.op_identifier() for node in function.all_nodes()} & model.functions.keys() for key, function in model.functions.items()}
+    callers: dict[ir.OperatorIdentifier, list[ir.OperatorIdentifier]] = {}
+    for key, called in calls.items():
+        for other in called:
+            callers.setdefault(other, []).append(key)
+    settled = [key for key, called in calls.items() if not called]
+    for key in settled:
+        for caller in callers.get(key, ()):
+            calls[caller].discard(key)
+            if not calls[caller]:
+                settled.append(caller)
+    return calls.keys() - settled
+
+
 class _Inliner:
     """Writes out the calls of one model."""
 
@@ -70,7 +86,7 @@ class _Inliner:
         self.model = model
         self.context = context
         self.names = Names(model)
-        self.recursive = {key for key, function in model.functions.items() if key in _reachable(model, function.all_nodes())}
+        self.recursive = _recursive(model)
 
     def run(self) -> int:
         inlined = 0
@@ -100,7 +116,7 @@ class _Inliner:
         key = node.op_identifier()
         function = self.model.functions[key]
         if key in self.recursive:
-            return "the function calls itself"
+            return "the function calls itself, or one that does"
         if len(node.inputs) > len(function.inputs) or len(node.outputs) > len(function.outputs):
             return "it has more inputs or outputs than the function"
         if subgraphs_of(node) or any(attr.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS) for attr in function.attributes.values()):
