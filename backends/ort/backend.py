@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import onnx_ir as ir
@@ -23,14 +22,6 @@ from .tune import choose_options
 
 TUNED_SAMPLES = 2
 """Options are chosen on the first samples: a pass over all of them would take too long."""
-
-
-@dataclass
-class OrtBuilt(Built):
-    """A model ready for ONNX Runtime. ``samples`` are what its package is checked with; ``notes`` say what packaging left out and why."""
-
-    samples: tuple[Sample, ...] = ()
-    notes: tuple[str, ...] = field(default_factory=tuple)
 
 
 class OrtBackend:
@@ -61,7 +52,7 @@ class OrtBackend:
         if weight_bytes(model) > self.whole_bytes:
             runner = self.baseline(model)
             reason = f"options are not tried: the model has {weight_bytes(model):,} bytes of weights and runs in segments here"
-            return OrtBuilt(model, runner, DEFAULT.to_dict(), ({"skipped": reason},), tuple(samples[:TUNED_SAMPLES]))
+            return Built(model, runner, DEFAULT.to_dict(), ({"skipped": reason},), tuple(samples[:TUNED_SAMPLES]))
         skeleton = skeleton_of(model)
 
         def open_with(options: Options) -> OrtRunner:
@@ -70,14 +61,11 @@ class OrtBackend:
         operators = {node.op_type for graph in all_graphs(model) for node in graph}
         tuned = tuple(samples[:TUNED_SAMPLES])
         options, trials = choose_options(open_with, tuned, progress, operators=operators)
-        return OrtBuilt(model, open_with(options), options.to_dict(), tuple(trial.to_dict() for trial in trials), tuned)
+        return Built(model, open_with(options), options.to_dict(), tuple(trial.to_dict() for trial in trials), tuned)
 
     def package(self, built: Built, folder: Path) -> tuple[Path, ...]:
         """Write model.onnx (unless it is there already), model.ort with required_operators.config, and run.py; what is left out is in ``built.notes``."""
-        samples = built.samples if isinstance(built, OrtBuilt) else ()
-        files, notes = write_package(built.model, read_options(built.options), folder, samples)
-        if isinstance(built, OrtBuilt):
-            built.notes = notes
+        files, built.notes = write_package(built.model, read_options(built.options), folder, built.samples)
         return files
 
     def load(self, folder: Path, options: Mapping[str, object]) -> Runner:

@@ -29,7 +29,7 @@ ELSEWHERE = "held in memory"
 
 @dataclass(frozen=True)
 class Skeleton:
-    """``proto`` has every large weight left out: those in ``held`` are handed over, the rest are mapped from ``folder``.
+    """``proto`` has every large weight left out: those in ``held`` are handed over, those in ``mapped`` lie in files below ``folder``.
 
     ``sizes`` are the bytes of all initialisers of the main graph.
     """
@@ -37,6 +37,7 @@ class Skeleton:
     proto: onnx.ModelProto
     folder: Path | None = None
     held: dict[str, ir.TensorProtocol] = field(default_factory=dict)
+    mapped: dict[str, ir.ExternalTensor] = field(default_factory=dict)
     sizes: dict[str, int] = field(default_factory=dict)
 
     def to_bytes(self) -> bytes:
@@ -47,7 +48,13 @@ class Skeleton:
             raise ModelError(f"the model is too large to serialise without its initialisers: turn large Constant nodes into initialisers ({error})") from None
 
     def configure(self, options: ort.SessionOptions, names: Collection[str] | None = None) -> list[np.ndarray]:
-        """Tell a session where the weights are (only ``names`` of them, when given); returns the arrays that must live as long as it does."""
+        """Tell a session where the weights are (only ``names`` of them, when given); returns the arrays that must live as long as it does.
+
+        Raises ModelError when a file is no longer the one that the model was made from.
+        """
+        for name, tensor in self.mapped.items():
+            if (names is None or name in names) and not _is_unchanged(tensor):
+                raise ModelError(f"the data file '{tensor.path}' of the weight '{name}' was replaced meanwhile: import the model again")
         if self.folder is not None:
             options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(self.folder))
         chosen = [name for name in self.held if names is None or name in names]
@@ -63,18 +70,19 @@ def skeleton_of(model: ir.Model) -> Skeleton:
     copy = clone_model(model)
     folder = _main_folder(copy)
     held: dict[str, ir.TensorProtocol] = {}
+    mapped: dict[str, ir.ExternalTensor] = {}
     _drop_unused(copy.graph)
     for graph in all_graphs(copy):
         for name, value in graph.initializers.items():
             if value.const_value is not None:
                 can_hold = graph is copy.graph and _is_used(value)
-                value.const_value = _placed(name, value.const_value, folder, held if can_hold else None)
+                value.const_value = _placed(name, value.const_value, folder, mapped, held if can_hold else None)
     sizes = {name: value.const_value.nbytes for name, value in model.graph.initializers.items() if value.const_value is not None}
     try:
         proto = ir.to_proto(copy)
     except ValueError as error:
         raise ModelError(f"the model cannot be serialised: {error}") from error
-    return Skeleton(proto, folder, held, sizes)
+    return Skeleton(proto, folder, held, mapped, sizes)
 
 
 def weight_bytes(model: ir.Model) -> int:
@@ -94,12 +102,15 @@ def _is_used(value: ir.Value) -> bool:
     return bool(value.uses()) or value.is_graph_output()
 
 
-def _placed(name: str, tensor: ir.TensorProtocol, folder: Path | None, held: dict[str, ir.TensorProtocol] | None) -> ir.TensorProtocol:
+def _placed(
+    name: str, tensor: ir.TensorProtocol, folder: Path | None, mapped: dict[str, ir.ExternalTensor], held: dict[str, ir.TensorProtocol] | None
+) -> ir.TensorProtocol:
     """What the skeleton has in place of a weight; ``held`` takes it when it can be handed over."""
     if tensor.dtype == ir.DataType.STRING or tensor.nbytes < LARGEST_INLINE:
         return _inline(name, tensor)
     location = _location(tensor, folder)
     if location is not None and isinstance(tensor, ir.ExternalTensor):
+        mapped[name] = tensor
         return _outside(name, tensor, location, tensor.offset or 0)
     if held is None or _element(tensor.dtype) in PACKED_BITS:
         return _inline(name, tensor)
@@ -132,11 +143,16 @@ def _location(tensor: ir.TensorProtocol, folder: Path | None) -> str | None:
     """Where below ``folder`` the file of a weight is; None when it is not there, or no longer the file that was imported."""
     if folder is None or not isinstance(tensor, ir.ExternalTensor):
         return None
-    unchanged = getattr(tensor, "is_unchanged", None)
-    if unchanged is not None and not unchanged():
+    if not _is_unchanged(tensor):
         return None
     path = Path(os.path.realpath(tensor.path))
     return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else None
+
+
+def _is_unchanged(tensor: ir.ExternalTensor) -> bool:
+    """Whether the tensor's file is still the one it was made from, as far as the tensor can tell."""
+    tell = getattr(tensor, "is_unchanged", None)
+    return tell is None or bool(tell())
 
 
 def _element(dtype: ir.DataType) -> str:

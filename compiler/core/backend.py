@@ -45,12 +45,17 @@ class Runner(Protocol):
 
 @dataclass
 class Built:
-    """A model made ready by a backend: its runner, and the options that were chosen for it by measuring."""
+    """A model made ready by a backend: its runner, and the options that were chosen for it by measuring.
+
+    ``samples`` are what its package is checked with; ``notes`` say, a sentence each, what packaging left out and why.
+    """
 
     model: ir.Model
     runner: Runner
     options: dict[str, object] = field(default_factory=dict)
     trials: tuple[dict[str, object], ...] = ()
+    samples: tuple[Sample, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 class Backend(Protocol):

@@ -34,9 +34,9 @@ def image():
 
 @pytest.fixture
 def built(model):
-    runner = OrtBackend().build(conv(model), [], lambda text: None)
-    runner.samples = (image(),)
-    return runner
+    made = OrtBackend().build(conv(model), [], lambda text: None)
+    made.samples = (image(),)
+    return made
 
 
 def test_everything_a_device_needs_is_written(built, tmp_path):

@@ -14,7 +14,7 @@ from graphwright.backends.ort.options import DEFAULT, REFERENCE
 from graphwright.backends.ort.reference import open_model
 from graphwright.backends.ort.segments import SegmentedRunner, cut
 from graphwright.backends.ort.skeleton import skeleton_of
-from graphwright.compiler.core.errors import InputError
+from graphwright.compiler.core.errors import InputError, ModelError
 
 LAYER = 64 * 64 * 4
 """Bytes of one weight of these models."""
@@ -225,6 +225,24 @@ def test_wrong_feeds_are_refused_before_anything_runs(model):
         runner.run({"x": x().astype(np.float64)})
     with pytest.raises(InputError, match="is missing"):
         runner.stopwatch({})
+
+
+def test_a_data_file_replaced_between_runs_is_not_read(model, tmp_path):
+    class Watched(ir.ExternalTensor):
+        unchanged = True
+
+        def is_unchanged(self):
+            return self.unchanged
+
+    w = weights(1)
+    (tmp_path / "w.bin").write_bytes(w.tobytes())
+    tensor = Watched("w.bin", 0, w.nbytes, ir.DataType.FLOAT, shape=ir.Shape(w.shape), name="a", base_dir=tmp_path)
+    made = model("g (float[N,64] x, float[64,64] a) => (float[N,64] y) { y = MatMul(x, a) }", a=tensor)
+    runner = open_model(made, REFERENCE, whole_bytes=0)
+    assert runner.run({"x": x()})["y"].shape == (2, 64)
+    Watched.unchanged = False
+    with pytest.raises(ModelError, match="of the weight 'a' was replaced meanwhile"):
+        runner.run({"x": x()})
 
 
 def test_ports_are_those_of_the_whole_model(model):
