@@ -20,7 +20,7 @@ from .core.records import Difference, PassRecord
 from .core.target import Target
 from .importer import Source
 from .manager import Manager
-from .manifest import Manifest, port_entries, target_entry, versions
+from .manifest import Manifest, own_version, port_entries, target_entry, versions
 from .nesting import describe
 from .pipeline import describe_level, recipe
 from .report import Report, SkippedEntry, TrialEntry, VerificationEntry, difference_entry, pass_entries
@@ -138,7 +138,7 @@ class Compilation:
             champion = self._enter("the input with measured options", self.source.model, baseline, None, timed, raced)
         trials = [racer.trial(racer is champion) for racer in raced]
         if champion is None:
-            return best, Built(self.source.model, baseline), trials
+            return best, Built(self.source.model, baseline, samples=tuple(timed)), trials
         baseline.close()
         return best, champion, trials
 
@@ -197,7 +197,7 @@ class Compilation:
         built = winner.built if isinstance(winner, Racer) else winner
         optimized = built.model is not self.source.model
         report = Report(
-            graphwright=versions_of_ours(),
+            graphwright=own_version(),
             versions=versions(),
             model=self.source.path.name if self.source.path is not None else self.source.kind,
             kind=self.source.kind,
@@ -253,13 +253,6 @@ def verdict(winner: Racer | Built, optimized: bool, rewritten: Rewritten) -> str
     found = winner.latency
     gain = f"{1 / found.ratio:.2f}x faster than the input (95 % confidence {1 / found.high:.2f}x to {_inverse(found.low):.2f}x)"
     return f"{gain}." if optimized else f"No rewrite is measurably faster here; the input ships with measured options, {gain}."
-
-
-def versions_of_ours() -> str:
-    """The version of graphwright."""
-    from .. import __version__
-
-    return __version__
 
 
 def _inverse(ratio: float) -> float:

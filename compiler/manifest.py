@@ -73,6 +73,11 @@ def versions() -> dict[str, str]:
     return found
 
 
+def own_version() -> str:
+    """The version of graphwright."""
+    return importlib.metadata.version("graphwright")
+
+
 def target_entry(target: Target) -> TargetEntry:
     """A target as the manifest names it."""
     return TargetEntry(name=target.name, backend=target.backend, device=target.device)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
 from rich.console import Console
@@ -51,6 +52,8 @@ def describe_error(difference: DifferenceEntry | None, drift: str) -> str:
         return "-"
     if difference.max_abs == 0:
         return "none"
+    if not math.isfinite(difference.max_abs) and not difference.broken:
+        return "only where numbers overflow"
     return f"{difference.max_abs:.2g} of {difference.allowed:.2g} allowed" if drift != "exact" else f"{difference.max_abs:.2g}"
 
 
@@ -72,6 +75,9 @@ def _lines(report: Report) -> Iterator[str]:
     yield f"size      {describe_size(report.before, report.after)}"
     if report.latency is not None:
         yield f"latency   {describe_latency(report.latency)}"
+    for trial in report.trials:
+        if not trial.shipped:
+            yield f"tried     {escape(trial.candidate)}: {describe_latency(trial.latency)}"
     if report.verification is not None:
         found = report.verification
         worst = describe_error(found.worst, "")

@@ -1,0 +1,450 @@
+"""What `graphwright.compile`, `optimize` and `load` promise; races are decided by the test, never by the clock."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import onnxruntime
+import pytest
+
+import graphwright
+from graphwright.backends.ort import backend as ort_backend
+from graphwright.backends.ort.options import DEFAULT
+from graphwright.compiler import search
+from graphwright.compiler.core.drift import EXACT
+from graphwright.compiler.core.errors import (
+    ArtifactError,
+    BackendMissing,
+    BudgetError,
+    GraphwrightError,
+    GraphwrightWarning,
+    InputError,
+    TargetError,
+    UsageError,
+)
+from graphwright.compiler.core.graph import all_graphs
+from graphwright.compiler.core.passes import Context, Pass
+from graphwright.compiler.driver import compile_model, explain_cache, optimize_model
+from graphwright.compiler.request import Request
+from graphwright.compiler.timing import Comparison
+
+GELU = """
+<ir_version: 10, opset_import: ["" : 21]>
+gelu (float[batch, 4] x) => (float[batch, 4] y)
+<float root = {1.4142135}, float one = {1.0}, float half = {0.5}, float[4, 4] w = {1,2,3,4, 0,1,0,2, 3,0,1,0, 1,1,1,2}>
+{
+  m = MatMul(x, w)
+  same = Identity(m)
+  d = Div(same, root)
+  e = Erf(d)
+  p = Add(e, one)
+  q = Mul(same, p)
+  y = Mul(q, half)
+}
+"""
+X = np.linspace(-2, 2, 8, dtype=np.float32).reshape(2, 4)
+
+Decide = Callable[..., None]
+
+
+def parse(text: str = GELU) -> onnx.ModelProto:
+    return onnx.parser.parse_model(text)
+
+
+def reference(model: onnx.ModelProto, **feeds: np.ndarray) -> list[np.ndarray]:
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"]).run(None, feeds)
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("GRAPHWRIGHT_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture(autouse=True)
+def decide(monkeypatch: pytest.MonkeyPatch) -> Iterator[Decide]:
+    """``decide(0.5, 1.0)``: the ratios that races come out with, in turn; the last one repeats. Options are never tried."""
+    monkeypatch.setattr(ort_backend, "choose_options", lambda *args, **kwargs: (DEFAULT, ()))
+    ratios: list[float] = [0.5]
+
+    def compare(a: object, b: object, samples: object, **limits: object) -> Comparison:
+        ratio = ratios.pop(0) if len(ratios) > 1 else ratios[0]
+        return Comparison(ratio, 1.0, ratio, ratio - 0.05, ratio + 0.05, 20)
+
+    monkeypatch.setattr(search, "compare_runners", compare)
+
+    def say(*wanted: float) -> None:
+        ratios[:] = wanted
+
+    yield say
+
+
+def test_the_public_names_are_there() -> None:
+    assert set(graphwright.__all__) == {"Artifact", "GraphwrightError", "Target", "compile", "load", "optimize"}
+    for name in graphwright.__all__:
+        assert getattr(graphwright, name).__name__ == name
+
+
+def test_what_is_faster_ships_computes_the_same_and_says_what_was_done(tmp_path: Path) -> None:
+    artifact = graphwright.compile(parse(), X, output=tmp_path / "out")
+    report = artifact.report
+    assert report.shipped == "optimized"
+    assert report.after.operators.get("Gelu") == 1 and report.after.nodes < report.before.nodes
+    assert "2.00x faster than the input (95 % confidence 1.82x to 2.22x)" in report.verdict
+    assert report.latency is not None and report.latency.ratio == 0.5
+    assert any("fuse-gelu" in rule or "gelu" in rule for step in report.passes for rule in step.rules)
+    np.testing.assert_allclose(artifact(X), reference(parse(), x=X)[0], rtol=1e-5, atol=1e-6)
+    assert json.loads((tmp_path / "out" / "report.json").read_text())["shipped"] == "optimized"
+
+
+@pytest.mark.parametrize("ratio", [0.97, 1.0, 1.5])
+def test_what_is_not_faster_beyond_doubt_does_not_ship(decide: Decide, ratio: float) -> None:
+    decide(ratio)
+    artifact = graphwright.compile(parse(), X)
+    assert artifact.report.shipped == "input"
+    assert artifact.report.after == artifact.report.before
+    assert "the input ships as it is" in artifact.report.verdict
+    assert artifact.report.latency is None and [trial.shipped for trial in artifact.report.trials] == [False, False]
+    np.testing.assert_array_equal(artifact(X), reference(parse(), x=X)[0])
+
+
+def test_the_input_ships_with_better_options_when_no_rewrite_helps(decide: Decide) -> None:
+    decide(1.1, 0.6)
+    report = graphwright.compile(parse(), X).report
+    assert report.shipped == "input"
+    assert "ships with measured options" in report.verdict
+    assert [(trial.candidate, trial.shipped) for trial in report.trials] == [("optimized", False), ("the input with measured options", True)]
+
+
+def test_a_runtime_that_computes_something_else_does_not_ship(monkeypatch: pytest.MonkeyPatch) -> None:
+    build = ort_backend.OrtBackend.build
+
+    class Wrong:
+        def __init__(self, runner: object) -> None:
+            self.runner = runner
+            self.inputs, self.outputs = runner.inputs, runner.outputs  # type: ignore[attr-defined]
+
+        def run(self, feeds: object) -> dict[str, np.ndarray]:
+            return {name: value * 1.01 for name, value in self.runner.run(feeds).items()}  # type: ignore[attr-defined]
+
+        def close(self) -> None:
+            self.runner.close()  # type: ignore[attr-defined]
+
+    def wrong_when_optimized(self: object, model: ir.Model, samples: object, progress: object) -> object:
+        built = build(self, model, samples, progress)  # type: ignore[arg-type]
+        if any(node.op_type == "Gelu" for node in model.graph):
+            built.runner = Wrong(built.runner)  # type: ignore[assignment]
+        return built
+
+    monkeypatch.setattr(ort_backend.OrtBackend, "build", wrong_when_optimized)
+    report = graphwright.compile(parse(), X).report
+    assert report.shipped == "input"
+    assert any("made it differ from the input" in note for note in report.notes)
+
+
+def test_a_saved_artifact_loads_and_its_program_gives_the_same_with_only_the_runtime(tmp_path: Path) -> None:
+    artifact = graphwright.compile(parse(), X, output=tmp_path / "out")
+    expected = artifact(X)
+    np.testing.assert_array_equal(graphwright.load(tmp_path / "out")(X), expected)
+    np.savez(tmp_path / "in.npz", x=X)
+    program = tmp_path / "out" / "run.py"
+    assert "graphwright" not in program.read_text().split('"""', 2)[-1]
+    subprocess.run([sys.executable, str(program), str(tmp_path / "in.npz"), str(tmp_path / "result.npz")], check=True, capture_output=True)
+    np.testing.assert_array_equal(np.load(tmp_path / "result.npz")["y"], expected)
+    assert not (tmp_path / "out" / "__pycache__").exists()
+
+
+@pytest.mark.parametrize("target", ["onnx", "ort-cpu"])
+def test_the_portable_target_has_standard_operators_only(target: str) -> None:
+    artifact = graphwright.compile(parse(), X, target=target)
+    foreign = [name for name in artifact.report.after.operators if "::" in name]
+    assert not foreign if target == "onnx" else artifact.report.target == "ort-cpu"
+    np.testing.assert_allclose(artifact(X), reference(parse(), x=X)[0], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("target", ["ort-cuda", "tvm-cpu", "tvm-cuda", "tvm-aarch64"])
+def test_targets_that_are_not_built_yet_say_what_to_install(target: str) -> None:
+    with pytest.raises(BackendMissing, match=f"{target} needs .*pip install 'graphwright"):
+        graphwright.compile(parse(), X, target=target)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "sentence"),
+    [
+        ({"target": "toaster"}, TargetError, "no target 'toaster'"),
+        ({"precision": "int3"}, UsageError, "'int3' is not there; this version has: fp32"),
+        ({"level": 7}, UsageError, "no level 7"),
+        ({"level": "no-such-pass"}, UsageError, "no-such-pass"),
+        ({"level": [3]}, UsageError, "3 is no pass"),
+        ({"max_drop": 0.1}, UsageError, "needs a metric"),
+        ({"max_drop": "a lot", "metric": lambda runner: 1.0}, UsageError, "not 'a lot'"),
+        ({"max_drop": -1, "metric": lambda runner: 1.0}, UsageError, "at least 0"),
+    ],
+)
+def test_a_wrong_call_is_one_sentence(options: dict[str, object], error: type[GraphwrightError], sentence: str) -> None:
+    with pytest.raises(error, match=sentence):
+        graphwright.compile(parse(), X, **options)  # type: ignore[arg-type]
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_any_work(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "cat.jpg").write_text("cat")
+    (tmp_path / "file").write_text("x")
+    for place in (tmp_path / "mine", tmp_path / "file", tmp_path / "file" / "out"):
+        with pytest.raises(ArtifactError):
+            graphwright.compile(b"not even a model", output=place)
+
+
+def test_an_interrupt_leaves_the_old_artifact(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    graphwright.compile(parse(), X, output=tmp_path / "out")
+    before = (tmp_path / "out" / "manifest.json").read_bytes()
+
+    def interrupt(*args: object) -> object:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ort_backend.OrtBackend, "package", interrupt)
+    monkeypatch.setenv("GRAPHWRIGHT_CACHE", "off")
+    with pytest.raises(KeyboardInterrupt):
+        graphwright.compile(parse(), X, output=tmp_path / "out")
+    assert (tmp_path / "out" / "manifest.json").read_bytes() == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "out"]
+
+
+def test_a_metric_is_measured_before_and_after(tmp_path: Path) -> None:
+    seen: list[np.ndarray] = []
+
+    def mean(runner: object) -> float:
+        seen.append(runner.run({"x": X})["y"])  # type: ignore[attr-defined]
+        return float(seen[-1].mean())
+
+    accuracy = graphwright.compile(parse(), X, metric=mean, max_drop="0.5%").report.accuracy
+    assert accuracy is not None and accuracy.metric == "mean"
+    assert accuracy.allowed == pytest.approx(0.005 * abs(accuracy.before))
+    np.testing.assert_allclose(seen[0], seen[1], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("max_drop", "after", "fits"), [(0.1, 0.81, True), (0.1, 0.79, False), ("10%", 0.82, True), ("10%", 0.8, False), (0.1, float("nan"), False)]
+)
+def test_a_metric_that_falls_too_far_writes_nothing(tmp_path: Path, max_drop: object, after: float, fits: bool) -> None:
+    answers = [0.9, after]
+
+    def metric(runner: object) -> float:
+        return answers.pop(0)
+
+    if fits:
+        graphwright.compile(parse(), X, metric=metric, max_drop=max_drop, output=tmp_path / "out")  # type: ignore[arg-type]
+        return
+    with pytest.raises(BudgetError, match="metric fell from 0.9 to"):
+        graphwright.compile(parse(), X, metric=metric, max_drop=max_drop, output=tmp_path / "out")  # type: ignore[arg-type]
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_metric_that_fails_is_one_sentence() -> None:
+    def metric(runner: object) -> float:
+        raise ZeroDivisionError("no images")
+
+    with pytest.raises(GraphwrightError, match="the metric metric failed: ZeroDivisionError: no images"):
+        graphwright.compile(parse(), X, metric=metric)
+
+
+def save(proto: onnx.ModelProto, path: Path) -> Path:
+    (path.parent / "weights.bin").unlink(missing_ok=True)
+    for tensor in proto.graph.initializer:
+        tensor.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(tensor), tensor.name))
+    onnx.save(proto, path, save_as_external_data=True, location="weights.bin", size_threshold=0)
+    return path
+
+
+def retrained() -> onnx.ModelProto:
+    proto = parse()
+    for tensor in proto.graph.initializer:
+        if tensor.name == "w":
+            values = onnx.numpy_helper.to_array(tensor) + 1
+            tensor.CopyFrom(onnx.numpy_helper.from_array(values, "w"))
+    return proto
+
+
+def hit(model: object, example: object = X, **options: object) -> bool:
+    cache = compile_model(model, example, Request(**options)).report.cache  # type: ignore[arg-type]
+    assert cache is not None
+    return cache.hit
+
+
+def test_the_second_compilation_comes_from_the_cache_and_answers_alike(tmp_path: Path) -> None:
+    first = graphwright.compile(parse(), X)
+    second = graphwright.compile(parse(), X, output=tmp_path / "out")
+    assert (first.report.cache.hit, second.report.cache.hit) == (False, True)  # type: ignore[union-attr]
+    assert second.report.verdict == first.report.verdict
+    np.testing.assert_array_equal(first(X), second(X))
+    np.testing.assert_array_equal(graphwright.load(tmp_path / "out")(X), first(X))
+
+
+def test_a_model_retrained_into_the_same_file_is_not_served_stale(tmp_path: Path) -> None:
+    path = save(parse(), tmp_path / "model.onnx")
+    graph = path.read_bytes()
+    assert not hit(path)
+    assert hit(path)
+    save(retrained(), path)
+    assert path.read_bytes() == graph, "only the external data changes"
+    explanation = explain_cache(path, X, Request())
+    assert not explanation.hit and explanation.differs == ("weights",)
+    artifact = compile_model(path, X, Request())
+    assert not artifact.report.cache.hit  # type: ignore[union-attr]
+    np.testing.assert_allclose(artifact(X), reference(retrained(), x=X)[0], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("changed", "component"),
+    [
+        ({"level": 1}, "recipe"),
+        ({"target": "onnx"}, "target"),
+        ({"seed": 5}, "options"),
+        ({"dims": {"batch": 3}}, "options"),
+        ({"calibration": [{"x": X + 1}]}, "inputs"),
+    ],
+)
+def test_another_request_is_not_served_by_the_old_answer(changed: dict[str, object], component: str) -> None:
+    assert not hit(parse())
+    assert component in explain_cache(parse(), X, Request(**changed)).differs  # type: ignore[arg-type]
+    assert not hit(parse(), **changed)
+
+
+def test_a_changed_pass_is_not_served_by_the_old_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not hit(parse())
+    monkeypatch.setattr("graphwright.compiler.fingerprint.hash_sources", lambda: "other sources")
+    assert explain_cache(parse(), X, Request()).differs == ("passes",)
+    assert not hit(parse())
+
+
+def test_a_broken_cache_entry_is_made_again(own_cache: Path) -> None:
+    assert not hit(parse())
+    (model,) = own_cache.glob("*/artifact/model.onnx")
+    model.write_bytes(model.read_bytes()[:-1] + b"?")
+    assert not hit(parse())
+    assert hit(parse())
+
+
+def test_without_the_cache_nothing_is_kept(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not hit(parse(), cache=False)
+    monkeypatch.setenv("GRAPHWRIGHT_CACHE", "off")
+    assert not hit(parse())
+    assert not list(own_cache.glob("*/artifact"))
+
+
+def test_a_path_and_a_proto_give_a_proto_and_ir_gives_ir(tmp_path: Path) -> None:
+    onnx.save(parse(), tmp_path / "m.onnx")
+    source = ir.from_proto(parse())
+    for model, kind in ((tmp_path / "m.onnx", onnx.ModelProto), (str(tmp_path / "m.onnx"), onnx.ModelProto), (parse(), onnx.ModelProto), (source, ir.Model)):
+        result = graphwright.optimize(model)
+        assert isinstance(result, kind)
+        proto = result if isinstance(result, onnx.ModelProto) else ir.to_proto(result)
+        assert [node.op_type for node in proto.graph.node] == ["MatMul", "Gelu"]
+        np.testing.assert_allclose(reference(proto, x=X)[0], reference(parse(), x=X)[0], rtol=1e-5, atol=1e-6)
+    assert [node.op_type for node in source.graph][1] == "Identity", "the source stays as it was"
+
+
+def test_a_model_that_cannot_be_run_is_checked_in_structure_only_and_says_so() -> None:
+    text = '<ir_version: 10, opset_import: ["" : 21]> g (int16[2] x) => (int16[2] y) { a = Identity(x) b = Relu(a) y = Identity(b) }'
+    with pytest.warns(GraphwrightWarning, match="only the structure"):
+        result = graphwright.optimize(parse(text))
+    assert [node.op_type for node in result.graph.node] == ["Relu"]  # type: ignore[union-attr]
+
+
+class Spoil(Pass):
+    """Doubles whatever a Relu gives, and says that this is exact."""
+
+    name = "spoil"
+    drift = EXACT
+
+    def run(self, model: ir.Model, context: Context) -> int:
+        done = 0
+        for graph in all_graphs(model):
+            for node in graph:
+                if node.op_type == "Relu" and context.ledger.permit("double-relu", node.outputs[0].name or ""):
+                    node.op_type = "Neg"
+                    done += 1
+        return done
+
+
+RELU = '<ir_version: 10, opset_import: ["" : 21]> g (float[n] x) => (float[n] y) { a = Identity(x) y = Relu(a) }'
+
+
+def test_a_wrong_rewrite_is_undone_and_named_and_the_rest_stays() -> None:
+    done = optimize_model(parse(RELU), Request(level=(*_steps("drop-no-ops"), Spoil())))
+    assert [node.op_type for node in done.model.graph] == ["Relu"]
+    assert [(entry.rule, entry.where) for record in done.records for entry in record.rolled_back] == [("double-relu", "y")]
+    assert done.verified
+
+
+def _steps(text: str) -> tuple[Pass, ...]:
+    from graphwright.compiler.core.passes import parse_pipeline
+
+    return parse_pipeline(text)
+
+
+def test_a_function_on_a_graphsurgeon_graph_is_a_pass_that_is_checked_like_any_other() -> None:
+    pytest.importorskip("onnx_graphsurgeon")
+
+    def skip_identity(graph: object) -> None:
+        identity, relu = graph.nodes  # type: ignore[attr-defined]
+        relu.inputs = list(identity.inputs)
+        graph.cleanup()  # type: ignore[attr-defined]
+
+    def relu_to_neg(graph: object) -> None:
+        for node in graph.nodes:  # type: ignore[attr-defined]
+            node.op = "Neg" if node.op == "Relu" else node.op
+
+    def nothing(graph: object) -> None:
+        pass
+
+    done = optimize_model(parse(RELU), Request(level=(skip_identity,)))
+    assert [node.op_type for node in done.model.graph] == ["Relu"] and done.records[0].rules == {"skip-identity": 1}
+    assert done.recipe == "graph-surgeon{function=skip-identity}"
+    wrong = optimize_model(parse(RELU), Request(level=(relu_to_neg,)))
+    assert [node.op_type for node in wrong.model.graph] == ["Identity", "Relu"] and wrong.records[0].rolled_back[0].rule == "relu-to-neg"
+    assert optimize_model(parse(RELU), Request(level=(nothing,))).records[0].changes == 0
+
+
+def test_functions_of_ones_own_are_never_served_from_the_cache() -> None:
+    pytest.importorskip("onnx_graphsurgeon")
+    request = Request(level=(lambda graph: None,))
+    assert not compile_model(parse(), X, request).report.cache.hit  # type: ignore[union-attr]
+    assert not compile_model(parse(), X, request).report.cache.hit  # type: ignore[union-attr]
+    with pytest.raises(UsageError, match="cannot be kept"):
+        explain_cache(parse(), X, request)
+
+
+def test_sizes_asked_for_are_what_is_timed() -> None:
+    artifact = compile_model(parse(), None, Request(dims={"batch": 5}))
+    assert any("x [5, 4]" in note for note in artifact.report.notes)
+    with pytest.raises(UsageError, match="no dimension 'width'; they have: batch"):
+        compile_model(parse(), None, Request(dims={"width": 5}))
+
+
+def test_a_fixed_dimension_cannot_be_asked_for() -> None:
+    text = '<ir_version: 10, opset_import: ["" : 21]> g (float[2] x) => (float[2] y) { y = Relu(x) }'
+    with pytest.raises(UsageError, match="all their dimensions are fixed"):
+        compile_model(parse(text), None, Request(dims={"batch": 5}))
+
+
+def test_example_inputs_that_do_not_fit_are_one_sentence() -> None:
+    with pytest.raises(InputError):
+        graphwright.compile(parse(), np.ones((2, 5), np.float32))
+
+
+def test_level_three_keeps_the_fastest_variant(decide: Decide) -> None:
+    decide(0.9, 0.5, 0.4, 2.0)
+    report = graphwright.compile(parse(), X, level=3).report
+    shipped = [trial.candidate for trial in report.trials if trial.shipped]
+    assert len(shipped) == 1 and shipped[0].startswith("without ")
+    assert report.shipped == "optimized" and report.latency.ratio == 0.5  # type: ignore[union-attr]
