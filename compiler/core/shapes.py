@@ -18,7 +18,7 @@ from .symbolic.content_rules import infer_content
 from .symbolic.contents import content, forget_content, note_content
 from .symbolic.control import ControlFlow, is_control_flow
 from .symbolic.layout import shown_positive
-from .symbolic.reading import dims_of, note_positive, positive_symbols
+from .symbolic.reading import dims_of, note_positive, noted_positive, positive_symbols
 from .symbolic.rules import refine
 from .symbolic.standard import Outcome, StandardInference
 
@@ -43,7 +43,7 @@ def infer_shapes(model: ir.Model) -> None:
         for value in graph.initializers.values():
             _type_of_initializer(value)
     given = frozenset[str]().union(*(free_symbols(dim) for value in model.graph.inputs for dim in value.shape or ()))
-    positive: frozenset[str] = frozenset()
+    positive = noted_positive(model.graph)
     while True:
         for graph in all_graphs(model):
             note_positive(graph, positive)

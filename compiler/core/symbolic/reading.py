@@ -49,7 +49,12 @@ _POSITIVE = "positive_symbols"
 def positive_symbols(node: ir.Node) -> frozenset[str]:
     """The symbols that are known never to be 0 wherever the node's model runs."""
     graphs = (node.graph, *(value.graph for value in node.inputs if value is not None))
-    found: frozenset[str] = next((graph.meta[_POSITIVE] for graph in graphs if graph is not None and _POSITIVE in graph.meta), frozenset())
+    return next((noted_positive(graph) for graph in graphs if graph is not None and _POSITIVE in graph.meta), frozenset())
+
+
+def noted_positive(graph: ir.Graph | ir.Function) -> frozenset[str]:
+    """The symbols that were found never to be 0; what showed it may have been rewritten since."""
+    found: frozenset[str] = graph.meta.get(_POSITIVE, frozenset())
     return found
 
 
