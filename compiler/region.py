@@ -19,24 +19,17 @@ def values_by_name(model: ir.Model) -> dict[str, ir.Value]:
 
 
 def expose(model: ir.Model, names: Iterable[str]) -> ir.Model:
-    """A copy that has only the named values of the main graph as its outputs."""
+    """A copy whose only outputs are the named values of the main graph, in order, called ``exposed_0``, ``exposed_1``, ..."""
     copy = clone_model(model)
     known = values_by_name(copy)
     copy.graph.outputs.clear()
-    for name in dict.fromkeys(names):
-        copy.graph.outputs.append(_as_output(copy, known[name]))
+    for place, name in enumerate(names):
+        node = ir.node("Identity", [known[name]], name=f"exposed_node_{place}")
+        node.outputs[0].name = f"exposed_{place}"
+        node.outputs[0].type, node.outputs[0].shape = known[name].type, known[name].shape
+        copy.graph.append(node)
+        copy.graph.outputs.append(node.outputs[0])
     return copy
-
-
-def _as_output(model: ir.Model, value: ir.Value) -> ir.Value:
-    """A graph input cannot be an output under its own name in every runtime, but `Identity` of it can."""
-    if not value.is_graph_input():
-        return value
-    node = ir.node("Identity", [value], name=f"{value.name}_exposed")
-    node.outputs[0].name = f"{value.name}_exposed"
-    node.outputs[0].type, node.outputs[0].shape = value.type, value.shape
-    model.graph.append(node)
-    return node.outputs[0]
 
 
 @dataclass(frozen=True)

@@ -85,7 +85,7 @@ class _Rounding:
         nodes = [node for graph in all_graphs(self.model) for node in graph]
         sizes = _size_arithmetic(nodes)
         for node in nodes:
-            if is_op(node, *_WEIGHTED):
+            if is_op(node, *_WEIGHTED) and node not in sizes:
                 self._weights(node)
         for node in nodes:
             if _rounds(node) and node not in sizes:

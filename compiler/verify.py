@@ -276,23 +276,22 @@ class Verifier:
             self.progress("measuring what rounding does to the reference")
             copy, factor = rounded(self._steady(self.model))
             self._growth = growth(copy)
-            runs = [self._rounded_outputs(copy, factor, number) for number in FACTORS]
+            runs = self._rounded_outputs(copy, factor)
             self._noise = [self._measure(index, [run[index] for run in runs]) for index in range(len(self.samples))]
             self._share_noise(has_steps(copy))
         return self._noise
 
-    def _rounded_outputs(self, copy: ir.Model, factor: str, number: float) -> list[Outputs | None]:
-        """None where the rounded copy cannot run, as when a size that it computes comes out differently."""
+    def _rounded_outputs(self, copy: ir.Model, factor: str) -> list[list[Outputs | None]]:
+        """Per factor, per sample; None where the rounded copy does not run, as when a size that it computes comes out differently."""
         try:
             runner = self.backend.reference(copy)
         except Exception:
-            return [None] * len(self.samples)
+            return [[None] * len(self.samples) for _ in FACTORS]
         try:
-            feeds = [{**sample, factor: np.array(number, dtype=np.float32)} for sample in self.samples]
-            found = [_attempt(runner, feed, 0) for feed in feeds]
+            found = [[_attempt(runner, {**sample, factor: np.array(number, np.float32)}, 0) for sample in self.samples] for number in FACTORS]
         finally:
             runner.close()
-        return [None if isinstance(outputs, Difference) else outputs for outputs in found]
+        return [[None if isinstance(outputs, Difference) else outputs for outputs in run] for run in found]
 
     def _measure(self, index: int, runs: Sequence[Outputs | None]) -> dict[str, Noise]:
         leaves = [dict(leaf for name, value in run.items() for leaf in _leaves(name, value)) for run in runs if run is not None]
