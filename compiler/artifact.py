@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 from pydantic import ValidationError
 
 from . import nesting, tensors
@@ -115,7 +116,8 @@ class Artifact:
 
     def _feeds(self, inputs: tuple[object, ...], named: dict[str, object]) -> Sample:
         if self._arrange is not None:
-            return tensors.sample_to_numpy(self._arrange(*inputs, **named))
+            args, kwargs = map(_as_array, inputs), {name: _as_array(value) for name, value in named.items()}
+            return tensors.sample_to_numpy(self._arrange(*args, **kwargs))
         names = [port.name for port in self.manifest.inputs]
         given = list(nesting.flatten(inputs))
         if len(given) > len(names):
@@ -135,6 +137,11 @@ class Artifact:
         if self.manifest.structure is not None:
             return nesting.rebuild(self.manifest.structure, values)
         return values[0] if len(values) == 1 else tuple(values)
+
+
+def _as_array(value: object) -> object:
+    """A numpy number as the array of one element that a model takes."""
+    return np.asarray(value) if isinstance(value, np.generic) else value
 
 
 def from_built(

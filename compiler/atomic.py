@@ -45,6 +45,8 @@ def new_folder(target: Path) -> Iterator[Path]:
             _sync_tree(folder)
             _put_in_place(folder, target)
             _sync(target.parent)
+        except ArtifactError as error:
+            raise ArtifactError(str(error).replace(str(folder), str(target))) from error
         finally:
             shutil.rmtree(folder, ignore_errors=True)
             release(lease)

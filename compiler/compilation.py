@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,7 @@ from .artifact import Artifact, from_built
 from .census import census
 from .core.backend import Backend, Built, Runner, Sample
 from .core.drift import Drift, loosest
+from .core.errors import GraphwrightWarning
 from .core.graph import clone_model
 from .core.passes import Pass
 from .core.records import Difference, PassRecord
@@ -28,7 +30,7 @@ from .request import Request
 from .samples import generate
 from .search import Racer, race, variants
 from .usual import usual_sample
-from .verify import Verifier
+from .verify import Verifier, compare
 
 TIMED = 4
 """Example inputs that take part in a race; more would only make it longer."""
@@ -91,6 +93,7 @@ class Compilation:
             timed, samples = self._inputs()
         with self.stages("reference"):
             verifier = Verifier(self.source.model, samples, self.backend, self.request.progress)
+            self._check_export(verifier)
         with self.stages("rewrite"):
             rewritten = self._rewrite(self.request.steps(self.target), verifier)
         with self.stages("race"):
@@ -116,6 +119,18 @@ class Compilation:
         if any(isinstance(dim, ir.SymbolicDim) for value in model.graph.inputs for dim in value.shape or ()):
             self.notes.append(f"timed on a made-up input of shapes {_shapes(timed)}; example inputs (--inputs) or sizes (--dim) of your own tell more")
         return (timed,), samples if usual is None or fixed else (*samples, usual)
+
+    def _check_export(self, verifier: Verifier) -> None:
+        """Warn when the exported graph does not answer what PyTorch itself answered."""
+        for index, expected in enumerate(self.source.expected):
+            outputs = verifier.outputs(index)
+            found = compare(dict(zip(outputs, expected, strict=True)), outputs, Drift.ROUNDING, noise=verifier.noise[index], stress=verifier.stress[index])
+            if found.broken:
+                reason = found.reason or f"'{found.output}' is off by {found.max_abs:.3g}"
+                note = f"PyTorch's export does not compute what the module computes ({reason}); everything below is checked against the export"
+                warnings.warn(note, GraphwrightWarning, stacklevel=5)
+                self.notes.append(note)
+                return
 
     def _rewrite(self, steps: Sequence[Pass], verifier: Verifier) -> Rewritten:
         model = clone_model(self.source.model)
