@@ -74,6 +74,7 @@ class Rule:
     opset: int = 1
     kernels: tuple[str, ...] = ()
     shared: bool = False
+    doubtful: tuple[str, ...] = ()
 
     @property
     def anchors(self) -> tuple[tuple[str, str], ...]:
@@ -95,6 +96,7 @@ def rule(
     opset: int = 1,
     kernels: tuple[str, ...] = (),
     shared: bool = False,
+    doubtful: tuple[str, ...] = (),
 ) -> Callable[[Callable[[Build, Match], Result]], Rule]:
     """Make a rule of a function ``build(op, m)`` whose docstring is its equation.
 
@@ -102,13 +104,14 @@ def rule(
     (they claim further nodes with ``m.take``). ``examples`` are models in ONNX text it must fire on, ``leaves`` look-alikes it must leave alone.
     ``opset`` is the first default-domain opset it is valid for; ``kernels`` are "domain::Operator" names the target must have;
     ``shared=True`` lets it fire although values inside the match are needed elsewhere (their nodes then stay).
+    ``doubtful`` names devices on which its kernel was measured to be slower than what it replaces: it is only tried there when asked for.
     """
 
     def make(build: Callable[[Build, Match], Result]) -> Rule:
         patterns = tuple(trace(draw) for draw in draws if not isinstance(draw, str))
         roots = tuple(_root(draw) for draw in draws if isinstance(draw, str))
         name = build.__name__.strip("_").replace("_", "-")
-        return Rule(name, " ".join((build.__doc__ or "").split()), build, patterns, roots, drift, tuple(examples), tuple(leaves), opset, kernels, shared)
+        return Rule(name, " ".join((build.__doc__ or "").split()), build, patterns, roots, drift, tuple(examples), tuple(leaves), opset, kernels, shared, doubtful)
 
     return make
 

@@ -20,17 +20,21 @@ from .rule import Rule, rules_in
 class RulePass(Pass):
     """Applies every rule found in the modules below ``folder`` until none fires.
 
-    ``only`` restricts it to the named rules, ``without`` leaves some out. Raises UsageError for a rule that is not there.
+    ``only`` restricts it to the named rules, ``without`` leaves some out; ``doubtful`` lets those fire as well whose kernel was measured to be
+    slower on the target's device. Raises UsageError for a rule that is not there.
     """
 
     folder: ClassVar[str]
 
     only: tuple[str, ...] = ()
     without: tuple[str, ...] = ()
+    doubtful: bool = False
 
     def run(self, model: ir.Model, context: Context) -> int:
         """Apply the rules; returns how many rewrites were made."""
-        return apply_rules(model, self.chosen(context.without), context)
+        device = context.target.device
+        trusted = [item for item in self.chosen(context.without) if self.doubtful or item.name in self.only or device not in item.doubtful]
+        return apply_rules(model, trusted, context)
 
     def chosen(self, without: frozenset[str] = frozenset()) -> Sequence[Rule]:
         """The rules this pass applies, in a fixed order."""
