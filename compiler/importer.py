@@ -45,7 +45,9 @@ def import_model(source: object, example_inputs: object = None, *, dynamic_shape
     Raises ModelError when the model is broken, InputError when the example inputs do not fit it, ExportError when PyTorch cannot export the module,
     BackendMissing when a package is needed that is not installed, UsageError when the source is nothing of the above.
     """
-    if _is_a(source, "torch.nn", "Module") and not _is_a(source, "torch.jit", "ScriptModule"):
+    if _is_a(source, "torch.jit", "ScriptModule"):
+        raise UsageError("a ScriptModule cannot be exported any more: give the torch module that it was made from")
+    if _is_a(source, "torch.nn", "Module"):
         from .importers.torch_module import import_module
 
         return import_module(source, example_inputs, dynamic_shapes)

@@ -31,10 +31,12 @@ class WeightFile:
     """A data file. ``size`` is in bytes.
 
     ``held`` keeps it open. Otherwise (a model of thousands of files) each use opens it and makes sure that it still is the file that was imported.
+    ``owner`` lives as long as the file is needed.
     """
 
-    def __init__(self, path: Path, held: bool = True) -> None:
+    def __init__(self, path: Path, held: bool = True, owner: object = None) -> None:
         self.path = path
+        self._owner = owner
         self._map: mmap.mmap | None = None
         self._held: int | None = None
         descriptor = _open(path)
@@ -257,7 +259,7 @@ class DataFolder:
             mode = path.stat().st_mode
             if not stat.S_ISREG(mode):
                 raise ModelError(f"the data of the weight '{name}' is in '{location}', which is not a file")
-            return WeightFile(path, held=len(self._files) < HELD_FILES)
+            return WeightFile(path, held=len(self._files) < HELD_FILES, owner=self)
         except FileNotFoundError:
             raise ModelError(f"the data file '{location}' of the weight '{name}' is missing: put it into '{self.folder}'") from None
         except OSError as error:

@@ -11,6 +11,7 @@ from ..core.errors import ModelError
 from ..serialize import skeleton
 
 _WHERE = re.compile(r"\(op_type:\s*(?P<op>[^,)]*)(?:,\s*node name:\s*(?P<node>[^)]*))?\)\s*:?\s*")
+_BETWEEN = re.compile(r"\n(?=\(op_type:)")
 _NOISE = re.compile(r"\[(?:Shape|Type)InferenceError\]\s*|Inference error\(s\):\s*|Shape inference error\(s\):\s*")
 
 
@@ -22,7 +23,16 @@ def check_inference(model: ir.Model) -> None:
     try:
         onnx.shape_inference.infer_shapes(proto, check_type=True, strict_mode=True)
     except Exception as error:
-        raise ModelError(_sentence(str(error))) from None
+        reasons = [reason for reason in _BETWEEN.split(str(error)) if not _is_unreliable(reason)]
+        if reasons:
+            raise ModelError(_sentence(reasons[0])) from None
+
+
+def _is_unreliable(reason: str) -> bool:
+    """ONNX infers a few operators through their bodies, and loses default attributes on the way."""
+    where = _WHERE.search(reason)
+    schemas = [schema for schema in onnx.defs.get_all_schemas() if where is not None and schema.name == where["op"].strip()]
+    return any((schema.has_function or schema.has_context_dependent_function) and not schema.has_type_and_shape_inference_function for schema in schemas)
 
 
 def _forget_shape(info: onnx.ValueInfoProto) -> None:

@@ -77,7 +77,7 @@ class _Checker:
         if signature is not None:
             return signature
         operator = runtime_operators().get((domain, node.op_type))
-        if operator is None:
+        if operator is None or operator.since > version:
             raise ModelError(_unknown_operator(node, domain, version))
         return Signature((0, operator.most_inputs), (0, operator.most_outputs), (), None)
 
