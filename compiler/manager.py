@@ -251,11 +251,11 @@ class Manager:
             return None
         self._undone += 1
         label = "".join(letter if letter.isalnum() else "-" for letter in f"{fault.step.partition('{')[0]}-{fault.rule}")
-        sample = None
+        sample, backend = None, None
         if self.verifier is not None:
-            sample = self.verifier.samples[fault.difference.sample if fault.difference is not None else 0]
+            sample, backend = self.verifier.samples[fault.difference.sample if fault.difference is not None else 0], self.verifier.backend
         try:
-            return str(write_replay(self.replay_folder / f"{self._undone:02d}-{label}", fault, before, good, bad, sample, self.verifier))
+            return str(write_replay(self.replay_folder / f"{self._undone:02d}-{label}", fault, before, good, bad, sample, backend))
         except (OSError, GraphwrightError) as error:
             self._tell(f"no replay folder for {fault.rule}: {_first_line(error)}")
             return None

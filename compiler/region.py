@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -52,30 +53,43 @@ class Change:
 
 
 def find_change(before: ir.Model, after: ir.Model) -> Change:
-    """The nodes in which two versions differ, by operator, operands and attributes; weights count by identity, names of nodes do not."""
-    old, new = {_signature(node) for node in before.graph}, {_signature(node) for node in after.graph}
-    removed = [node for node in before.graph if _signature(node) not in new]
-    added = [node for node in after.graph if _signature(node) not in old]
+    """The nodes in which two versions differ, by operator, operands, attributes and what the weights hold; names of nodes do not count."""
+    digests: dict[int, bytes] = {}
+    olds, news = ({node: _signature(node, digests) for node in model.graph} for model in (before, after))
+    kept = set(olds.values()) & set(news.values())
+    removed, added = ([node for node, signature in version.items() if signature not in kept] for version in (olds, news))
     known = values_by_name(after)
     inputs = dict.fromkeys(name for nodes in (removed, added) for name in _border(nodes))
     outputs = [value.name for node in removed for value in node.outputs if value.name and value.name in known and _used_outside(value, removed)]
     return Change(tuple(removed), tuple(added), tuple(inputs), tuple(outputs))
 
 
-def _signature(node: ir.Node) -> tuple[object, ...]:
-    reads = tuple((value.name, id(value.const_value) if value.is_initializer() else 0) if value is not None else None for value in node.inputs)
-    attributes = tuple((name, _content(attr)) for name, attr in sorted(node.attributes.items()))
+def _signature(node: ir.Node, digests: dict[int, bytes]) -> tuple[object, ...]:
+    reads = tuple((value.name, _digest(value.const_value, digests) if value.is_initializer() else b"") if value is not None else None for value in node.inputs)
+    attributes = tuple((name, _content(attr, digests)) for name, attr in sorted(node.attributes.items()))
     return node.domain, node.op_type, reads, tuple(value.name for value in node.outputs), attributes
 
 
-def _content(attr: ir.Attr) -> object:
+def _content(attr: ir.Attr, digests: dict[int, bytes]) -> object:
     if attr.type == ir.AttributeType.GRAPH:
-        return tuple(_signature(node) for node in attr.as_graph())
+        return tuple(_signature(node, digests) for node in attr.as_graph())
     if attr.type == ir.AttributeType.GRAPHS:
-        return tuple(tuple(_signature(node) for node in graph) for graph in attr.as_graphs())
-    if attr.type in (ir.AttributeType.TENSOR, ir.AttributeType.SPARSE_TENSOR):
-        return id(attr.value)
+        return tuple(tuple(_signature(node, digests) for node in graph) for graph in attr.as_graphs())
+    if attr.type == ir.AttributeType.TENSOR:
+        return _digest(attr.as_tensor(), digests)
     return attr.value if isinstance(attr.value, int | float | str) else repr(attr.value)
+
+
+def _digest(tensor: ir.TensorProtocol | None, digests: dict[int, bytes]) -> bytes:
+    """What tells the contents of two tensors apart; those in files are told apart by their place, without reading them."""
+    if tensor is None:
+        return b""
+    if isinstance(tensor, ir.ExternalTensor):
+        return f"{tensor.path}:{tensor.offset}:{tensor.length}".encode()
+    if id(tensor) not in digests:
+        content = repr(tensor.numpy().tolist()).encode() if tensor.dtype is ir.DataType.STRING else tensor.tobytes()
+        digests[id(tensor)] = hashlib.blake2b(content, digest_size=16).digest() + repr((tensor.dtype, tuple(tensor.shape))).encode()
+    return digests[id(tensor)]
 
 
 def _border(nodes: Sequence[ir.Node]) -> list[str]:

@@ -9,6 +9,7 @@ change.txt    before | after in ONNX text, the operators that differ marked
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib.metadata
 import json
@@ -96,9 +97,10 @@ def write_replay(folder: Path, fault: Fault, before: ir.Model, good: ir.Model, b
             _save(change.cut(bad), place / "after.onnx")
             sample = piece
         elif not large:
-            _save(before, place / "before.onnx")
+            _save(clone_model(before), place / "before.onnx")
             if bad is not None:
-                _save(bad, place / "after.onnx")
+                with contextlib.suppress(Exception):  # What the pass left may be too broken to write.
+                    _save(bad, place / "after.onnx")
         entries = save_sample(place / "inputs.npz", sample) if sample is not None else None
         (place / "replay.json").write_text(json.dumps(_record(fault, entries, piece is not None), indent=2) + "\n", encoding="utf-8")
         (place / "change.txt").write_text(_headline(fault) + (side_by_side(change.before, change.after) if change else ""), encoding="utf-8")
@@ -158,11 +160,10 @@ def _weight_bytes(model: ir.Model) -> int:
 
 
 def _save(model: ir.Model, path: Path) -> None:
-    """One file, the weights in it."""
-    copy = clone_model(model)
-    forget_ours(copy)
-    ir.external_data.load_to_model(copy)
-    path.write_bytes(ir.to_proto(copy).SerializeToString())
+    """One file, the weights in it; the model itself is used up."""
+    forget_ours(model)
+    ir.external_data.load_to_model(model)
+    path.write_bytes(ir.to_proto(model).SerializeToString())
 
 
 def replay(folder: Path, backend: References | None = None, step: Pass | None = None) -> Replayed:
