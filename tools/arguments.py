@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import math
 import sys
 import zipfile
@@ -163,6 +164,15 @@ def _call(text: str, function: Callable[..., object]) -> object:
         return function()
     except Exception as error:
         raise GraphwrightError(f"'{text}' failed: {type(error).__name__}: {error}") from error
+
+
+def plain_entries(found: Mapping[str, object]) -> dict[str, object]:
+    """Report entries, alone or in lists, as JSON has them."""
+    return {name: [_plain_entry(one) for one in item] if isinstance(item, list) else _plain_entry(item) for name, item in found.items()}
+
+
+def _plain_entry(entry: object) -> object:
+    return json.loads(entry.model_dump_json())  # type: ignore[attr-defined]
 
 
 def plain_numbers(content: object) -> object:

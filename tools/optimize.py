@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from .arguments import find_model, graph_request, json_option, model_argument, pipeline_options, target_choice
+from .arguments import find_model, graph_request, json_option, model_argument, pipeline_options, plain_entries, target_choice
 from .console import output, print_json, progress
 
 
@@ -31,16 +31,8 @@ def command(model: str, path: str, as_json: bool, **options: object) -> None:
         files = save_model(done.model, Path(path))
     before, after, passes = census(done.source), census(done.model), pass_entries(done.records)
     if as_json:
-        print_json(
-            {
-                "files": [str(file) for file in files],
-                "recipe": done.recipe,
-                "verified": done.verified,
-                "before": before.model_dump(mode="json"),
-                "after": after.model_dump(mode="json"),
-                "passes": [step.model_dump(mode="json") for step in passes],
-            }
-        )
+        found = {"before": before, "after": after, "passes": passes}
+        print_json({"files": [str(file) for file in files], "recipe": done.recipe, "verified": done.verified, **plain_entries(found)})
         return
     from ..compiler.report_table import describe_size, pass_table, undone_lines
 

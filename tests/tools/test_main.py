@@ -175,7 +175,9 @@ def test_a_disk_without_room_is_one_sentence_and_leaves_nothing(model: Path, tmp
     assert sorted(path.name for path in tmp_path.iterdir()) == ["gelu.onnx"]
 
 
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0 or not Path("/proc/filesystems").exists(), reason="mounting a small disk needs root on Linux")
+@pytest.mark.skipif(
+    not hasattr(os, "geteuid") or os.geteuid() != 0 or not Path("/proc/filesystems").exists(), reason="mounting a small disk needs root on Linux"
+)
 def test_a_full_disk_is_one_sentence_and_leaves_nothing(model: Path, tmp_path: Path, start: Start) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()

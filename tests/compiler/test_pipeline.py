@@ -1,0 +1,80 @@
+"""Levels, pipelines as text, and what is left of them under --only and --without."""
+
+from __future__ import annotations
+
+import pytest
+
+from graphwright.compiler.core.errors import UsageError
+from graphwright.compiler.core.passes import Pass, parse_pipeline
+from graphwright.compiler.core.rulepass import RulePass
+from graphwright.compiler.core.target import PORTABLE
+from graphwright.compiler.pipeline import LEVELS, narrow, pipeline_for, recipe, steps_of
+
+
+def names(steps: tuple[Pass, ...]) -> list[str]:
+    return [step.name for step in steps]
+
+
+def rules(steps: tuple[Pass, ...]) -> set[str]:
+    return {item.name for step in steps if isinstance(step, RulePass) for item in step.chosen()}
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_every_level_reads_back_from_its_text(level: int) -> None:
+    steps = pipeline_for(PORTABLE, level, "fp32")
+    assert parse_pipeline(recipe(steps)) == steps
+
+
+def test_each_level_does_what_the_one_below_does_and_more() -> None:
+    zero, one, two, three = (pipeline_for(PORTABLE, level, "fp32") for level in LEVELS)
+    assert set(names(zero)) < set(names(one)) < set(names(two))
+    assert two == three
+    assert "fuse" in names(two) and "raise" in names(two)
+    assert not {"fuse", "raise"} & set(names(one))
+
+
+@pytest.mark.parametrize("level", [-1, 4])
+def test_a_level_that_does_not_exist_is_named(level: int) -> None:
+    with pytest.raises(UsageError, match=f"no level {level}; the levels are 0, 1, 2, 3"):
+        pipeline_for(PORTABLE, level, "fp32")
+
+
+def test_a_precision_that_does_not_exist_is_named_with_those_that_do() -> None:
+    for level in (2, "fold-shapes", parse_pipeline("fold-shapes")):
+        with pytest.raises(UsageError, match="'int8' is not there; this version has: fp32"):
+            steps_of(level, PORTABLE, "int8")
+
+
+def test_a_pass_left_out_is_gone_everywhere() -> None:
+    steps = pipeline_for(PORTABLE, 2, "fp32")
+    left = narrow(steps, without=("fold-shapes",))
+    assert "fold-shapes" not in names(left)
+    assert names(left) == [name for name in names(steps) if name != "fold-shapes"]
+
+
+def test_a_rule_left_out_is_gone_and_the_recipe_says_so() -> None:
+    steps = pipeline_for(PORTABLE, 2, "fp32")
+    left = narrow(steps, without=("fuse-gelu",)) if "fuse-gelu" in rules(steps) else narrow(steps, without=(sorted(rules(steps))[0],))
+    (gone,) = rules(steps) - rules(left)
+    assert f"without={gone}" in recipe(left)
+    assert parse_pipeline(recipe(left)) == left
+
+
+def test_only_keeps_the_passes_and_rules_named() -> None:
+    steps = pipeline_for(PORTABLE, 2, "fp32")
+    rule = sorted(rules(steps))[0]
+    left = narrow(steps, only=("fold-shapes", rule))
+    assert rules(left) == {rule}
+    assert {step.name for step in left if not isinstance(step, RulePass)} == {"fold-shapes"}
+    assert parse_pipeline(recipe(left)) == left
+
+
+def test_a_pass_without_its_last_rule_is_left_out() -> None:
+    steps = parse_pipeline("raise")
+    assert narrow(steps, without=tuple(rules(steps))) == ()
+
+
+@pytest.mark.parametrize("keep", ["only", "without"])
+def test_a_name_that_is_neither_pass_nor_rule_is_named(keep: str) -> None:
+    with pytest.raises(UsageError, match="no pass or rule 'fuse-everything'"):
+        narrow(pipeline_for(PORTABLE, 2, "fp32"), **{keep: ("fuse-everything",)})
