@@ -7,6 +7,7 @@ out before a model is written.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import onnx_ir as ir
@@ -22,7 +23,7 @@ from .symbolic.reading import dims_of, note_positive, noted_positive, positive_s
 from .symbolic.rules import refine
 from .symbolic.standard import Outcome, StandardInference
 
-__all__ = ["dims_of", "forget_ours", "infer_node", "infer_shapes", "is_ours", "known_ints", "never_zero", "static_shape"]
+__all__ = ["dims_of", "forget_ours", "infer_node", "infer_shapes", "is_ours", "known_bytes", "known_ints", "never_zero", "static_shape"]
 
 _NAMELESS = frozenset({"", "?", "*", "-1", "None"})
 """Names that exporters write for a dimension about which nothing is known."""
@@ -73,6 +74,14 @@ def static_shape(value: ir.Value | None) -> tuple[int, ...] | None:
     if value is None or value.shape is None or not value.shape.is_static():
         return None
     return value.shape.numpy()
+
+
+def known_bytes(value: ir.Value) -> int | None:
+    """The room the tensor takes; None when that depends on the inputs, and for strings."""
+    shape = static_shape(value)
+    if shape is None or value.dtype in (None, ir.DataType.STRING, ir.DataType.UNDEFINED):
+        return None
+    return math.ceil(math.prod(shape) * value.dtype.itemsize)
 
 
 def never_zero(node: ir.Node) -> frozenset[str]:

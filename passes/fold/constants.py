@@ -11,11 +11,11 @@ import onnx_ir as ir
 
 from ...compiler.core.drift import ROUNDING, Drift
 from ...compiler.core.evaluate import evaluate
-from ...compiler.core.graph import all_graphs, attribute, constant, is_op, make_constant, producer, replace, subgraphs_of, sweep, users
+from ...compiler.core.graph import all_graphs, attribute, constant, is_op, make_constant, opset, producer, replace, subgraphs_of, sweep, users
 from ...compiler.core.ledger import Ledger
 from ...compiler.core.names import Names
 from ...compiler.core.passes import Context, Pass
-from ...compiler.core.shapes import infer_shapes, static_shape
+from ...compiler.core.shapes import infer_shapes, known_bytes, static_shape
 from ...compiler.core.target import STANDARD_DOMAINS
 
 MAX_BYTES = 2**20
@@ -24,6 +24,8 @@ _MOST_WORKING_BYTES = 2**28
 _CHANCE = frozenset({"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial", "Bernoulli"})
 _KEPT = frozenset({"Constant", "DequantizeLinear", "ImageDecoder"})
 """Constants already; and dequantised weights, which runtimes compute with as they are stored."""
+_ALWAYS_INFERS = 7
+"""Before this opset Dropout and BatchNormalization train unless told that they test."""
 _UNFIT = frozenset({ir.DataType.STRING, ir.DataType.UNDEFINED})
 
 
@@ -57,7 +59,7 @@ class FoldConstants(Pass):
         chosen = plan.results()
         if not chosen:
             return 0, False
-        tensors = evaluate(plan.needed(chosen), [value for values in chosen.values() for value in values])
+        tensors = evaluate(list(plan.nodes), [value for values in chosen.values() for value in values])
         names = Names(model)
         changes, sizes_appeared = 0, False
         for node, values in chosen.items():
@@ -133,18 +135,6 @@ class _Plan:
                 total += (_bytes(value) or 0) // len(readers)
         return total
 
-    def needed(self, chosen: Iterable[ir.Node]) -> list[ir.Node]:
-        """These nodes and all they depend on, in order."""
-        stack: list[ir.Node | None] = list(chosen)
-        seen: set[ir.Node | None] = set()
-        while stack:
-            node = stack.pop()
-            if node in seen or node not in self.nodes or node is None:
-                continue
-            seen.add(node)
-            stack.extend(value.producer() for value in node.inputs if value is not None)
-        return [node for node in self.nodes if node in seen]
-
 
 def _is_kept_identity(node: ir.Node) -> bool:
     """An Identity that hands a constant to a graph output has to stay."""
@@ -159,9 +149,11 @@ def _is_plain(value: ir.Value) -> bool:
 
 
 def _trains(node: ir.Node) -> bool:
-    if is_op(node, "Dropout") and len(node.inputs) > 2 and node.inputs[2] is not None:
-        return True
-    return bool(is_op(node, "BatchNormalization") and attribute(node, "training_mode", 0))
+    """Whether the node may run as in training: at random, or giving out new statistics."""
+    old = node.graph is not None and opset(node.graph) < _ALWAYS_INFERS
+    if is_op(node, "Dropout"):
+        return old or (len(node.inputs) > 2 and node.inputs[2] is not None)
+    return is_op(node, "BatchNormalization") and (old or len(node.outputs) > 1 or bool(attribute(node, "training_mode", 0)))
 
 
 def _may_overflow(node: ir.Node) -> bool:
@@ -176,12 +168,8 @@ def _bytes(value: ir.Value) -> int | None:
     """The room a value takes, or may take; None when that is not known."""
     if value.name == "" and value.type is None:
         return 0
-    shape = static_shape(value)
-    if value.dtype is None:
-        return None
-    if shape is None:
-        return _most_bytes(value)
-    return math.ceil(math.prod(shape) * value.dtype.itemsize)
+    size = known_bytes(value)
+    return _most_bytes(value) if size is None else size
 
 
 def _most_bytes(value: ir.Value) -> int | None:
