@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import onnx_ir as ir
 
+from .core.backend import Array
 from .core.graph import bind_opsets, clone_model, constant, is_op, subgraphs_of
 
 __all__ = ["Change", "expose", "find_change", "values_by_name"]
@@ -42,11 +44,15 @@ class Change:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
 
-    def cut(self, model: ir.Model) -> ir.Model:
-        """The changed part of either version, as a model from the border's inputs to its outputs."""
+    def cut(self, model: ir.Model, fed: Mapping[str, Array]) -> ir.Model:
+        """The changed part of either version, as a model from the border's inputs to its outputs; ``fed`` is what flows in."""
         known = values_by_name(model)
         graph = ir.convenience.extract(model.graph, [known[name] for name in self.inputs], [known[name] for name in self.outputs])
         graph.opset_imports.update(model.graph.opset_imports)
+        for value in graph.inputs:
+            array = fed.get(value.name or "")
+            if value.type is None and isinstance(array, np.ndarray):
+                value.type = ir.TensorType(ir.DataType.from_numpy(array.dtype))
         piece = ir.Model(graph, ir_version=model.ir_version, functions=[function.clone() for function in model.functions.values()])
         bind_opsets(piece)
         return piece

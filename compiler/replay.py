@@ -93,8 +93,8 @@ def write_replay(folder: Path, fault: Fault, before: ir.Model, good: ir.Model, b
     piece = _cut(change, good, sample, backend) if large and change is not None else None
     with new_folder(folder) as place:
         if piece is not None and change is not None and bad is not None:
-            _save(change.cut(good), place / "before.onnx")
-            _save(change.cut(bad), place / "after.onnx")
+            _save(change.cut(good, piece), place / "before.onnx")
+            _save(change.cut(bad, piece), place / "after.onnx")
             sample = piece
         elif not large:
             _save(clone_model(before), place / "before.onnx")

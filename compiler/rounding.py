@@ -18,14 +18,14 @@ from .core.graph import all_graphs, attribute, bind_opsets, clone_model, is_op, 
 from .core.names import Names
 from .core.shapes import infer_shapes
 
-__all__ = ["FACTORS", "growth", "has_steps", "reduction_length", "rounded"]
+__all__ = ["FACTORS", "growth", "has_halves", "has_steps", "reduction_length", "rounded"]
 
 FACTORS = (5.0, 7.0)
 """Feed one of these to the extra input of a rounded model: both drop about two bits, at different places."""
 MAX_WEIGHT_BYTES = 64 << 20
 UNKNOWN_LENGTH = 64
 
-_DROPPED = {ir.DataType.FLOAT: 1.0, ir.DataType.DOUBLE: 1.0, ir.DataType.FLOAT16: 2.0**13, ir.DataType.BFLOAT16: 2.0**16}
+_DROPPED = {ir.DataType.FLOAT: 1.0, ir.DataType.DOUBLE: 1.0, ir.DataType.FLOAT16: 2.0**11, ir.DataType.BFLOAT16: 2.0**14}
 """What the factor is multiplied by, given that 16-bit floats are rounded in 32-bit arithmetic (24 bits, of which they keep 11 and 8)."""
 _UNIT = {ir.DataType.FLOAT: 2.0**-24, ir.DataType.DOUBLE: 2.0**-53, ir.DataType.FLOAT16: 2.0**-11, ir.DataType.BFLOAT16: 2.0**-8}
 
@@ -294,3 +294,11 @@ def _jumps(node: ir.Node) -> bool:
         to = attribute(node, "to", 0)
         return to in (ir.DataType.INT64, ir.DataType.INT32, ir.DataType.INT8, ir.DataType.UINT8) and node.inputs[0].dtype in _UNIT  # type: ignore[union-attr]
     return is_op(node, "QuantizeLinear", "DynamicQuantizeLinear", "Round", "Floor", "Ceil")
+
+
+def has_halves(model: ir.Model) -> bool:
+    """Whether the model computes in 16-bit floats anywhere."""
+    halves = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
+    fed = [*model.graph.inputs, *model.graph.initializers.values()]
+    made = (node for graph in all_graphs(model) for node in graph)
+    return any(value.dtype in halves for value in fed) or any(is_op(node, "Cast") and attribute(node, "to") in halves for node in made)
