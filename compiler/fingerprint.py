@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 from collections.abc import Mapping, Sequence
 
@@ -49,9 +50,11 @@ class _Digest:
     def __init__(self) -> None:
         self._digest = hashlib.sha256()
 
-    def write(self, content: bytes) -> int:
-        self._digest.update(content)
-        return len(content)
+    def write(self, content: bytes | memoryview | ctypes.Array) -> int:
+        """Tensors of torch arrive as nested arrays of ctypes, which hashlib refuses."""
+        plain = np.frombuffer(content, np.uint8)
+        self._digest.update(plain)
+        return plain.nbytes
 
     def hexdigest(self) -> str:
         return self._digest.hexdigest()

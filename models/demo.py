@@ -20,10 +20,11 @@ SAMPLES = 4
 
 @dataclass(frozen=True)
 class Case:
-    """A model of the demonstration: how it is captured, what it is fed, and the figure before and after."""
+    """A model of the demonstration: how it is captured and called, further real inputs, and the figure before and after."""
 
     name: str
     capture: Callable[[], object]
+    call: Callable[[], tuple[object, ...]]
     samples: Callable[[], list[Sample]]
     metric: Callable[[Runs], float]
     max_drop: float
@@ -41,8 +42,8 @@ def digits_accuracy(runner: Runs) -> float:
 
 
 CASES = (
-    Case("digits_cnn", digits.program, lambda: list(digits.feeds(SAMPLES, "calibration")), digits_accuracy, 0.002),
-    Case("minilm_l6", minilm.program, lambda: list(minilm.feeds(SAMPLES, "calibration")), sentence_similarity, 0.0005),
+    Case("digits_cnn", digits.program, digits.example_inputs, lambda: list(digits.feeds(SAMPLES, "calibration")), digits_accuracy, 0.002),
+    Case("minilm_l6", minilm.program, minilm.example_inputs, lambda: list(minilm.feeds(SAMPLES, "calibration")), sentence_similarity, 0.0005),
 )
 
 
@@ -63,10 +64,10 @@ def compile_case(case: Case, folder: Path) -> str:
     from ..compiler.report_table import print_report
 
     print(f"\n{case.name}: capturing")
-    model, samples = case.capture(), case.samples()
+    model = case.capture()
     print(f"{case.name}: compiling")
     started = time.perf_counter()
-    artifact = compile(model, samples, target="ort-cpu", metric=case.metric, max_drop=case.max_drop, output=folder)
+    artifact = compile(model, case.call(), calibration=case.samples(), metric=case.metric, max_drop=case.max_drop, output=folder)
     seconds = time.perf_counter() - started
     report = artifact.report
     print_report(report, Console())
