@@ -38,18 +38,16 @@ class InlineFunctions(Pass):
             return 0
         inlined = _Inliner(model, context).run()
         if inlined:
-            drop_uncalled(model)
+            for key in uncalled(model):
+                del model.functions[key]
             bind_opsets(model)
         return inlined
 
 
-def drop_uncalled(model: ir.Model) -> list[str]:
-    """Take out the functions that no graph calls, directly or through another function; returns their names."""
+def uncalled(model: ir.Model) -> list[ir.OperatorIdentifier]:
+    """The functions that no graph calls, directly or through another function."""
     called = _reachable(model, (node for graph in all_graphs(model) for node in graph))
-    uncalled = [key for key in model.functions if key not in called]
-    for key in uncalled:
-        del model.functions[key]
-    return ["::".join(filter(None, key)) for key in uncalled]
+    return [key for key in model.functions if key not in called]
 
 
 def _reachable(model: ir.Model, nodes: Iterator[ir.Node]) -> set[ir.OperatorIdentifier]:
