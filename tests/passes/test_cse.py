@@ -99,8 +99,6 @@ def test_commuted_integers_are_equal(op: str) -> None:
 def test_merging_goes_on_behind_what_was_merged() -> None:
     before = ["x", *range(19)]
     chain = "".join(f"u{index} = Exp({'u' * (index > 0)}{last}) v{index} = Exp({'v' * (index > 0)}{last}) " for index, last in enumerate(before))
-        f"u{index} = Exp({'x' if index == 0 else f'u{index - 1}'}) v{index} = Exp({'x' if index == 0 else f'v{index - 1}'}) " for index in range(20)
-    )
     model = _pair(chain + "a = Neg(u19)", "b = Neg(v19)")
     assert EliminateCommonSubexpressions().run(model, Context()) == 21
     assert len(model.graph) == 22
@@ -190,7 +188,6 @@ def test_kernels_of_the_runtime_are_merged(run_onnx, assert_same_bits) -> None:
 def test_sequences_are_merged(run_onnx, assert_same_bits) -> None:
     model = _pair(
         "s = SequenceConstruct(x, w) c = Constant<value_int = 1>() a = SequenceAt(s, c)",
-        "t = SequenceConstruct(x, w) d = Constant<value_int = 1>() b = SequenceAt(t, d)",
         "t = SequenceConstruct(x, w) d = Constant<value_int = 1>() b = SequenceAt(t, d)",
     )
     before = run_onnx(model, FEEDS)
