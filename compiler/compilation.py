@@ -89,11 +89,15 @@ class Compilation:
     def run(self) -> Artifact:
         """Rewrite, verify, race; the artifact is open, and nothing is written yet."""
         self.notes.extend(self.source.warnings)
-        with self.stages("prepare inputs"):
-            timed, samples = self._inputs()
-        with self.stages("reference"):
-            verifier = Verifier(self.source.model, samples, self.backend, self.request.progress)
-            self._check_export(verifier)
+        runner = self.backend.reference(self.source.model)
+        try:
+            with self.stages("prepare inputs"):
+                timed, samples = self._inputs(runner)
+            with self.stages("reference"):
+                verifier = Verifier(self.source.model, samples, self.backend, self.request.progress, runner)
+                self._check_export(verifier)
+        finally:
+            runner.close()
         with self.stages("rewrite"):
             rewritten = self._rewrite(self.request.steps(self.target), verifier)
         with self.stages("race"):
@@ -102,17 +106,13 @@ class Compilation:
         verified = VerificationEntry(samples=len(samples), given=len(self.given), reference=REFERENCE, worst=worst)
         return self._artifact(rewritten, winner, trials, verified)
 
-    def _inputs(self) -> tuple[tuple[Sample, ...], tuple[Sample, ...]]:
+    def _inputs(self, runner: Runner) -> tuple[tuple[Sample, ...], tuple[Sample, ...]]:
         """The samples to time with, and those to verify with."""
         request, model = self.request, self.source.model
-        runner = self.backend.reference(model)
-        try:
-            request.progress("making inputs")
-            usual = None if self.given else usual_sample(model, runner.run, request.seed, request.dims)
-            fixed = (usual,) if usual is not None and request.dims else self.given
-            samples = generate(model, fixed, request.seed, runner.run)
-        finally:
-            runner.close()
+        request.progress("making inputs")
+        usual = None if self.given else usual_sample(model, runner.run, request.seed, request.dims)
+        fixed = (usual,) if usual is not None and request.dims else self.given
+        samples = generate(model, fixed, request.seed, runner.run)
         if self.given:
             return self.given[:TIMED], samples
         timed = usual if usual is not None else samples[0]

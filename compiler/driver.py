@@ -239,9 +239,9 @@ def _verifier_or_none(model: ir.Model, backend: Backend, request: Request) -> Ve
         runner = backend.reference(model)
         try:
             samples = generate(model, (), request.seed, runner.run)
+            return Verifier(model, samples, backend, request.progress, runner)
         finally:
             runner.close()
-        return Verifier(model, samples, backend, request.progress)
     except (ModelError, TargetError, InputError) as error:
         warnings.warn(f"only the structure of the result was checked, not its numbers: {error}", GraphwrightWarning, stacklevel=4)
         return None

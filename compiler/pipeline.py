@@ -14,10 +14,11 @@ from .surgeon import Operation, SurgeonFunction, SurgeonPass
 PRECISIONS = ("fp32",)
 LEVELS = (0, 1, 2, 3)
 
-NORMALISE = "normalise-opset"
-CLEAN = "drop-no-ops,fold-constants,fold-shapes"
-EXACT = f"{NORMALISE},{CLEAN},fold-weights,{CLEAN}"
-FUSED = f"{NORMALISE},{CLEAN},raise,fold-weights,{CLEAN},fuse"
+NORMALISE = "inline-functions,normalise-opset"
+CANONICAL = f"{NORMALISE},constants-to-initialisers,deduplicate-initialisers"
+CLEAN = "drop-no-ops,fold-constants,fold-shapes,eliminate-common-subexpressions,eliminate-dead-code"
+FOLDED = f"{CANONICAL},{CLEAN},fold-weights,{CLEAN},deduplicate-initialisers"
+FUSED = f"{CANONICAL},{CLEAN},raise,fold-weights,{CLEAN},fuse,eliminate-dead-code,deduplicate-initialisers"
 
 Step = Pass | SurgeonFunction
 Level = int | str | Sequence[Step]
@@ -34,7 +35,7 @@ def pipeline_for(target: Target, level: int, precision: str) -> tuple[Pass, ...]
         raise UsageError(f"the precision '{precision}' is not there; this version has: {', '.join(PRECISIONS)}")
     if level not in LEVELS:
         raise UsageError(f"there is no level {level}; the levels are {', '.join(map(str, LEVELS))}")
-    return parse_pipeline({0: NORMALISE, 1: EXACT}.get(level, FUSED))
+    return parse_pipeline({0: NORMALISE, 1: FOLDED}.get(level, FUSED))
 
 
 def steps_of(level: Level, target: Target, precision: str) -> tuple[Pass, ...]:

@@ -143,8 +143,13 @@ class Verifier:
     compared with the candidate last accepted (at first the model itself), all others with the model itself.
     """
 
-    def __init__(self, model: ir.Model, samples: Sequence[Sample], backend: References, progress: Progress | None = None) -> None:
-        """Run the model on every sample. Raises InputError when there is no sample or the model refuses one."""
+    def __init__(
+        self, model: ir.Model, samples: Sequence[Sample], backend: References, progress: Progress | None = None, runner: Runner | None = None
+    ) -> None:
+        """Run the model on every sample, with ``runner`` if that is its reference already open; it stays open.
+
+        Raises InputError when there is no sample or the model refuses one.
+        """
         if not samples:
             raise InputError("there are no inputs to check the model with; pass example inputs")
         self.samples = tuple(samples)
@@ -154,21 +159,20 @@ class Verifier:
         self.seconds = 0.0
         """How long the model took for all samples: about what one check costs."""
         self._store = _Store()
-        self.rebase(model)
+        self.rebase(model, runner)
 
-    def rebase(self, model: ir.Model) -> None:
-        """Make ``model`` the reference of all that follows, as after a lossy pass."""
+    def rebase(self, model: ir.Model, runner: Runner | None = None) -> None:
+        """Make ``model`` the reference of all that follows, as after a lossy pass; ``runner`` as for `Verifier`."""
         self.model = clone_model(model)
         self._random = any(_draws(node) for graph in all_graphs(model) for node in graph)
         self.progress("running the reference")
         start = time.perf_counter()
-        self._reference = self._run_all(self.model)
+        self._reference, self.repeatable = self._run_twice(None if self._random else runner)
         self.seconds = time.perf_counter() - start
         self._previous = self._reference
         self._latest: list[Outputs] | None = None
         self._noise: list[dict[str, Noise]] | None = None
         self._growth: dict[str, float] = {}
-        self.repeatable = self._repeats()
         self.bitwise = self.repeatable and not has_halves(model)
         """Whether `exact` can be held to bits: the CPU computes 16-bit operators in 32 bits and rounds in between depending on which are neighbours."""
 
@@ -262,14 +266,22 @@ class Verifier:
     def _steady(self, model: ir.Model) -> ir.Model:
         return _seeded(model) if self._random else model
 
-    def _repeats(self) -> bool:
-        """Whether the reference gives the same bits again: without that, nothing can be held to ``exact``."""
-        runner = self.backend.reference(self._steady(self.model))
+    def _run_twice(self, opened: Runner | None) -> tuple[list[Outputs], bool]:
+        """The reference's outputs, and whether it gives the same bits again: without that, nothing can be held to ``exact``."""
+        runner = opened if opened is not None else self.backend.reference(self._steady(self.model))
         try:
-            again = runner.run(self.samples[0])
+            outputs = [self._store.keep(runner.run(sample)) for sample in self.samples]
+            again = None if self._random else runner.run(self.samples[0])
         finally:
-            runner.close()
-        return not compare(self._reference[0], again, Drift.EXACT).broken
+            if runner is not opened:
+                runner.close()
+        if again is None:  # Seeded numbers only start over in a session of their own.
+            runner = self.backend.reference(self._steady(self.model))
+            try:
+                again = runner.run(self.samples[0])
+            finally:
+                runner.close()
+        return outputs, not compare(outputs[0], again, Drift.EXACT).broken
 
     @property
     def noise(self) -> list[dict[str, Noise]]:

@@ -23,7 +23,7 @@ def all_graphs(model: ir.Model) -> Iterator[ir.Graph]:
     while stack:
         graph = stack.pop()
         yield graph
-        inner = [sub for node in graph for sub in subgraphs_of(node)]
+        inner = [sub for node in graph if node.attributes for sub in subgraphs_of(node)]
         stack.extend(reversed(inner))
 
 
@@ -78,7 +78,7 @@ def _constant_node_tensor(node: ir.Node) -> ir.TensorProtocol | None:
         return attrs["value"].as_tensor()
     for name, dtype in (("value_float", np.float32), ("value_floats", np.float32), ("value_int", np.int64), ("value_ints", np.int64)):
         if name in attrs:
-            return ir.tensor(np.array(attrs[name].value, dtype=dtype))
+            return ir.Tensor(np.array(attrs[name].value, dtype=dtype))
     if "value_string" in attrs:
         return ir.StringTensor([attrs["value_string"].value.encode()], shape=ir.Shape([]))
     if "value_strings" in attrs:
