@@ -79,7 +79,7 @@ def _evaluate(nodes: list[ir.Node], wanted: list[ir.Value], found: Found, lost: 
         lost.update(nodes[0].outputs)
     else:
         first, second = nodes[: len(nodes) // 2], nodes[len(nodes) // 2 :]
-        _evaluate(first, [*wanted, *_crossing(first, second)], found, lost)
+        _evaluate(first, list(dict.fromkeys([*wanted, *_crossing(first, second)])), found, lost)
         _evaluate(second, wanted, found, lost)
 
 
