@@ -42,6 +42,10 @@ class Match:
         """The node drawn with ``_name=name``."""
         return self._named[name]
 
+    def has(self, name: str) -> bool:
+        """Whether the pattern that matched has this parameter, and bound it."""
+        return self._values.get(name) is not None
+
     def array(self, name: str) -> np.ndarray:
         """The content of a parameter annotated ``Const``."""
         found = array(self._values[name])

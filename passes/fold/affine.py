@@ -93,7 +93,7 @@ def over(op: Pen, x: object, w: Const, c: Const, b: Const | None = None) -> obje
 )
 def fold_scale(op: Build, m: Match) -> Result:
     """(x * w + b) s -> x * (w s) + b s, and the same for / s"""
-    factor = _constant(m)
+    factor = constant_by_channel(m)
     if isinstance(factor, Skip):
         return factor
     if m.root.op_type == "Div":
@@ -128,7 +128,7 @@ def minus_from(op: Pen, x: object, w: Const, c: Const, b: Const | None = None) -
 )
 def fold_shift(op: Build, m: Match) -> Result:
     """(x * w + b) + t -> x * w + (b + t), and the same for - t and t -"""
-    shift = _constant(m)
+    shift = constant_by_channel(m)
     if isinstance(shift, Skip):
         return shift
     negated = m.root.op_type == "Sub" and m.root.inputs[0] is m.c
@@ -138,60 +138,7 @@ def fold_shift(op: Build, m: Match) -> Result:
     return affine(op, m.node("linear"), m.array("w"), m.array("b") if m.b is not None else None, scale, shift)
 
 
-def matmul_times(op: Pen, x: object, w: Const, c: Const) -> object:
-    return op.any("Mul", "Div")(op.MatMul(x, w, _name="linear"), c)
-
-
-def matmul_times_left(op: Pen, x: object, w: Const, c: Const) -> object:
-    return op.Mul(c, op.MatMul(x, w, _name="linear"))
-
-
-@rule(
-    matmul_times,
-    matmul_times_left,
-    drift=ROUNDING,
-    examples=["g (float[N,3,2] x) => (float[N,3,2] y) <float[2,2] w = {1,2,3,4}, float[2] s = {5,7}> { c = MatMul(x, w) y = Mul(c, s) }"],
-    leaves=["g (float[1,2,2] x) => (float[1,2,2] y) <float[2,2] w = {1,2,3,4}, float[2,1] s = {5,7}> { c = MatMul(x, w) y = Mul(c, s) }"],
-)
-def fold_matmul_scale(op: Build, m: Match) -> Result:
-    """(x @ w) s -> x @ (w s), and the same for / s"""
-    factor = _constant(m)
-    if isinstance(factor, Skip):
-        return factor
-    new = _rescaled(m, factor)
-    return new if isinstance(new, Skip) else op.MatMul(m.x, op.const(new, "weight"))
-
-
-def biased_matmul_times(op: Pen, x: object, w: Const, b: Const, c: Const) -> object:
-    return op.any("Mul", "Div")(op.Add(op.MatMul(x, w, _name="linear"), b), c)
-
-
-@rule(
-    biased_matmul_times,
-    drift=ROUNDING,
-    examples=[
-        "g (float[N,3,2] x) => (float[N,3,2] y) <float[2,2] w = {1,2,3,4}, float[2] b = {1,2}, float s = {5}> { c = MatMul(x, w) d = Add(b, c) y = Div(d, s) }"
-    ],
-)
-def fold_biased_matmul_scale(op: Build, m: Match) -> Result:
-    """(x @ w + b) s -> x @ (w s) + b s, and the same for / s"""
-    factor = _constant(m)
-    if isinstance(factor, Skip):
-        return factor
-    bias = per_channel(m.array("b"), output_rank(m.node("linear"), m.array("w")) or 0, -1, factor.size)
-    new = _rescaled(m, factor)
-    if bias is None or isinstance(new, Skip):
-        return new if isinstance(new, Skip) else skip("the bias is not one value per channel")
-    shift = narrowed(bias * (1.0 / factor if m.root.op_type == "Div" else factor), m.array("w").dtype, "bias")
-    return shift if isinstance(shift, Skip) else op.Add(op.MatMul(m.x, op.const(new, "weight")), op.const(shift, "bias"))
-
-
-def _rescaled(m: Match, factor: np.ndarray) -> np.ndarray | Skip:
-    with np.errstate(divide="ignore"):
-        return narrowed(scaled(m.node("linear"), m.array("w"), 1.0 / factor if m.root.op_type == "Div" else factor), m.array("w").dtype, "weight")
-
-
-def _constant(m: Match) -> np.ndarray | Skip:
+def constant_by_channel(m: Match) -> np.ndarray | Skip:
     """The constant ``c`` by output channel of the matched linear operator."""
     node, weight = m.node("linear"), m.array("w")
     channels, rank = output_channels(node, weight), output_rank(node, weight)

@@ -72,6 +72,8 @@ def fuse_attention(op: Build, m: Match) -> Result:
     found = _scores(m)
     if isinstance(found, Skip):
         return found
+    if not np.isfinite(found.scale) or found.scale == 0:
+        return skip("the scale is %s, which the kernel takes for 1 / sqrt(size)", found.scale)
     heads = _heads(m, found)
     if isinstance(heads, Skip):
         return heads
