@@ -115,7 +115,8 @@ def rule(
         patterns = tuple(trace(draw) for draw in draws if not isinstance(draw, str))
         roots = tuple(_root(draw) for draw in draws if isinstance(draw, str))
         name = build.__name__.strip("_").replace("_", "-")
-        return Rule(name, " ".join((build.__doc__ or "").split()), build, patterns, roots, drift, tuple(examples), tuple(leaves), opset, kernels, shared, doubtful)
+        equation = " ".join((build.__doc__ or "").split())
+        return Rule(name, equation, build, patterns, roots, drift, tuple(examples), tuple(leaves), opset, kernels, shared, doubtful)
 
     return make
 

@@ -19,12 +19,16 @@ def flattened(op: Pen, x: object, flat: object, back: object) -> object:
     drift=EXACT,
     opset=5,
     examples=[
-        "g (float[2,3,4,5] x) => (float[2,3,5,4] y) <int64[3] f = {-1,4,5}, int64[4] b = {2,3,5,4}> { p = Reshape(x, f) q = Transpose<perm=[0,2,1]>(p) y = Reshape(q, b) }",
-        "g (float[N,3,4,5] x) => (float[N,3,5,4] y) <int64[3] f = {-1,4,5}, int64[4] b = {-1,3,5,4}> { p = Reshape(x, f) q = Transpose<perm=[0,2,1]>(p) y = Reshape(q, b) }",
+        "g (float[2,3,4,5] x) => (float[2,3,5,4] y) <int64[3] f = {-1,4,5}, int64[4] b = {2,3,5,4}>"
+        " { p = Reshape(x, f) q = Transpose<perm=[0,2,1]>(p) y = Reshape(q, b) }",
+        "g (float[N,3,4,5] x) => (float[N,3,5,4] y) <int64[3] f = {-1,4,5}, int64[4] b = {-1,3,5,4}>"
+        " { p = Reshape(x, f) q = Transpose<perm=[0,2,1]>(p) y = Reshape(q, b) }",
     ],
     leaves=[
-        "g (float[2,3,4,5] x) => (float[2,3,4,5] y) <int64[3] f = {-1,4,5}, int64[4] b = {2,3,4,5}> { p = Reshape(x, f) q = Transpose<perm=[0,2,1]>(p) y = Reshape(q, b) }",
-        "g (float[2,3,4,5] x) => (float[2,3,5,4] y) <int64[3] f = {-1,5,4}, int64[4] b = {2,3,5,4}> { p = Reshape(x, f) q = Transpose<perm=[0,2,1]>(p) y = Reshape(q, b) }",
+        "g (float[2,3,4,5] x) => (float[2,3,4,5] y) <int64[3] f = {-1,4,5}, int64[4] b = {2,3,4,5}>"
+        " { p = Reshape(x, f) q = Transpose<perm=[0,2,1]>(p) y = Reshape(q, b) }",
+        "g (float[2,3,4,5] x) => (float[2,3,5,4] y) <int64[3] f = {-1,5,4}, int64[4] b = {2,3,5,4}>"
+        " { p = Reshape(x, f) q = Transpose<perm=[0,2,1]>(p) y = Reshape(q, b) }",
     ],
 )
 def unflatten_transpose(op: Build, m: Match) -> Result:

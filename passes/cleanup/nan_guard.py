@@ -19,7 +19,8 @@ def guarded(op: Pen, x: object, other: object) -> object:
     opset=9,
     shared=True,
     examples=[
-        "g (int64[N] i) => (float[N,2] y) <float[5,2] t = {1,2,3,4,5,6,7,8,9,0}, float z = {0}> { x = Gather(t, i) s = Softmax(x) n = IsNaN(s) y = Where(n, z, s) }",
+        "g (int64[N] i) => (float[N,2] y) <float[5,2] t = {1,2,3,4,5,6,7,8,9,0}, float z = {0}>"
+        " { x = Gather(t, i) s = Softmax(x) n = IsNaN(s) y = Where(n, z, s) }",
         "g (int64[N] i, bool[N,2] m) => (float[N,2] y) <float[5,2] t = {1,2,3,4,5,6,7,8,9,0}, float z = {0}, float low = {-3.4028235e38}>"
         " { x = Gather(t, i) b = Where(m, z, low) a = Add(x, b) s = Softmax(a) n = IsNaN(s) y = Where(n, z, s) }",
     ],

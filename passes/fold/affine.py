@@ -46,13 +46,15 @@ def normalised(op: Pen, x: object, w: Const, scale: Const, shift: Const, mean: C
     drift=ROUNDING,
     opset=7,
     examples=[
-        "g (float[N,1,3,3] x) => (float[N,2,3,3] y) <float[2,1,1,1] w = {2,3}, float[2] s = {1,2}, float[2] t = {0,1}, float[2] u = {1,-1}, float[2] v = {4,0.25}>"
+        "g (float[N,1,3,3] x) => (float[N,2,3,3] y) <float[2,1,1,1] w = {2,3},"
+        " float[2] s = {1,2}, float[2] t = {0,1}, float[2] u = {1,-1}, float[2] v = {4,0.25}>"
         " { c = Conv(x, w) y = BatchNormalization<epsilon=0.001>(c, s, t, u, v) }",
         "g (float[1,2,3,3] x) => (float[1,4,3,3] y) <float[2,2,1,1] w = {2,3,4,5}, float[4] b = {1,2,3,4}, float[4] s = {1,2,3,4}, float[4] t = {0,1,0,1},"
         " float[4] u = {1,-1,1,-1}, float[4] v = {4,1,2,3}> { c = ConvTranspose<group=2>(x, w, b) y = BatchNormalization(c, s, t, u, v) }",
     ],
     leaves=[
-        "g (float[2,1,3,3] x) => (float[2,1,3,3] y, float[1] rm, float[1] rv) <float[1,1,1,1] w = {2}, float[1] s = {1}, float[1] t = {0}, float[1] u = {1}, float[1] v = {4}>"
+        "g (float[2,1,3,3] x) => (float[2,1,3,3] y, float[1] rm, float[1] rv) <float[1,1,1,1] w = {2},"
+        " float[1] s = {1}, float[1] t = {0}, float[1] u = {1}, float[1] v = {4}>"
         " { c = Conv(x, w) y, rm, rv = BatchNormalization<training_mode=1>(c, s, t, u, v) }"
     ],
 )
@@ -84,7 +86,8 @@ def over(op: Pen, x: object, w: Const, c: Const, b: Const | None = None) -> obje
     opset=7,
     examples=[
         "g (float[N,1,3,2] x) => (float[N,2,3,2] y) <float[2,1,1,1] w = {2,3}, float[2,1,1] s = {5,7}> { c = Conv(x, w) y = Mul(s, c) }",
-        "g (float[N,2] x) => (float[N,2] y) <float[2,2] w = {1,2,3,4}, float[2] b = {1,2}, float[2] s = {5,7}> { c = Gemm<transB=1, beta=2.0>(x, w, b) y = Div(c, s) }",
+        "g (float[N,2] x) => (float[N,2] y) <float[2,2] w = {1,2,3,4}, float[2] b = {1,2}, float[2] s = {5,7}>"
+        " { c = Gemm<transB=1, beta=2.0>(x, w, b) y = Div(c, s) }",
     ],
     leaves=[
         "g (float[1,1,3,2] x) => (float[1,2,3,2] y) <float[2,1,1,1] w = {2,3}, float[2] s = {5,7}> { c = Conv(x, w) y = Mul(c, s) }",

@@ -80,11 +80,13 @@ def biased_matmul_plus_left(op: Pen, x: object, w: Const, b: Const, c: Const) ->
     biased_matmul_plus_left,
     drift=ROUNDING,
     examples=[
-        "g (float[N,3,2] x) => (float[N,3,2] y) <float[2,2] w = {1,2,3,4}, float[2] b = {1,2}, float[2] t = {5,6}> { c = MatMul(x, w) d = Add(b, c) y = Sub(d, t) }",
+        "g (float[N,3,2] x) => (float[N,3,2] y) <float[2,2] w = {1,2,3,4}, float[2] b = {1,2}, float[2] t = {5,6}>"
+        " { c = MatMul(x, w) d = Add(b, c) y = Sub(d, t) }",
         "g (float[N,3,2] x) => (float[N,3,2] y) <float[2,2] w = {1,2,3,4}, float[2] b = {1,2}, float t = {5}> { c = MatMul(x, w) d = Add(b, c) y = Add(t, d) }",
     ],
     leaves=[
-        "g (float[1,2,2] x) => (float[1,2,2] y) <float[2,2] w = {1,2,3,4}, float[2] b = {1,2}, float[2,1] t = {5,6}> { c = MatMul(x, w) d = Add(b, c) y = Add(t, d) }"
+        "g (float[1,2,2] x) => (float[1,2,2] y) <float[2,2] w = {1,2,3,4}, float[2] b = {1,2}, float[2,1] t = {5,6}>"
+        " { c = MatMul(x, w) d = Add(b, c) y = Add(t, d) }"
     ],
 )
 def fold_matmul_shift(op: Build, m: Match) -> Result:

@@ -27,7 +27,8 @@ def padded_conv(op: Pen, x: object, w: object, pads: Const, b: object = None, va
     ],
     leaves=[
         "g (float[N,1,3,3] x, float[1,1,2,2] w) => (float[N,1,5,4] y) <int64[8] p = {0,0,1,1,0,0,2,1}, float v = {1}> { a = Pad(x, p, v) y = Conv(a, w) }",
-        "g (float[N,1,3,3] x, float[1,1,2,2] w) => (float[N,1,A,B] y) <int64[8] p = {0,0,1,1,0,0,2,1}> { a = Pad(x, p) y = Conv<auto_pad=\"SAME_UPPER\">(a, w) }",
+        "g (float[N,1,3,3] x, float[1,1,2,2] w) => (float[N,1,A,B] y) <int64[8] p = {0,0,1,1,0,0,2,1}>"
+        " { a = Pad(x, p) y = Conv<auto_pad=\"SAME_UPPER\">(a, w) }",
         "g (float[N,1,3,3] x, float[1,1,2,2] w) => (float[N,1,A,B] y) <int64[8] p = {0,0,-1,0,0,0,1,1}> { a = Pad(x, p) y = Conv(a, w) }",
     ],
 )
@@ -51,7 +52,8 @@ def padded_average(op: Pen, x: object, pads: Const, value: Const | None = None, 
         "g (float[N,1,4,4] x) => (float[N,1,A,B] y) <int64[8] p = {0,0,1,1,0,0,1,1}> { a = Pad(x, p) y = AveragePool<kernel_shape=[3,3], strides=[1,1]>(a) }"
     ],
     leaves=[
-        "g (float[N,1,4,4] x) => (float[N,1,A,B] y) <int64[8] p = {0,0,1,1,0,0,1,1}> { a = Pad(x, p) y = AveragePool<kernel_shape=[3,3], ceil_mode=1, strides=[2,2]>(a) }",
+        "g (float[N,1,4,4] x) => (float[N,1,A,B] y) <int64[8] p = {0,0,1,1,0,0,1,1}>"
+        " { a = Pad(x, p) y = AveragePool<kernel_shape=[3,3], ceil_mode=1, strides=[2,2]>(a) }",
         "g (float[N,1,4,4] x) => (float[N,1,A,B] y) <int64[8] p = {0,0,1,1,0,0,1,1}> { a = Pad(x, p) y = MaxPool<kernel_shape=[3,3]>(a) }",
     ],
 )

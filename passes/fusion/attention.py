@@ -17,7 +17,8 @@ from ...compiler.core.rule import Match, Result, rule
 
 MICROSOFT = "com.microsoft"
 BODY = (
-    "q4 = Reshape(q, s) qt = Transpose<perm=[0,2,1,3]>(q4) k4 = Reshape(k, s) kt = Transpose<perm=[0,2,3,1]>(k4) v4 = Reshape(v, s) vt = Transpose<perm=[0,2,1,3]>(v4)"
+    "q4 = Reshape(q, s) qt = Transpose<perm=[0,2,1,3]>(q4) k4 = Reshape(k,"
+    " s) kt = Transpose<perm=[0,2,3,1]>(k4) v4 = Reshape(v, s) vt = Transpose<perm=[0,2,1,3]>(v4)"
 )
 TAIL = "p = Softmax(sc) o = MatMul(p, vt) ot = Transpose<perm=[0,2,1,3]>(o) y = Reshape(ot, r)"
 CONSTANTS = "int64[4] s = {0,0,2,4}, int64[3] r = {0,0,8}, float c = {0.5}"
@@ -194,12 +195,14 @@ def projected(
     drift=ROUNDING,
     kernels=("com.microsoft::Attention",),
     examples=[
-        "g (float[N,S,2] x, float[N,1,S,S] mask) => (float[N,S,4] y) <float[2,4] a = {1,2,3,4,5,6,7,8}, float[2,4] b = {2,2,3,4,1,6,7,8}, float[2,4] c = {3,2,3,0,5,6,7,8},"
+        "g (float[N,S,2] x, float[N,1,S,S] mask) => (float[N,S,4] y) <float[2,4] a = {1,2,3,4,5,6,7,8},"
+        " float[2,4] b = {2,2,3,4,1,6,7,8}, float[2,4] c = {3,2,3,0,5,6,7,8},"
         " float[4] d = {1,2,0,1}> { q0 = MatMul(x, a) q = Add(q0, d) k0 = MatMul(x, b) k = Add(k0, d) v0 = MatMul(x, c) v = Add(d, v0)"
         " y = com.microsoft.MultiHeadAttention<num_heads=2, scale=0.3>(q, k, v, , , mask) }"
     ],
     leaves=[
-        "g (float[N,S,2] x, float[N,S,2] z) => (float[N,S,4] y) <float[2,4] a = {1,2,3,4,5,6,7,8}, float[2,4] b = {2,2,3,4,1,6,7,8}, float[2,4] c = {3,2,3,0,5,6,7,8},"
+        "g (float[N,S,2] x, float[N,S,2] z) => (float[N,S,4] y) <float[2,4] a = {1,2,3,4,5,6,7,8},"
+        " float[2,4] b = {2,2,3,4,1,6,7,8}, float[2,4] c = {3,2,3,0,5,6,7,8},"
         " float[4] d = {1,2,0,1}> { q0 = MatMul(x, a) q = Add(q0, d) k0 = MatMul(z, b) k = Add(k0, d) v0 = MatMul(z, c) v = Add(d, v0)"
         " y = com.microsoft.MultiHeadAttention<num_heads=2, scale=0.3>(q, k, v) }"
     ],

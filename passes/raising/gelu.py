@@ -103,7 +103,8 @@ def spellings(*brackets: object) -> list:
         " { a = Mul(r, x) b = Erf(a) c = Mul(half, b) d = Add(half, c) y = Mul(d, x) }",
     ],
     leaves=[
-        "g (float[N,4] x) => (float[N,4] y) <float r = {1.41}, float one = {1}, float half = {0.5}> { a = Div(x, r) b = Erf(a) c = Add(b, one) d = Mul(x, c) y = Mul(d, half) }",
+        "g (float[N,4] x) => (float[N,4] y) <float r = {1.41}, float one = {1}, float half = {0.5}>"
+        " { a = Div(x, r) b = Erf(a) c = Add(b, one) d = Mul(x, c) y = Mul(d, half) }",
         "g (float[N,4] x) => (float[N,4] y, float[N,4] b) <float r = {1.4142135}, float one = {1}, float half = {0.5}>"
         " { a = Div(x, r) b = Erf(a) c = Add(b, one) d = Mul(x, c) y = Mul(d, half) }",
         "g (float[N,4] x, float[N,4] z) => (float[N,4] y) <float r = {1.4142135}, float one = {1}, float half = {0.5}>"
