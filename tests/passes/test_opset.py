@@ -224,6 +224,23 @@ def test_sequence_operators_come_up_unchanged(run_onnx, assert_same_bits) -> Non
     assert_same_bits(before, run_onnx(model, feeds))
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        "y, m, v = BatchNormalization<training_mode=1, momentum=0.3>(x, s, s, s, s)",
+        "y, m, v = BatchNormalization<training_mode=1>(x, s, s, s, s) u = Add(m, v)",
+    ],
+)
+def test_batch_normalization_that_trains_goes_on_training(body: str, run_onnx, assert_same_bits) -> None:
+    model = _load(f"""<ir_version: 8, opset_import: ["" : 14]> g (float[2,3,4] x, float[3] s) => (float[2,3,4] y, float[3] m, float[3] v) {{ {body} }}""")
+    generator = np.random.default_rng(0)
+    feeds = {"x": generator.standard_normal((2, 3, 4)).astype(np.float32), "s": np.array([0.5, 1, 2], np.float32)}
+    before = run_onnx(model, {name: array.copy() for name, array in feeds.items()})
+    assert NormaliseOpset().run(model, Context()) == 1
+    assert model.graph[0].attributes["training_mode"].value == 1
+    assert_same_bits(before, run_onnx(model, {name: array.copy() for name, array in feeds.items()}))
+
+
 def test_ledger_says_no() -> None:
     model = _load('<ir_version: 8, opset_import: ["" : 11]> g (float[2] x) => (float[2] y) { y = Clip(x) }')
     assert NormaliseOpset().run(model, Context(ledger=Ledger(limit=0))) == 0
