@@ -97,8 +97,9 @@ def _mask(dims: tuple[int, ...], variant: Variant, rng: np.random.Generator) -> 
     if variant.masks == "random":
         mask = (rng.random(dims) < 0.7).astype(np.float64)
     else:
-        lengths = rng.integers(1, dims[-1] + 1, dims[:-1])
-        mask = (np.arange(dims[-1]) < np.asarray(lengths)[..., None]).astype(np.float64)
+        lengths = np.asarray(rng.integers(1, dims[-1] + 1, dims[:-1]))
+        lengths.flat[-1:] = max(1, dims[-1] // 2)
+        mask = (np.arange(dims[-1]) < lengths[..., None]).astype(np.float64)
     mask[..., 0] = 1
     return mask
 
@@ -134,6 +135,9 @@ def _indices(dims: tuple[int, ...], role: Role, variant: Variant, rng: np.random
     found = rng.integers(0, max(rows, 1), dims)
     if variant.number % 2 and found.size > 1:
         found.flat[0], found.flat[-1] = 0, rows - 1
+    named = [number for number in role.choices if 0 <= number < rows]
+    if variant.number and named and found.size > 2:
+        found.flat[found.size // 2] = named[variant.number % len(named)]
     return found
 
 
@@ -178,7 +182,9 @@ def spoil(array: np.ndarray, how: str, rng: np.random.Generator) -> np.ndarray:
     elif how == "zeros":
         wide = np.where(rng.random(wide.shape) < 0.5, 0.0, -0.0)
     elif how == "small":
-        wide = np.where(rng.random(wide.shape) < 0.1, 5 * tiny * np.sign(wide), wide * min(1e-6, top**-0.5 * 100))
+        wide = wide * min(1e-6, top**-0.5 * 100)
+        chosen = rng.choice(array.size, size=-(-array.size // 8), replace=False)
+        wide.flat[chosen] = 5 * tiny * np.where(wide.flat[chosen] < 0, -1, 1)
     elif how == "large":
         wide = wide * min(1e4, top**0.5 / 8)
     else:

@@ -64,21 +64,24 @@ def generate(
 
 
 class _Attempt:
-    """Runs samples; remembers why the last refused one was, and how long the last accepted one took."""
+    """Runs samples; remembers why the last refused one was, how long the last accepted one took, and whether it came to nothing."""
 
     def __init__(self, run: Run) -> None:
         self._run = run
         self.reason = ""
         self.seconds = 0.0
+        self.vacuous = False
 
     def __call__(self, sample: Sample) -> bool:
         start = time.perf_counter()
         try:
-            self._run(sample)
+            outputs = self._run(sample)
         except Exception as error:
             self.reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
             return False
         self.seconds = time.perf_counter() - start
+        arrays = [item for item in outputs.values() if isinstance(item, np.ndarray)] if isinstance(outputs, dict) else []
+        self.vacuous = bool(arrays) and all(array.size == 0 for array in arrays)
         return True
 
 
@@ -220,7 +223,7 @@ def _branches(maker: _Maker, attempt: _Attempt) -> list[Sample]:
 def _search(maker: _Maker, attempt: _Attempt, variants: Sequence[Variant]) -> _Plan | None:
     deadline = time.monotonic() + SEARCH_SECONDS
     for plan in _plans(maker, variants):
-        if attempt(maker.sample(plan)):
+        if attempt(maker.sample(plan)) and not attempt.vacuous:
             return plan
         if time.monotonic() > deadline:
             break
@@ -241,12 +244,13 @@ def _shrunk(maker: _Maker, attempt: _Attempt, plan: _Plan) -> _Plan:
 
 
 def _plans(maker: _Maker, variants: Sequence[Variant]) -> Iterator[_Plan]:
-    """Sizes to try: a batch of 2 with one size for the rest, all equal, one large; then one 0, one doubled (a cache and its mask)."""
+    """Sizes to try: a batch of 2 with one size for the rest, all equal, one large, one doubled (a cache and its mask); at last one of them 0."""
     ranks = RANKS if any(dims is None for dims in maker.dims.values()) else (2,)
     ladder = (IMAGE_LADDER if maker.images else LADDER) if maker.symbols else (1,)
-    for size, rank in itertools.product(ladder, ranks):
-        for sizes, variant in itertools.product(_assignments(maker, size), variants):
-            yield _Plan(sizes, variant, rank)
+    assignments = [sizes for size in ladder for sizes in _assignments(maker, size)]
+    emptied = [{**sizes, name: 0} for sizes in assignments[:2] for name in maker.symbols if maker.empty and name not in maker.leading]
+    for sizes, rank, variant in itertools.product((*assignments, *emptied), ranks, variants):
+        yield _Plan(sizes, variant, rank)
 
 
 def _assignments(maker: _Maker, size: int) -> list[Sizes]:
@@ -255,7 +259,6 @@ def _assignments(maker: _Maker, size: int) -> list[Sizes]:
     if 1 < len(maker.symbols) <= 6:
         for name in maker.symbols:
             found.append(dict.fromkeys(maker.symbols, 2) | {name: size})
-            found.extend([equal | dict.fromkeys(maker.leading, 2) | {name: 0}] if maker.empty else [])
             found.append(equal | dict.fromkeys(maker.leading, 2) | {name: 2 * size})
     unique: list[Sizes] = []
     for sizes in found:
@@ -277,6 +280,8 @@ def _more(maker: _Maker, base: Sample, branches: Sequence[Sample], given: bool) 
         yield maker.sample(replace(plan, sizes={**plan.sizes, **dict.fromkeys(maker.leading, 1)}))
     if maker.symbols:
         yield maker.sample(replace(plan, sizes=dict.fromkeys(maker.symbols, 1), variant=VARIANTS[1]))
+    if maker.symbols and max(plan.sizes.values()) < 8:
+        yield maker.sample(replace(plan, sizes={name: size if name in maker.leading else 4 * size + 5 for name, size in plan.sizes.items()}))
     yield maker.sample(replace(plan, variant=VARIANTS[1]))
     yield from _spoiled(maker, base, SPECIALS[1:4], rng)
     for variant in VARIANTS[2:]:

@@ -275,7 +275,7 @@ def _at(output: str, before: np.ndarray, after: np.ndarray, place: tuple[int, ..
     if before.dtype.kind in "OSU":
         return Difference(output, np.inf, np.inf, 0.0, place, broken=True, reason=reason or f"{before[place]!r} became {after[place]!r}")
     old, new = float(np.real(before[place])), float(np.real(after[place]))
-    distance = 0.0 if old == new else abs(new - old)
+    distance = 0.0 if old == new or (np.isnan(old) and np.isnan(new)) else abs(new - old)
     distance = distance if np.isfinite(distance) else np.inf
     return Difference(output, distance, distance / abs(old) if old else distance, allowed, place, old, new, broken=broken, reason=reason)
 
