@@ -193,8 +193,10 @@ def test_a_number_that_decides_how_much_memory_is_taken_stays_small() -> None:
 
 
 def test_both_branches_of_a_flag_get_ordinary_and_nan_inputs() -> None:
-    text = "g (bool b, float[N] x) => (float[N] y) { y = If(b) <then_branch = t () => (float[N] u) { u = Neg(x) },"
+    text = (
+        "g (bool b, float[N] x) => (float[N] y) { y = If(b) <then_branch = t () => (float[N] u) { u = Neg(x) },"
         " else_branch = e () => (float[N] v) { v = Abs(x) }> }"
+    )
     seen = {(bool(sample["b"]), bool(np.isnan(np.asarray(sample["x"])).any())) for sample in made(model_of(text))}
     assert seen == {(True, False), (True, True), (False, False), (False, True)}
 
