@@ -110,14 +110,16 @@ class _Plan:
             return False
         if not all(value is None or value.producer() in self.nodes or constant(value) is not None for value in node.inputs):
             return False
-        return all((size := _bytes(value)) is not None and size <= max(_MOST_WORKING_BYTES, self._replaced(node)) for value in node.outputs)
+        sizes = [_bytes(value) for value in node.outputs]
+        return all(size is not None and (size <= _MOST_WORKING_BYTES or size <= self._replaced(node)) for size in sizes)
 
     def results(self) -> dict[ir.Node, list[ir.Value]]:
         """The values to store, by node, in order. Later nodes are decided before those that feed them."""
         chosen: list[tuple[ir.Node, list[ir.Value]]] = []
         for node in reversed(list(self.nodes)):
             stored = [value for value in node.outputs if self._is_needed(value)]
-            if stored and sum(_bytes(value) or 0 for value in stored) > max(self.max_bytes, self._replaced(node)):
+            size = sum(_bytes(value) or 0 for value in stored)
+            if size > self.max_bytes and size > self._replaced(node):
                 del self.nodes[node]
             elif stored:
                 chosen.append((node, stored))

@@ -157,7 +157,8 @@ def _stacked(outcome: Outcome, length: Dim, axis: int) -> Outcome:
 def _enter(values: Sequence[ir.Value], outcomes: Sequence[Outcome]) -> None:
     for value, (kind, shape) in zip(values, outcomes, strict=True):
         forget_content(value)
-        value.type = kind if kind is not None else value.type
+        if kind is not None and not isinstance(value.type, ir.OptionalType):
+            value.type = kind
         value.shape = None if shape is None else ir.Shape([dim if dims.is_known(dim) else fresh_symbol() for dim in shape])
 
 
@@ -180,8 +181,8 @@ class _Outside:
 
 
 def _either(views: Sequence[Outcome]) -> Outcome:
-    """What holds whichever of several values it is."""
-    kinds = [kind for kind, _ in views if kind is not None]
+    """What holds whichever of several values it is; an optional that a loop fills is what it is filled with."""
+    kinds = [kind for kind, _ in reversed(views) if kind is not None]
     shapes = [shape for _, shape in views]
     known = [shape for shape in shapes if shape is not None]
     if len(known) != len(shapes) or len({len(shape) for shape in known}) != 1:
