@@ -165,6 +165,8 @@ def _prepare(model: object, example_inputs: object, request: Request) -> tuple[C
     """Check the request, import the model, and find the cache with the key of this compilation (None when it cannot serve)."""
     target, backend = find_target(request.target), find_backend(request.target)
     steps = request.steps(target)
+    if request.dims and example_inputs is not None:
+        raise UsageError("sizes of dimensions (--dim) are for made-up inputs; the example inputs have theirs already")
     if request.output is not None:
         probe(request.output)
         refuse_foreign(request.output)

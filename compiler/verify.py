@@ -236,6 +236,10 @@ class Verifier:
                 break
         return worst
 
+    def check_outputs(self, outputs: Outputs, drift: Drift, sample: int) -> Difference:
+        """The worst difference of what something else made of a sample."""
+        return self._compare(self._reference[sample], outputs, drift, sample)
+
     def outputs(self, sample: int) -> Outputs:
         """What the reference makes of a sample."""
         return self._reference[sample]

@@ -309,7 +309,7 @@ def test_a_model_retrained_into_the_same_file_is_not_served_stale(tmp_path: Path
         ({"level": 1}, "recipe"),
         ({"target": "onnx"}, "target"),
         ({"seed": 5}, "options"),
-        ({"dims": {"batch": 3}}, "options"),
+        ({"precision": "fp32", "seed": 7}, "options"),
         ({"calibration": [{"x": X + 1}]}, "inputs"),
     ],
 )
@@ -429,6 +429,17 @@ def test_sizes_asked_for_are_what_is_timed() -> None:
     assert any("x [5, 4]" in note for note in artifact.report.notes)
     with pytest.raises(UsageError, match="no dimension 'width'; they have: batch"):
         compile_model(parse(), None, Request(dims={"width": 5}))
+
+
+def test_other_sizes_are_another_compilation() -> None:
+    assert not hit(parse(), None, dims={"batch": 5})
+    assert not hit(parse(), None, dims={"batch": 6})
+    assert hit(parse(), None, dims={"batch": 5})
+
+
+def test_sizes_and_example_inputs_exclude_each_other() -> None:
+    with pytest.raises(UsageError, match="the example inputs have theirs already"):
+        compile_model(parse(), X, Request(dims={"batch": 5}))
 
 
 def test_a_fixed_dimension_cannot_be_asked_for() -> None:
