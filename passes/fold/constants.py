@@ -63,7 +63,7 @@ class FoldConstants(Pass):
         names = Names(model)
         changes, sizes_appeared = 0, False
         for node, values in chosen.items():
-            if all(value in tensors for value in values) and ledger.permit(self.name, _where(node)):
+            if all(value in tensors and can_store(value, tensors[value]) for value in values) and ledger.permit(self.name, _where(node)):
                 sizes_appeared |= any(static_shape(value) is None for value in values)
                 for value in values:
                     store(value, tensors[value], names)
@@ -74,6 +74,12 @@ class FoldConstants(Pass):
 
 def _where(node: ir.Node) -> str:
     return next((value.name for value in node.outputs if value.name), "")
+
+
+def can_store(value: ir.Value, tensor: ir.TensorProtocol) -> bool:
+    """Whether nothing divides by the tensor's zeros: ONNX Runtime refuses to load such a model, even where the division never runs."""
+    divides = any(index == 1 and is_op(node, "Div", "Mod") for node, index in value.uses())
+    return not divides or not tensor.dtype.is_integer() or bool(tensor.numpy().all())
 
 
 def store(value: ir.Value, tensor: ir.TensorProtocol, names: Names) -> None:

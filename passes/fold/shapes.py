@@ -15,7 +15,7 @@ from ...compiler.core.ledger import Ledger
 from ...compiler.core.names import Names
 from ...compiler.core.passes import Context, Pass
 from ...compiler.core.shapes import dims_of, infer_shapes, known_ints, static_shape
-from .constants import store
+from .constants import can_store, store
 from .expand import drop_expand, read_before_expand
 from .reshape import drop_reshape, fold_target
 
@@ -73,9 +73,10 @@ class _Work:
             return 0
         if is_op(node, "Identity") and value.is_graph_output() and constant(node.inputs[0]) is not None:
             return 0
-        if not self.ledger.permit("fold-known-numbers", value.name):
+        tensor = ir.Tensor(np.array(numbers, dtype=value.dtype.numpy()).reshape(shape))
+        if not can_store(value, tensor) or not self.ledger.permit("fold-known-numbers", value.name):
             return 0
-        store(value, ir.Tensor(np.array(numbers, dtype=value.dtype.numpy()).reshape(shape)), self.names)
+        store(value, tensor, self.names)
         sweep([node])
         return 1
 

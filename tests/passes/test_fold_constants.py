@@ -97,6 +97,7 @@ LEFT = {
     ),
     "a node that cannot run": "g (float[3] x) => (float[3] y) <int64[1] i = {9}, float[3] w = {1,2,3}> { a = Gather(w, i) y = Add(x, a) }",
     "a division by zero": "g (int64[1] x) => (int64[1] y) <int64[1] o = {1}, int64[1] z = {0}> { a = Div(o, z) y = Add(x, a) }",
+    "a divisor that is 0": "g (int64[1] x) => (int64[1] y) <int64[1] o = {1}> { a = Sub(o, o) y = Mod(x, a) }",
     "a division that would stop the process": (
         "g (int64[1] x) => (int64[1] y) <int64[1] o = {-9223372036854775808}, int64[1] z = {-1}> { a = Div(o, z) y = Add(x, a) }"
     ),

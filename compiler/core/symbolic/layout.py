@@ -61,12 +61,12 @@ def _unknowns(vector: Dims | None) -> Dims | None:
 def reshaped(data: Dims | None, target: Dims, allowzero: bool, positive: frozenset[str] = frozenset()) -> Dims:
     """The shape that Reshape makes of ``data`` for ``target``, whose entries may be symbols; those in ``positive`` are never 0."""
     result = [_entry(data, index, entry, allowzero) for index, entry in enumerate(target)]
-    for index, entry in enumerate(target):
-        if entry == -1:
-            result[index] = _left_over(data, [dim for other, dim in enumerate(result) if other != index])
     if data is not None and not allowzero:
         for index in _misread_zeros(data, target, positive):
             result[index] = UNKNOWN
+    for index, entry in enumerate(target):
+        if entry == -1:
+            result[index] = _left_over(data, [dim for other, dim in enumerate(result) if other != index])
     return tuple(result)
 
 
