@@ -7,7 +7,7 @@ import onnx_ir as ir
 from ...compiler.core.build import Build
 from ...compiler.core.dims import same_shape
 from ...compiler.core.drift import ROUNDING
-from ...compiler.core.graph import attribute, scalar
+from ...compiler.core.graph import attribute, producer, scalar
 from ...compiler.core.pattern import ANY, Const, Pen
 from ...compiler.core.reasons import Skip, skip
 from ...compiler.core.rule import Match, Result, rule
@@ -39,12 +39,16 @@ def clipped(op: Pen, x: object, w: object, low: Const, high: Const, b: object = 
     leaves=[
         "g (float16[N,1,3,3] x, float16[2,1,1,1] w) => (float16[N,2,3,3] y) { c = Conv(x, w) y = Relu(c) }",
         f"{CONV}, float lo = {{3}}, float hi = {{1}}> {{ c = Conv(x, w, b) y = Clip(c, lo, hi) }}",
+        "g (uint8[N,1,3,3] q, uint8[2,1,1,1] v, float s) => (float[N,2,3,3] y)"
+        " { x = DequantizeLinear(q, s) w = DequantizeLinear(v, s) c = Conv(x, w) y = Relu(c) }",
     ],
 )
 def fuse_conv_activation(op: Build, m: Match) -> Result:
     """f(Conv(x, w, b)) -> FusedConv(x, w, b, activation=f)"""
     if m.x.dtype != ir.DataType.FLOAT:
         return skip("the kernel takes float, not %s", m.x.dtype)
+    if _is_quantised(m.node("conv")):
+        return skip("the Conv is quantised: the runtime turns it into an integer one")
     params = activation_params(m.root)
     return params if isinstance(params, Skip) else _fused(op, m.node("conv"), (m.x, m.w, m.b), m.root.op_type, params)
 
@@ -65,6 +69,8 @@ def fuse_conv_sum(op: Build, m: Match) -> Result:
     """Conv(x, w, b) + z -> FusedConv(x, w, b, z) for z of the result's shape"""
     if m.x.dtype != ir.DataType.FLOAT:
         return skip("the kernel takes float, not %s", m.x.dtype)
+    if _is_quantised(m.node("conv")):
+        return skip("the Conv is quantised: the runtime turns it into an integer one")
     if not same_shape(m.z.shape, m.node("conv").outputs[0].shape):
         return skip("'%s' has shape %s, the Conv makes %s", m.z.name, m.z.shape, m.node("conv").outputs[0].shape)
     return _fused(op, m.node("conv"), (m.x, m.w, m.b, m.z), None, None)
@@ -97,6 +103,11 @@ def fuse_conv_sum_activation(op: Build, m: Match) -> Result:
         return skip("it has the activation %s already", attribute(conv, "activation"))
     params = activation_params(m.root)
     return params if isinstance(params, Skip) else _fused(op, conv, (m.x, m.w, m.b, m.z), m.root.op_type, params)
+
+
+def _is_quantised(conv: ir.Node) -> bool:
+    """Whether the runtime will make an integer Conv of it and its neighbours, which a FusedConv in between would prevent."""
+    return all(producer(value, "DequantizeLinear") is not None for value in conv.inputs[:2])
 
 
 def _fused(op: Build, conv: ir.Node, inputs: tuple[ir.Value | None, ...], activation: str | None, params: list[float] | None) -> ir.Value:
