@@ -56,6 +56,18 @@ def assemble(draft: Draft) -> tuple[ir.Model, tuple[str, ...]]:
 
     Raises ModelError, in one sentence, for everything that is wrong with it.
     """
+    try:
+        return _assemble(draft)
+    except ModelError as error:
+        raise ModelError(_readable(str(error))) from error.__cause__
+
+
+def _readable(text: str) -> str:
+    """One line, whatever is in the names of the model."""
+    return "".join(letter if letter.isprintable() else "?" for letter in " ".join(text.split()))[:1000]
+
+
+def _assemble(draft: Draft) -> tuple[ir.Model, tuple[str, ...]]:
     type_attributes(draft.proto)
     check_structure(draft.proto)
     warnings = normalise(draft.proto)

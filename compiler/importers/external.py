@@ -84,11 +84,11 @@ class WeightFile:
 
     def copy(self, offset: int, length: int, target: BinaryIO) -> None:
         """Append a range to ``target``, inside the kernel when both are files."""
-        done = 0
-        if hasattr(target, "fileno"):
+        done, number = 0, _number_of(target)
+        if number is not None:
             target.flush()
             with self._descriptor() as descriptor:
-                done = _kernel_copy(descriptor, offset, length, target.fileno())
+                done = _kernel_copy(descriptor, offset, length, number)
         for piece in self.chunks(offset + done, length - done):
             target.write(piece)
 
@@ -136,6 +136,14 @@ def _open(path: Path) -> int:
 def _identity(descriptor: int) -> tuple[int, ...]:
     status = os.fstat(descriptor)
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def _number_of(file: BinaryIO) -> int | None:
+    """The descriptor of a file; None for what only looks like one."""
+    try:
+        return file.fileno()
+    except (AttributeError, OSError):
+        return None
 
 
 def _read_at(descriptor: int, offset: int, target: memoryview) -> int:

@@ -67,6 +67,8 @@ class _Checker:
             if required and not node.input[index]:
                 raise ModelError(f"input {index} of the node {label(node)} is left out, but {node.op_type} needs it")
         self._check_attributes(node, signature)
+        if node.op_type == "Split" and not standard(node.domain):
+            _check_split(node)
 
     def _signature(self, node: NodeProto) -> Signature:
         domain = standard(node.domain)
@@ -77,7 +79,7 @@ class _Checker:
         if signature is not None:
             return signature
         operator = runtime_operators().get((domain, node.op_type))
-        if operator is None or operator.since > version:
+        if operator is None or operator.first > version or _is_withdrawn(node.op_type, version, domain):
             raise ModelError(_unknown_operator(node, domain, version))
         return Signature((0, operator.most_inputs), (0, operator.most_outputs), (), None)
 
@@ -95,6 +97,8 @@ class _Checker:
             wanted = signature.attributes[attribute.name][0]
             if attribute.type != wanted:
                 raise ModelError(f"the attribute '{attribute.name}' of {label(node)} is of type {_type_name(attribute.type)}, not {_type_name(wanted)}")
+            if not _is_text(attribute):
+                raise ModelError(f"the attribute '{attribute.name}' of {label(node)} is not readable text: the file is broken")
         for name, (_, required) in (signature.attributes or {}).items():
             if required and name not in seen:
                 raise ModelError(f"the node {label(node)} lacks the attribute '{name}', which {node.op_type} needs")
@@ -114,6 +118,22 @@ class _Checker:
                 raise ModelError(f"the attribute '{attribute.name}' of {label(node)} is of type {_type_name(attribute.type)}, but holds something else")
         if attribute.type in _MESSAGES and not attribute.HasField(field):
             raise ModelError(f"the attribute '{attribute.name}' of {label(node)} is empty")
+
+
+def _is_text(attribute: AttributeProto) -> bool:
+    try:
+        for text in (attribute.s, *attribute.strings):
+            text.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _check_split(node: NodeProto) -> None:
+    """Shape inference makes as many outputs as the attribute says, however many those are."""
+    said = next((attribute.i for attribute in node.attribute if attribute.name == "num_outputs" and not attribute.ref_attr_name), len(node.output))
+    if said != len(node.output):
+        raise ModelError(f"the node {label(node)} says it has {said} outputs, but has {len(node.output)}")
 
 
 def _check_count(node: NodeProto, what: str, count: int, limits: tuple[int, int]) -> None:
@@ -146,13 +166,21 @@ def standard_signature(op_type: str, version: int, domain: str) -> Signature | N
     return Signature((schema.min_input, schema.max_input), (schema.min_output, schema.max_output), required, attributes)
 
 
+def _is_withdrawn(op_type: str, version: int, domain: str) -> bool:
+    try:
+        return bool(onnx.defs.get_schema(op_type, version, domain).deprecated)
+    except onnx.defs.SchemaError:
+        return False
+
+
 @dataclass(frozen=True)
 class RuntimeOperator:
-    """An operator as the installed ONNX Runtime defines it, in its newest version there."""
+    """An operator as the installed ONNX Runtime defines it. ``first`` and ``newest`` are its versions there."""
 
     most_inputs: int
     most_outputs: int
-    since: int
+    first: int
+    newest: int
 
 
 @functools.cache
@@ -161,14 +189,17 @@ def runtime_operators() -> dict[tuple[str, str], RuntimeOperator]:
     from onnxruntime.capi.onnxruntime_pybind11_state import get_all_operator_schema
 
     found: dict[tuple[str, str], RuntimeOperator] = {}
-    for schema in sorted(get_all_operator_schema(), key=lambda schema: schema.since_version):
-        found[standard(schema.domain), schema.name] = RuntimeOperator(schema.max_input, schema.max_output, schema.since_version)
+    for schema in get_all_operator_schema():
+        key, version = (standard(schema.domain), schema.name), schema.since_version
+        known = found.get(key, RuntimeOperator(0, 0, version, version))
+        most_inputs, most_outputs = max(schema.max_input, known.most_inputs), max(schema.max_output, known.most_outputs)
+        found[key] = RuntimeOperator(most_inputs, most_outputs, min(version, known.first), max(version, known.newest))
     return found
 
 
 def newest_version(domain: str) -> int | None:
     """The newest version of a domain that both ONNX and ONNX Runtime have; None when neither knows the domain."""
-    in_runtime = [operator.since for (other, _), operator in runtime_operators().items() if other == domain]
+    in_runtime = [operator.newest for (other, _), operator in runtime_operators().items() if other == domain]
     in_onnx = onnx.defs.C.schema_version_map().get(domain)
     if in_onnx is None:
         return 1 if in_runtime else None

@@ -106,6 +106,8 @@ def _check_imports(owner: ModelProto | FunctionProto) -> None:
         domain = standard(entry.domain)
         if seen.setdefault(domain, entry.version) != entry.version:
             raise ModelError(f"the model imports {domain or 'the default domain'} twice, as version {seen[domain]} and as version {entry.version}")
+        if not 0 <= entry.version < 2**31:
+            raise ModelError(f"the model imports version {entry.version} of {domain or 'ai.onnx'}, which is no version: the file is broken")
         newest = known.get(domain, (1, 2**31))[1]
         if entry.version > newest and domain in known:
             raise ModelError(f"the model imports version {entry.version} of {domain or 'ai.onnx'}; versions up to {newest} are known here: update onnx, or export for an older one")

@@ -89,8 +89,9 @@ def _check_length(what: str, dtype: ir.DataType, shape: tuple[int, ...], length:
 
 def _pack(tensor: TensorProto, what: str, dtype: ir.DataType, shape: tuple[int, ...], filled: list[str]) -> None:
     field = _FIELD_OF.get(dtype.name, "int32_data")
-    if any(other != field for other in filled):
-        raise ModelError(f"{what} is {dtype.name}, but its data is in {filled[0]}")
+    wrong = [other for other in filled if other != field]
+    if wrong:
+        raise ModelError(f"{what} is {dtype.name}, whose data is in {field}, but it has data in {wrong[0]}")
     count, held = math.prod(shape), len(getattr(tensor, field))
     needed = -(-count * dtype.bitwidth // 8) if dtype.bitwidth in _SUBBYTE else count * (2 if dtype in _COMPLEX else 1)
     if held != needed:
