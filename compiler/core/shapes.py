@@ -23,7 +23,7 @@ from .symbolic.reading import dims_of, note_positive, noted_positive, positive_s
 from .symbolic.rules import refine
 from .symbolic.standard import Outcome, StandardInference
 
-__all__ = ["dims_of", "forget_ours", "infer_node", "infer_shapes", "is_ours", "known_bytes", "known_ints", "never_zero", "static_shape"]
+__all__ = ["dims_of", "forget_ours", "infer_node", "infer_shapes", "is_ours", "known_bytes", "known_ints", "never_zero", "outward_shape", "static_shape"]
 
 _NAMELESS = frozenset({"", "?", "*", "-1", "None"})
 """Names that exporters write for a dimension about which nothing is known."""
@@ -89,23 +89,29 @@ def never_zero(node: ir.Node) -> frozenset[str]:
     return positive_symbols(node) | (shown_positive(node) if is_op(node, "Reshape") else frozenset())
 
 
-def forget_ours(model: ir.Model) -> None:
-    """Take our own symbols out of every shape, in place; an output of the model gets back the dimensions it was declared with."""
-    for graph in all_graphs(model):
-        for value in _values(graph):
-            if value.shape is not None and any(map(is_ours, value.shape)):
-                value.shape = ir.Shape([UNKNOWN if is_ours(dim) else dim for dim in value.shape])
-    declared: dict[str | None, tuple[Dim, ...]] = model.graph.meta.get(_DECLARED) or {}
-    for value in model.graph.outputs:
-        if value.name in declared:
-            value.shape = ir.Shape(_completed(dims_of(value), declared[value.name]))
+def outward_shape(value: ir.Value) -> ir.Shape | None:
+    """The shape as others may see it: without symbols of ours, and for an output of the model as it was declared where nothing is known."""
+    shape = dims_of(value)
+    seen = None if shape is None else tuple(UNKNOWN if is_ours(dim) else dim for dim in shape)
+    graph = value.graph
+    declared = graph.meta.get(_DECLARED, {}).get(value.name) if graph is not None and value.is_graph_output() else None
+    if declared is not None:
+        seen = _completed(seen, declared)
+    return None if seen is None else ir.Shape(seen)
 
 
 def _completed(shape: tuple[Dim, ...] | None, declared: tuple[Dim, ...]) -> tuple[Dim, ...]:
-    """What is known of an output, and what was declared of it where nothing is known."""
     if shape is None or len(shape) != len(declared):
         return declared if shape is None else shape
     return tuple(dim if is_known(dim) else before for dim, before in zip(shape, declared, strict=True))
+
+
+def forget_ours(model: ir.Model) -> None:
+    """Give every value its `outward_shape`, in place."""
+    for graph in all_graphs(model):
+        for value in _values(graph):
+            if value.is_graph_output() or any(map(is_ours, value.shape or ())):
+                value.shape = outward_shape(value)
 
 
 def _values(graph: ir.Graph) -> list[ir.Value]:
@@ -115,8 +121,8 @@ def _values(graph: ir.Graph) -> list[ir.Value]:
 def _name_unknown_dims(value: ir.Value) -> None:
     """Give each unknown dimension of a tensor a symbol. The tensors of a sequence may differ, so theirs have no name."""
     shape = None if isinstance(value.type, ir.SequenceType) else value.shape
-    if shape is not None and any(not isinstance(dim, int) and (dim.value or "") in _NAMELESS for dim in shape):
-        value.shape = ir.Shape([fresh_symbol() if not isinstance(dim, int) and (dim.value or "") in _NAMELESS else dim for dim in shape])
+    if shape is not None and any(type(dim) is not int and (dim.value or "") in _NAMELESS for dim in shape):
+        value.shape = ir.Shape([fresh_symbol() if type(dim) is not int and (dim.value or "") in _NAMELESS else dim for dim in shape])
 
 
 def _type_of_initializer(value: ir.Value) -> None:
