@@ -8,6 +8,8 @@ import onnx
 import onnx_ir as ir
 from onnx import AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto, TensorProto
 
+from .core.shapes import outward_shape
+
 _VALUE_INFO_IN_FUNCTIONS = 10
 
 
@@ -96,7 +98,7 @@ class ProtoWriter:
 
     def _value(self, proto: onnx.ValueInfoProto, value: ir.Value) -> None:
         proto.name = self._name(value)
-        write_type(proto.type, value.type, value.shape)
+        write_type(proto.type, value.type, outward_shape(value))
         if value.doc_string:
             proto.doc_string = value.doc_string
         _write_texts(proto.metadata_props, value.metadata_props)

@@ -120,9 +120,13 @@ def _values(graph: ir.Graph) -> list[ir.Value]:
 
 def _name_unknown_dims(value: ir.Value) -> None:
     """Give each unknown dimension of a tensor a symbol. The tensors of a sequence may differ, so theirs have no name."""
-    shape = None if isinstance(value.type, ir.SequenceType) else value.shape
-    if shape is not None and any(type(dim) is not int and (dim.value or "") in _NAMELESS for dim in shape):
-        value.shape = ir.Shape([fresh_symbol() if type(dim) is not int and (dim.value or "") in _NAMELESS else dim for dim in shape])
+    shape = None if isinstance(value.type, ir.SequenceType) else dims_of(value)
+    if shape is not None and any(map(_is_nameless, shape)):
+        value.shape = ir.Shape([fresh_symbol() if _is_nameless(dim) else dim for dim in shape])
+
+
+def _is_nameless(dim: Dim) -> bool:
+    return isinstance(dim, ir.SymbolicDim) and (dim.value or "") in _NAMELESS
 
 
 def _type_of_initializer(value: ir.Value) -> None:
