@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import ml_dtypes
 import numpy as np
 import onnx_ir as ir
 
@@ -35,14 +36,27 @@ VARIANTS = (
     Variant(1, "uniform", "ones", "true", "digits"),
     Variant(2, "bytes", "random", "false", "signed"),
     Variant(3, "plain", "prefix", "random", "digits"),
+    Variant(4, "normal", "ones", "random", "positive"),
 )
 
 
-def fill(value: ir.Value, dims: tuple[int, ...], role: Role, variant: Variant, rng: np.random.Generator, bound: int, like: Array = None) -> Array:
+def fill(
+    value: ir.Value,
+    dims: tuple[int, ...],
+    role: Role,
+    variant: Variant,
+    rng: np.random.Generator,
+    bound: int,
+    like: Array = None,
+    data: tuple[int, ...] = (),
+) -> Array:
     """An array of shape ``dims`` for a graph input (a list for a sequence).
 
-    ``bound`` is a size that every axis with an unknown name has at least; ``like`` is an array that the user gave for this input.
+    ``bound`` is a size that every axis with an unknown name has at least; ``like`` is an array that the user gave for this input; ``data`` is
+    the shape of the model's first input of floats, which inputs that hold sizes are likely about.
     """
+    if role.size and not isinstance(like, np.ndarray) and isinstance(value.type, ir.TensorType) and value.dtype is not None:
+        return _sizes(dims, role.size, variant, data).astype(value.dtype.numpy())
     if isinstance(value.type, ir.OptionalType | ir.SequenceType) and _is_sequence(value.type):
         return [_fill_tensor(value, dims, role, variant, rng, bound, None) for _ in range(2 + variant.number % 2)]
     return _fill_tensor(value, dims, role, variant, rng, bound, like)
@@ -75,7 +89,7 @@ def _flags(dims: tuple[int, ...], variant: Variant, rng: np.random.Generator) ->
 
 def _floats(dims: tuple[int, ...], dtype: np.dtype, role: Role, variant: Variant, rng: np.random.Generator, given: np.ndarray | None) -> np.ndarray:
     if role.size:
-        return _sizes(dims, role.size, variant).astype(dtype) if given is None else _resized(given, dims)
+        return np.ones(dims, dtype) if given is None else _resized(given, dims)
     if role.mask and variant.floats != "plain":
         return _mask(dims, variant, rng).astype(dtype)
     if variant.floats == "uniform":
@@ -106,7 +120,7 @@ def _mask(dims: tuple[int, ...], variant: Variant, rng: np.random.Generator) -> 
 
 def _ints(dims: tuple[int, ...], kind: ir.DataType, role: Role, variant: Variant, rng: np.random.Generator, bound: int, given: np.ndarray | None) -> np.ndarray:
     if role.size:
-        return _sizes(dims, role.size, variant) if given is None else _resized(given, dims)
+        return np.ones(dims) if given is None else _resized(given, dims)
     if role.length:
         return rng.integers(1, bound + 1, dims) if variant.number else np.full(dims, bound)
     if role.rows is not None or role.shared:
@@ -120,10 +134,17 @@ def _ints(dims: tuple[int, ...], kind: ir.DataType, role: Role, variant: Variant
     return _plain_ints(dims, kind, variant, rng)
 
 
-def _sizes(dims: tuple[int, ...], kind: str, variant: Variant) -> np.ndarray:
+def _sizes(dims: tuple[int, ...], kind: str, variant: Variant, data: tuple[int, ...]) -> np.ndarray:
     count = int(np.prod(dims))
-    plain = {"ones": [1] * count, "zero": [0] * count, "small": [2 + variant.number % 2] * count, "axes": list(range(count))}
-    return np.array(plain.get(kind, [-1] + [1] * (count - 1) if count else [])).reshape(dims)
+    if kind == "shape" and len(data) == count:
+        return np.array(data).reshape(dims)
+    if kind == "parts" and data and count:
+        whole = data[variant.number % len(data)]
+        return np.array([whole - whole // count * (count - 1)] + [whole // count] * (count - 1)).reshape(dims)
+    if kind == "reshape" and count:
+        return np.array([-1] + [1] * (count - 1)).reshape(dims)
+    plain = {"zero": 0, "small": 2 + variant.number % 2, "shape": 2 + variant.number % 2}.get(kind, 1)
+    return np.array(range(count) if kind == "axes" else [plain] * count).reshape(dims)
 
 
 def _resized(given: np.ndarray, dims: tuple[int, ...]) -> np.ndarray:
@@ -155,8 +176,9 @@ def _plain_ints(dims: tuple[int, ...], kind: ir.DataType, variant: Variant, rng:
     if variant.ints == "bits" and high > 255:
         return rng.integers(0, 2, dims)
     if kind.bitwidth <= 8:
-        return rng.integers(low, high + 1, dims)
-    return rng.integers(max(low, -9) if variant.ints == "signed" else 0, 10, dims)
+        return rng.integers(1 if variant.ints == "positive" else low, high + 1, dims)
+    least = {"signed": max(low, -9), "positive": 1}.get(variant.ints, 0)
+    return rng.integers(least, 10, dims)
 
 
 def _range_of(kind: ir.DataType) -> tuple[int, int]:
@@ -172,7 +194,7 @@ def spoil(array: np.ndarray, how: str, rng: np.random.Generator) -> np.ndarray:
     if not is_float(array.dtype):
         return _extreme(array, rng)
     wide = array.astype(np.float64)
-    info = np.finfo(np.float32) if array.dtype.itemsize == 4 else np.finfo(array.dtype if array.dtype.kind == "f" else np.float16)
+    info = ml_dtypes.finfo(array.dtype)
     tiny, top = float(info.smallest_subnormal), float(info.max)
     places = rng.choice(array.size, size=min(array.size, 2), replace=False)
     if how == "nan":

@@ -25,12 +25,12 @@ _MOVES = frozenset(_MOVING.split())
 _SIZES = {
     ("Reshape", 1): "reshape", ("Expand", 1): "ones", ("Tile", 1): "ones", ("ConstantOfShape", 0): "small", ("Range", 0): "zero",
     ("Range", 1): "small", ("Range", 2): "ones", ("TopK", 1): "ones", ("Slice", 1): "zero", ("Slice", 2): "small", ("Slice", 3): "axes",
-    ("Slice", 4): "ones", ("Pad", 1): "zero", ("Pad", 3): "axes", ("Resize", 2): "ones", ("Resize", 3): "small", ("Upsample", 1): "ones",
-    ("Split", 1): "ones", ("Squeeze", 1): "axes", ("Unsqueeze", 1): "axes", ("Loop", 0): "small", ("OneHot", 1): "small", ("CumSum", 1): "zero",
-    ("Trilu", 1): "zero", ("NonMaxSuppression", 2): "small", ("CenterCropPad", 1): "small", ("AffineGrid", 1): "small", ("DFT", 1): "small",
+    ("Slice", 4): "ones", ("Pad", 1): "zero", ("Pad", 3): "axes", ("Resize", 2): "ones", ("Resize", 3): "shape", ("Upsample", 1): "ones",
+    ("Split", 1): "parts", ("Squeeze", 1): "axes", ("Unsqueeze", 1): "axes", ("Loop", 0): "small", ("OneHot", 1): "small", ("CumSum", 1): "zero",
+    ("Trilu", 1): "zero", ("NonMaxSuppression", 2): "small", ("CenterCropPad", 1): "shape", ("AffineGrid", 1): "small", ("DFT", 1): "small",
     ("STFT", 1): "ones", ("STFT", 3): "small", ("HannWindow", 0): "small", ("HammingWindow", 0): "small", ("BlackmanWindow", 0): "small",
-    ("SequenceAt", 1): "zero", ("SequenceErase", 1): "zero", ("SequenceInsert", 2): "zero", ("SplitToSequence", 1): "ones",
-    ("GroupQueryAttention", 6): "small", ("MaxUnpool", 2): "small", ("Dropout", 1): "zero",
+    ("SequenceAt", 1): "zero", ("SequenceErase", 1): "zero", ("SequenceInsert", 2): "zero", ("SplitToSequence", 1): "parts",
+    ("GroupQueryAttention", 6): "small", ("MaxUnpool", 2): "shape", ("Dropout", 1): "zero",
 }  # fmt: skip
 """Operands that hold sizes, places or counts, and what is worth trying for them."""
 _LENGTHS = {("LSTM", 4), ("GRU", 4), ("RNN", 4), ("ReverseSequence", 1)}
@@ -123,7 +123,7 @@ class _Follower:
                     yield outer
             return
         if is_op(node, "Scan") or (is_op(node, "Loop") and index >= 2):
-            yield attribute(node, "body").inputs[index]  # type: ignore[attr-defined]
+            yield from attribute(node, "body").inputs[index : index + 1]  # type: ignore[attr-defined]
         elif node.domain in STANDARD_DOMAINS and node.op_type in _MOVES and not _is_index(node, index):
             yield from node.outputs
 

@@ -38,7 +38,7 @@ _ABORTS_WHEN_EMPTY = ("LSTM", "GRU", "RNN", "Unique", "DynamicQuantizeLSTM")
 
 
 def generate(
-    model: ir.Model, given: Sequence[Sample] = (), seed: int = 0, run: Run | None = None, *, limit: int = 16, seconds: float = 3.0
+    model: ir.Model, given: Sequence[Sample] = (), seed: int = 0, run: Run | None = None, *, limit: int = 20, seconds: float = 3.0
 ) -> tuple[Sample, ...]:
     """The user's samples, then up to ``limit`` made ones that ``run`` accepts, the most telling first.
 
@@ -140,18 +140,23 @@ class _Maker:
     def sample(self, plan: _Plan) -> Sample:
         """Fill every input; the same plan gives the same sample."""
         rng = np.random.default_rng([self.seed, plan.variant.number, sum(plan.sizes.values())])
-        return {value.name or "": self._fill(value, plan, rng) for value in self.inputs}
+        shapes = {value.name or "": self._shape(value, plan) for value in self.inputs}
+        data = next((shapes[value.name or ""] for value in self.inputs if value.dtype is not None and value.dtype.is_floating_point()), ())
+        return {value.name or "": self._fill(value, shapes[value.name or ""], plan, rng, data) for value in self.inputs}
 
-    def _fill(self, value: ir.Value, plan: _Plan, rng: np.random.Generator) -> Array:
+    def _shape(self, value: ir.Value, plan: _Plan) -> tuple[int, ...]:
+        dims = self.dims[value.name or ""]
+        if dims is not None:
+            return tuple((evaluate(dim, plan.sizes) or 0) if not isinstance(dim, int) else dim for dim in dims)
+        like = self.like.get(value.name or "")
+        return like.shape if isinstance(like, np.ndarray) else (3,) * plan.rank
+
+    def _fill(self, value: ir.Value, shape: tuple[int, ...], plan: _Plan, rng: np.random.Generator, data: tuple[int, ...]) -> Array:
         name = value.name or ""
         if plan.absent and isinstance(value.type, ir.OptionalType):
             return None
-        dims = self.dims[name]
-        sizes = tuple((evaluate(dim, plan.sizes) or 0) if not isinstance(dim, int) else dim for dim in dims) if dims is not None else None
-        if sizes is None:
-            sizes = np.shape(self.like[name]) if isinstance(self.like.get(name), np.ndarray) else (3,) * plan.rank  # type: ignore[arg-type]
-        bound = min((size for size in plan.sizes.values() if size > 0), default=1)
-        return fill(value, sizes, self.roles.get(name, Role()), plan.variant, rng, self._bound(bound), self.like.get(name))
+        bound = self._bound(min((size for size in plan.sizes.values() if size > 0), default=1))
+        return fill(value, shape, self.roles.get(name, Role()), plan.variant, rng, bound, self.like.get(name), data)
 
     def _bound(self, smallest: int) -> int:
         static = [dim for dims in self.dims.values() if dims for dim in dims[:2] if isinstance(dim, int) and dim > 0]
@@ -223,7 +228,7 @@ def _branches(maker: _Maker, attempt: _Attempt) -> list[Sample]:
 def _search(maker: _Maker, attempt: _Attempt, variants: Sequence[Variant]) -> _Plan | None:
     deadline = time.monotonic() + SEARCH_SECONDS
     for plan in _plans(maker, variants):
-        if attempt(maker.sample(plan)) and not attempt.vacuous:
+        if attempt(maker.sample(plan)) and not (attempt.vacuous and maker.symbols):
             return plan
         if time.monotonic() > deadline:
             break
@@ -275,6 +280,9 @@ def _more(maker: _Maker, base: Sample, branches: Sequence[Sample], given: bool) 
         yield maker.sample(plan)
     for sample in (base, *branches):
         yield from _spoiled(maker, sample, SPECIALS[:1], rng)
+    if any(isinstance(value.type, ir.OptionalType) for value in maker.inputs):
+        yield maker.sample(replace(plan, absent=True))
+    yield from _overridden(maker, base, rng)
     yield maker.sample(replace(plan, sizes=_distinct(plan.sizes), variant=VARIANTS[1]))
     if maker.leading:
         yield maker.sample(replace(plan, sizes={**plan.sizes, **dict.fromkeys(maker.leading, 1)}))
@@ -289,10 +297,7 @@ def _more(maker: _Maker, base: Sample, branches: Sequence[Sample], given: bool) 
     for size, name in itertools.product((1, 0) if maker.empty else (1,), maker.symbols[:6]):
         yield maker.sample(replace(plan, sizes={**plan.sizes, name: size}))
     yield from _spoiled(maker, base, SPECIALS[4:], rng)
-    if any(isinstance(value.type, ir.OptionalType) for value in maker.inputs):
-        yield maker.sample(replace(plan, absent=True))
     yield from _wild_integers(maker, base, rng)
-    yield from _overridden(maker, base, rng)
 
 
 def _distinct(sizes: Sizes) -> Sizes:

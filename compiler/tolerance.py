@@ -22,6 +22,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import ml_dtypes
 import numpy as np
 
 from .core.backend import Array
@@ -112,11 +113,7 @@ def _largest(dtype: np.dtype) -> float:
 
 
 def _finfo(dtype: np.dtype) -> np.finfo:
-    if dtype.kind == "f":
-        return np.finfo(dtype)
-    import ml_dtypes
-
-    return ml_dtypes.finfo(dtype)  # type: ignore[no-any-return]
+    return ml_dtypes.finfo(dtype)  # type: ignore[return-value]
 
 
 def _floor_of(dtype: np.dtype) -> float:
