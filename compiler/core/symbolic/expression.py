@@ -14,6 +14,7 @@ from collections.abc import Callable
 from .polynomial import CONSTANT, Opaque, Polynomial, add, as_number, divide_exactly, multiply, number, symbol, text, written
 
 _TOKEN = re.compile(r"(?P<sign> [+-] )|\s*(?:(?P<number>\d+)|(?P<name>[A-Za-z_?][\w.]*)|`(?P<quoted>[^`]*)`|(?P<mark>//|\*\*|[-*%(),]))")
+_LONGEST = 500
 _FUNCTIONS = {"max": "max", "Max": "max", "min": "min", "Min": "min", "mod": "mod", "Mod": "mod", "div": "div", "FloorDiv": "div"}
 
 
@@ -114,7 +115,10 @@ def _atom_lower_bound(atom: str) -> int | None:
 
 
 def _call(name: str, *parameters: Polynomial) -> Polynomial:
-    return {(f"{name}({', '.join(written(parameter) for parameter in parameters)})",): 1}
+    atom = f"{name}({', '.join(written(parameter) for parameter in parameters)})"
+    if len(atom) > _LONGEST:
+        raise Opaque("an expression of more than 500 letters: one that repeats itself in each layer doubles each time")
+    return {(atom,): 1}
 
 
 def function_of(atom: str) -> str | None:

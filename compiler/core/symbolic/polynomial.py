@@ -14,7 +14,7 @@ Polynomial = Mapping[Monomial, int]
 
 CONSTANT: Monomial = ()
 _NAME = re.compile(r"[A-Za-z_?][\w.]*")
-_MOST_TERMS = 64
+_MOST_TERMS = 32
 
 
 class Opaque(Exception):
@@ -116,5 +116,5 @@ def _without(monomial: Monomial, divisor: Monomial) -> Monomial | None:
 
 def _bounded(terms: dict[Monomial, int]) -> Polynomial:
     if len(terms) > _MOST_TERMS:
-        raise Opaque("an expression of more than 64 terms")
+        raise Opaque("an expression of more than 32 terms")
     return terms

@@ -138,6 +138,15 @@ def test_symbols_made_here_are_told_from_the_models_own() -> None:
     assert dims.age(N) == 0
 
 
+def test_an_expression_that_doubles_in_each_layer_is_given_up() -> None:
+    dim: Dim = N
+    for _ in range(200):
+        dim = dims.maximum(dims.subtract(dim, dims.minimum(dim, M)), K)
+    assert not dims.is_known(dim)
+    wide = dims.multiply(dims.add(dims.add(N, M), dims.add(K, 1)), dims.add(dims.add(N, M), dims.add(K, 1)))
+    assert dims.is_known(wide) and not dims.is_known(dims.multiply(wide, dims.multiply(wide, wide)))
+
+
 def test_elements_multiply_and_an_empty_dimension_wins() -> None:
     assert dims.same(dims.elements([N, 2, M]), dims.multiply(2, dims.multiply(N, M)))
     assert dims.elements([dims.UNKNOWN, 0]) == 0
