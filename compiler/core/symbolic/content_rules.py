@@ -145,7 +145,11 @@ def _divide(a: Dim, b: Dim) -> Dim:
     exact = dims.divide_exactly(a, b)
     if exact is not None:
         return exact
-    return dims.floor_divide(a, b) if dims.at_least(a, 0) and dims.at_least(b, 0) else UNKNOWN
+    if dims.at_least(a, 0) and dims.at_least(b, 0):
+        return dims.floor_divide(a, b)
+    if isinstance(b, int) and b > 0 and dims.at_least(a, 1 - b):
+        return dims.maximum(dims.floor_divide(a, b), 0)
+    return UNKNOWN
 
 
 def _modulo(node: ir.Node, known: Inputs) -> Content | None:

@@ -11,7 +11,7 @@ import math
 import re
 from collections.abc import Callable
 
-from .polynomial import CONSTANT, Opaque, Polynomial, add, as_number, divide_exactly, multiply, number, symbol, text, written
+from .polynomial import CONSTANT, Opaque, Polynomial, add, as_number, divide_exactly, multiply, number, symbol, text, without_shared_factors, written
 
 _TOKEN = re.compile(r"(?P<sign> [+-] )|\s*(?:(?P<number>\d+)|(?P<name>[A-Za-z_?][\w.]*)|`(?P<quoted>[^`]*)`|(?P<mark>//|\*\*|[-*%(),]))")
 _LONGEST = 500
@@ -23,6 +23,7 @@ def floor_divide(a: Polynomial, b: Polynomial) -> Polynomial:
     exact = divide_exactly(a, b)
     if exact is not None:
         return exact
+    a, b = without_shared_factors(a, b)
     divisor = as_number(b)
     if divisor is None:
         return _call("div", a, b)

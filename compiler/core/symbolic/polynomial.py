@@ -74,6 +74,18 @@ def divide_exactly(a: Polynomial, b: Polynomial) -> Polynomial | None:
     return terms
 
 
+def without_shared_factors(a: Polynomial, b: Polynomial) -> tuple[Polynomial, Polynomial]:
+    """Both without the atoms that every term of ``a``, and ``b``, a single product, have as factors; these are taken as not 0."""
+    if len(b) != 1 or not a:
+        return a, b
+    for atom in next(iter(b)):
+        shorter = {_without(monomial, (atom,)): factor for monomial, factor in a.items()}
+        if None not in shorter:
+            rest = {_without(monomial, (atom,)) or CONSTANT: factor for monomial, factor in b.items()}
+            return without_shared_factors({monomial: factor for monomial, factor in shorter.items() if monomial is not None}, rest)
+    return a, b
+
+
 def text(poly: Polynomial) -> str:
     """The canonical text of an expression; a lone symbol is its name."""
     if len(poly) == 1:
