@@ -91,7 +91,11 @@ class Manager:
         """Run all passes on the model itself and check the numbers once; None, with the model as it was, when anything is wrong."""
         before = clone_model(model)
         try:
-            records = [self._plainly(model, step) for step in steps]
+            records: list[PassRecord] = []
+            nodes = _count(before)
+            for step in steps:
+                records.append(self._plainly(model, step, nodes))
+                nodes = records[-1].nodes_after
             check_signature(before, model, Drift.ROUNDING)
             difference, seconds = self._numbers_of(model, steps, records)
         except _REFUSALS:
@@ -114,14 +118,15 @@ class Manager:
         records[last] = replace(records[last], difference=difference, verify_seconds=seconds)
         return records
 
-    def _plainly(self, model: ir.Model, step: Pass) -> PassRecord:
+    def _plainly(self, model: ir.Model, step: Pass, nodes: int) -> PassRecord:
         """Run one pass on the model itself; raises when it leaves the graph broken."""
         self._tell(format_pass(step))
-        nodes, ledger, start = _count(model), Ledger(), time.perf_counter()
+        ledger, start = Ledger(), time.perf_counter()
         changes = step.run(model, self._context(ledger))
         seconds = time.perf_counter() - start
-        if changes or ledger.entries:
-            check(model)
+        if not changes and not ledger.entries:
+            return _record(step, ledger, 0, seconds, nodes, nodes)
+        check(model)
         return _record(step, ledger, changes, seconds, nodes, _count(model))
 
     def _numbers_of(self, model: ir.Model, steps: Sequence[Pass], records: Sequence[PassRecord]) -> tuple[Difference | None, float]:

@@ -23,6 +23,8 @@ __all__ = ["FACTORS", "growth", "has_halves", "has_steps", "reduction_length", "
 FACTORS = (5.0, 7.0)
 """Feed one of these to the extra input of a rounded model: both drop about two bits, at different places."""
 MAX_WEIGHT_BYTES = 64 << 20
+MAX_ROUNDED = 600
+"""Of more operators than this only some round, and drop more bits for it: k times fewer roundings add up to the same when each is sqrt(k) times as large."""
 UNKNOWN_LENGTH = 64
 
 _DROPPED = {ir.DataType.FLOAT: 1.0, ir.DataType.DOUBLE: 1.0, ir.DataType.FLOAT16: 2.0**11, ir.DataType.BFLOAT16: 2.0**14}
@@ -51,7 +53,8 @@ def rounded(model: ir.Model) -> tuple[ir.Model, str]:
 
     The extra input, a float scalar, takes one of `FACTORS`. Each value x becomes c - (c - x) with c = factor * x, which rounds x to the grid of c
     (Veltkamp's splitting): small whole numbers stay exact, as they do in real rounding, and zeros, infinities and NaN stay what they are.
-    Operators that only move or choose values are left alone. Tensors of 64 MiB or more are not rounded, to keep memory bounded.
+    Operators that only move or choose values are left alone. Tensors of 64 MiB or more are not rounded, to keep memory bounded, and
+    of more than 600 operators only every k-th, more coarsely.
     """
     copy = clone_model(model)
     if copy.functions:
@@ -79,18 +82,21 @@ class _Rounding:
         self.constants: dict[tuple[ir.DataType, str], ir.Value] = {}
         self.factor = ir.Value(name=self.names.fresh("rounding_factor"), shape=ir.Shape([]), type=ir.TensorType(ir.DataType.FLOAT))
         self.factors: dict[ir.DataType, ir.Value] = {}
+        self.weights: dict[tuple[ir.Value, object], ir.Value] = {}
         self.head: list[ir.Node] = []
+        self.coarser = 1.0
 
     def run(self) -> str:
         nodes = [node for graph in all_graphs(self.model) for node in graph]
         sizes = _size_arithmetic(nodes)
-        for node in nodes:
-            if is_op(node, *_WEIGHTED) and node not in sizes:
+        rounding = [node for node in nodes if _rounds(node) and node not in sizes]
+        step = -(-len(rounding) // MAX_ROUNDED)
+        self.coarser = 2.0 ** round(math.log2(step) / 2) if rounding else 1.0
+        for node in rounding[::step] if rounding else ():
+            if is_op(node, *_WEIGHTED):
                 self._weights(node)
-        for node in nodes:
-            if _rounds(node) and node not in sizes:
-                for value in node.outputs:
-                    self._after(value, node)
+            for value in node.outputs:
+                self._after(value, node)
         for value in [value for value in self.model.graph.inputs if not value.is_initializer()]:
             self._after(value, None)
         first = next(iter(self.model.graph), None)
@@ -103,9 +109,12 @@ class _Rounding:
         for index, value in enumerate(node.inputs):
             if value is None or not value.is_initializer() or value.is_graph_input() or not _is_weight(value):
                 continue
-            chain = self._chain(value, value.dtype)  # type: ignore[arg-type]
-            node.graph.insert_before(node, chain)  # type: ignore[union-attr]
-            node.replace_input_with(index, chain[-1].outputs[0])
+            place = (value, node.graph)
+            if place not in self.weights:
+                chain = self._chain(value, value.dtype)  # type: ignore[arg-type]
+                node.graph.insert_before(node, chain)  # type: ignore[union-attr]
+                self.weights[place] = chain[-1].outputs[0]
+            node.replace_input_with(index, self.weights[place])
 
     def _after(self, value: ir.Value, node: ir.Node | None) -> None:
         dtype = value.dtype if value.dtype is not None else _dtype_from_inputs(node)
@@ -163,12 +172,11 @@ class _Rounding:
         return node.outputs[0]
 
     def _factor_for(self, dtype: ir.DataType) -> ir.Value:
-        if dtype is ir.DataType.FLOAT:
-            return self.factor
         if dtype not in self.factors:
             wide = ir.DataType.DOUBLE if dtype is ir.DataType.DOUBLE else ir.DataType.FLOAT
             value = self.factor if wide is ir.DataType.FLOAT else self._emit(self.head, "Cast", [self.factor], wide, to=wide)
-            self.factors[dtype] = self._emit(self.head, "Mul", [value, self._constant(_DROPPED[dtype], wide)], wide)
+            scale = _DROPPED[dtype] * self.coarser
+            self.factors[dtype] = self._emit(self.head, "Mul", [value, self._constant(scale, wide)], wide) if scale != 1 else value
         return self.factors[dtype]
 
     def _constant(self, number: float, dtype: ir.DataType) -> ir.Value:
