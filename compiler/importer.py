@@ -7,12 +7,16 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import onnx_ir as ir
 
-from .core.backend import Sample
+from .core.backend import Array, Sample
 from .core.errors import UsageError
+
+if TYPE_CHECKING:
+    import torch
 
 __all__ = ["Source", "import_model"]
 
@@ -33,7 +37,7 @@ class Source:
     restore: Callable[[list[np.ndarray]], object] | None = None
     arrange: Callable[..., Sample] | None = None
     warnings: tuple[str, ...] = ()
-    expected: tuple[tuple[np.ndarray, ...], ...] = ()
+    expected: tuple[tuple[Array, ...], ...] = ()
 
 
 def import_model(source: object, example_inputs: object = None, *, dynamic_shapes: object = None) -> Source:
@@ -50,12 +54,12 @@ def import_model(source: object, example_inputs: object = None, *, dynamic_shape
     if _is_a(source, "torch.nn", "Module"):
         from .importers.torch_module import import_module
 
-        return import_module(source, example_inputs, dynamic_shapes)
+        return import_module(cast("torch.nn.Module", source), example_inputs, dynamic_shapes)
     if _is_a(source, "torch.export", "ExportedProgram"):
         from .importers.exported_program import import_program
 
         _refuse_dynamic(dynamic_shapes, "an ExportedProgram has its dynamic shapes already")
-        return import_program(source, example_inputs)
+        return import_program(cast("torch.export.ExportedProgram", source), example_inputs)
     if isinstance(source, (str, os.PathLike)) and (Path(source) / "config.json").is_file():
         from .importers.huggingface import import_folder
 
@@ -89,7 +93,9 @@ def _import_onnx(source: object, example_inputs: object) -> Source:
 
         kind, draft = "graphsurgeon", read_surgeon(source)
     else:
-        raise UsageError(f"a {type(source).__name__} is not a model: give a .onnx path, bytes, ModelProto, onnx_ir.Model, gs.Graph, torch module or Hugging Face folder")
+        raise UsageError(
+            f"a {type(source).__name__} is not a model: give a .onnx path, bytes, ModelProto, onnx_ir.Model, gs.Graph, torch module or Hugging Face folder"
+        )
     model, warnings = assemble(draft)
     return Source(model, to_samples(model, example_inputs), kind, path, arrange=arranger(model), warnings=warnings)
 

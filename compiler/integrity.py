@@ -55,8 +55,8 @@ class _Digests:
     def __init__(self) -> None:
         self._known: dict[tuple[int, ...], bytes] = {}
 
-    def initializer(self, proto: GraphProto, graph: ir.Graph, value: ir.Value) -> None:
-        self._put(proto.initializer.add(), value.name or "", value.const_value)
+    def initializer(self, proto: GraphProto, graph: ir.Graph, value: ir.Value, tensor: ir.TensorProtocol) -> None:
+        self._put(proto.initializer.add(), value.name or "", tensor)
 
     def attribute(self, proto: TensorProto, tensor: ir.TensorProtocol) -> None:
         self._put(proto, "", tensor)

@@ -16,8 +16,8 @@ _VALUE_INFO_IN_FUNCTIONS = 10
 class TensorStore(Protocol):
     """Where tensors go."""
 
-    def initializer(self, proto: GraphProto, graph: ir.Graph, value: ir.Value) -> None:
-        """Write an initialiser of ``graph``, whose protobuf form is ``proto``."""
+    def initializer(self, proto: GraphProto, graph: ir.Graph, value: ir.Value, tensor: ir.TensorProtocol) -> None:
+        """Write an initialiser of ``graph``, whose protobuf form is ``proto``, and what it holds."""
         ...
 
     def attribute(self, proto: TensorProto, tensor: ir.TensorProtocol) -> None:
@@ -63,7 +63,7 @@ class ProtoWriter:
             self._value(proto.input.add(), value)
         for value in graph.initializers.values():
             if value.const_value is not None:
-                self._store.initializer(proto, graph, value)
+                self._store.initializer(proto, graph, value, value.const_value)
         for node in graph:
             if self._store.replaces(proto, graph, node):
                 continue

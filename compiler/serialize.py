@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
-import onnx
 import onnx_ir as ir
 from onnx import GraphProto, ModelProto, TensorProto
 
@@ -54,7 +53,7 @@ def save_model(model: ir.Model, path: Path) -> tuple[Path, ...]:
     path = Path(path)
     store = _Beside(f"{path.name}.data") if _is_large(model) else _Inline()
     content = _serialise(ProtoWriter(store).model(model))
-    files = [(path, lambda file: file.write(content))]
+    files: list[tuple[Path, Callable[[BinaryIO], object]]] = [(path, lambda file: file.write(content))]
     if isinstance(store, _Beside) and store.size:
         files.insert(0, (path.with_name(store.location), store.write))
     written = []
@@ -65,7 +64,7 @@ def save_model(model: ir.Model, path: Path) -> tuple[Path, ...]:
                 with draft.open("wb") as file:
                     write(file)
             for draft, target in drafts:
-                os.replace(draft, target)
+                draft.replace(target)
                 written.append(target)
     except OSError as error:
         raise ArtifactError(f"cannot write '{path}': {error.strerror or error}") from error
@@ -134,8 +133,8 @@ def _draft_of(target: Path) -> Iterator[Path]:
 class _Inline:
     """Every tensor in the model file."""
 
-    def initializer(self, proto: GraphProto, graph: ir.Graph, value: ir.Value) -> None:
-        write_tensor(proto.initializer.add(), value.name or "", value.const_value)
+    def initializer(self, proto: GraphProto, graph: ir.Graph, value: ir.Value, tensor: ir.TensorProtocol) -> None:
+        write_tensor(proto.initializer.add(), value.name or "", tensor)
 
     def attribute(self, proto: TensorProto, tensor: ir.TensorProtocol) -> None:
         write_tensor(proto, tensor.name or "", tensor)
@@ -153,8 +152,8 @@ class _Beside(_Inline):
     places: dict[tuple[int, ...], int] = field(default_factory=dict)
     queue: list[tuple[int, ir.TensorProtocol]] = field(default_factory=list)
 
-    def initializer(self, proto: GraphProto, graph: ir.Graph, value: ir.Value) -> None:
-        self._put(proto.initializer.add(), value.name or "", value.const_value, SMALL)
+    def initializer(self, proto: GraphProto, graph: ir.Graph, value: ir.Value, tensor: ir.TensorProtocol) -> None:
+        self._put(proto.initializer.add(), value.name or "", tensor, SMALL)
 
     def attribute(self, proto: TensorProto, tensor: ir.TensorProtocol) -> None:
         self._put(proto, tensor.name or "", tensor, _PAGED)
@@ -181,10 +180,18 @@ class _Beside(_Inline):
         """Write the data file. Raises ModelError when a tensor has another size than it said."""
         for offset, tensor in self.queue:
             file.seek(offset)
-            tensor.tofile(file)
+            _append(tensor, file)
             if file.tell() != offset + tensor.nbytes:
                 raise ModelError(f"the weight '{tensor.name}' says it has {tensor.nbytes:,} bytes, but has {file.tell() - offset:,}")
         file.truncate(self.size)
+
+
+def _append(tensor: ir.TensorProtocol, file: BinaryIO) -> None:
+    stream = getattr(tensor, "tofile", None)
+    if stream is not None:
+        stream(file)
+    else:
+        file.write(tensor.tobytes())
 
 
 class _Skeleton(_Inline):
@@ -198,9 +205,9 @@ class _Skeleton(_Inline):
         self._renamed = renamed
         self._taken = {value.name or "" for graph in all_graphs(model) for value in _values(graph)}
 
-    def initializer(self, proto: GraphProto, graph: ir.Graph, value: ir.Value) -> None:
-        if not self._hoist(proto, graph, value, value.const_value):
-            super().initializer(proto, graph, value)
+    def initializer(self, proto: GraphProto, graph: ir.Graph, value: ir.Value, tensor: ir.TensorProtocol) -> None:
+        if not self._hoist(proto, graph, value, tensor):
+            super().initializer(proto, graph, value, tensor)
 
     def replaces(self, proto: GraphProto, graph: ir.Graph, node: ir.Node) -> bool:
         attr = node.attributes.get("value")

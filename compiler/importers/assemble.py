@@ -104,7 +104,10 @@ def _in_folder(folder: DataFolder | None, name: str, entries: dict[str, str], te
     if not all(isinstance(text, str) for pair in entries.items() for text in pair):
         raise ModelError(f"the place of the external weight '{name}' is not readable text: the file is broken")
     if folder is None:
-        raise ModelError(f"the weight '{name}' is in the file '{entries.get('location', '')}', and a model in memory has no folder to find it in: give the path of the .onnx file")
+        raise ModelError(
+            f"the weight '{name}' is in the file '{entries.get('location', '')}', and a model in memory has no folder "
+            "to find it in: give the path of the .onnx file"
+        )
     return folder.tensor(name, entries, ir.DataType(tensor.data_type), tuple(tensor.dims))
 
 
@@ -137,7 +140,8 @@ def _attach(model: ir.Model, held: list[ir.TensorProtocol]) -> None:
     functions = [function.graph for function in model.functions.values()]
     for root in (model.graph, *functions):
         for value in _initializers(root):
-            value.const_value = _real(value.const_value, held, value.name)
+            if value.const_value is not None:
+                value.const_value = _real(value.const_value, held, value.name)
         for node in root.all_nodes():
             for name, attr in list(node.attributes.items()):
                 if not attr.is_ref() and attr.type == ir.AttributeType.TENSOR:

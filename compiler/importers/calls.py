@@ -116,7 +116,12 @@ def split_examples(example_inputs: object) -> tuple[tuple[object, ...], dict[str
         raise InputError("a torch module needs example inputs: a tuple of its arguments, or a dict of its keyword arguments")
     if isinstance(example_inputs, Mapping):
         return (), dict(example_inputs)
-    if isinstance(example_inputs, tuple) and len(example_inputs) == 2 and isinstance(example_inputs[0], (tuple, list)) and isinstance(example_inputs[1], Mapping):
+    if (
+        isinstance(example_inputs, tuple)
+        and len(example_inputs) == 2
+        and isinstance(example_inputs[0], (tuple, list))
+        and isinstance(example_inputs[1], Mapping)
+    ):
         return tuple(example_inputs[0]), dict(example_inputs[1])
     return tuple(example_inputs) if isinstance(example_inputs, (tuple, list)) else (example_inputs,), {}
 

@@ -16,11 +16,11 @@ AxisSpec = dict[int, object]
 
 
 def axes_of(call: Call, dynamic_shapes: object, module: torch.nn.Module) -> list[AxisSpec] | None:
-    """The dynamic axes of each tensor of the call, in order; None when none were asked for. Raises InputError when the structure differs from the arguments'."""
+    """The dynamic axes of each tensor of the call, in order; None when none were asked for. Raises InputError where they do not fit the arguments."""
     if dynamic_shapes is None:
         return None
     if hasattr(dynamic_shapes, "dynamic_shapes"):
-        bound = inspect.BoundArguments(call.signature, call.arguments)  # type: ignore[arg-type]
+        bound = inspect.BoundArguments(call.signature, call.arguments)
         dynamic_shapes = dynamic_shapes.dynamic_shapes(module, bound.args, bound.kwargs)
     found: list[AxisSpec] = []
     for (name, value), spec in zip(call.arguments.items(), _by_argument(call, dynamic_shapes), strict=True):

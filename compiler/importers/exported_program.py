@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterable
 
-import onnx_ir as ir
 import torch
 from torch.export import ExportedProgram
 from torch.export.graph_signature import ConstantArgument, InputKind, OutputKind
@@ -31,7 +30,9 @@ def import_program(program: ExportedProgram, example_inputs: object) -> Source:
     call = Call(_signature(program), *split_examples(given), places=_variable(spec.arg for spec in specs))
     inputs = unique_names([leaf.name for leaf in call.structure.leaves])
     with quiet(), torch.no_grad():
-        answer = take_apart(_run(program, call), "output", _variable(spec.arg for spec in program.graph_signature.output_specs if spec.kind is OutputKind.USER_OUTPUT))
+        answer = take_apart(
+            _run(program, call), "output", _variable(spec.arg for spec in program.graph_signature.output_specs if spec.kind is OutputKind.USER_OUTPUT)
+        )
         outputs = unique_names([leaf.name for leaf in answer.leaves], taken=inputs)
         try:
             draft = read_program(_convert(program), inputs, outputs)
@@ -74,9 +75,8 @@ def _run(program: ExportedProgram, call: Call) -> object:
         raise InputError(f"the exported program fails on the example inputs: {reason_of(error)}") from error
 
 
-def _convert(program: ExportedProgram) -> ir.Model:
+def _convert(program: ExportedProgram) -> torch.onnx.ONNXProgram | None:
     try:
-        converted = torch.onnx.export(program, dynamo=True, verbose=False)
+        return torch.onnx.export(program, dynamo=True, verbose=False)
     except Exception as error:
         raise ExportError(f"PyTorch cannot convert the exported program to ONNX: {reason_of(error)}") from error
-    return converted.model

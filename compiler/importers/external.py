@@ -14,9 +14,10 @@ import stat
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
+import onnx
 import onnx_ir as ir
 
 from ..core.errors import ModelError
@@ -201,17 +202,12 @@ class FileTensor(ir.ExternalTensor):
         if self.size == 0:
             return np.empty(self.shape.numpy(), dtype=self.dtype.numpy())
         if self.dtype.bitwidth in _PACKED_BITS:
-            packed = ir.serde.TensorProtoTensor(self._as_proto())
-            return packed.numpy()
+            packed = onnx.TensorProto(data_type=self.dtype.value, dims=self.shape.numpy(), raw_data=self.tobytes())
+            return ir.serde.TensorProtoTensor(packed).numpy()
         dtype = np.dtype(self.dtype.numpy()).newbyteorder("<")
         return self.file.array(self.begin, self.size, dtype).reshape(self.shape.numpy())
 
-    def _as_proto(self) -> object:
-        import onnx
-
-        return onnx.TensorProto(data_type=self.dtype.value, dims=self.shape.numpy(), raw_data=self.tobytes())
-
-    def __array__(self, dtype: object = None, copy: bool | None = None) -> np.ndarray:
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         values = self.numpy()
         return values if dtype is None else values.astype(dtype, copy=bool(copy))
 
@@ -253,7 +249,10 @@ class DataFolder:
         if length != needed and "length" in entries and length != 0:
             raise ModelError(f"the weight '{name}' takes {needed:,} bytes ({dtype.name} {list(shape)}), but the model gives {length:,} of '{location}' to it")
         if offset + needed > file.size:
-            raise ModelError(f"the weight '{name}' ends at byte {offset + needed:,} of '{location}', which has only {file.size:,}: the data file is cut short or belongs to another model")
+            raise ModelError(
+                f"the weight '{name}' ends at byte {offset + needed:,} of '{location}', which has only {file.size:,}: "
+                "the data file is cut short or belongs to another model"
+            )
         return FileTensor(file, offset, dtype, ir.Shape(shape), name=name, location=location, folder=self.folder)
 
     def _file(self, name: str, location: str) -> WeightFile:
@@ -278,14 +277,16 @@ class DataFolder:
         if not location or "\0" in location:
             raise ModelError(f"the weight '{name}' is external but does not say in which file")
         relative = Path(location)
-        if relative.is_absolute() or relative.drive or os.path.normpath(location).split(os.sep)[0] == "..":
+        if relative.is_absolute() or relative.drive or Path(os.path.normpath(location)).parts[:1] == ("..",):
             raise ModelError(f"the data of the weight '{name}' is said to be in '{location}', outside the model's folder: that is refused")
         try:
             folder, real = self.folder.resolve(), (self.folder / relative).resolve()
         except (OSError, RuntimeError):
             raise ModelError(f"the data file '{location}' of the weight '{name}' is a link that leads nowhere") from None
         if not real.is_relative_to(folder):
-            raise ModelError(f"the data file '{location}' of the weight '{name}' is a link out of the model's folder to '{real}': copy the file itself into the folder")
+            raise ModelError(
+                f"the data file '{location}' of the weight '{name}' is a link out of the model's folder to '{real}': copy the file itself into the folder"
+            )
         return real
 
 

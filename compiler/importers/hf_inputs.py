@@ -33,7 +33,9 @@ def example_call(module: Any) -> tuple[dict[str, torch.Tensor], Shapes]:
         inputs["decoder_input_ids"] = _tokens(config, random)
         shapes["decoder_input_ids"] = {0: "batch", 1: "decoder_sequence"}
     if not inputs:
-        raise InputError(f"what a {type(module).__name__} takes cannot be told from its configuration: give example_inputs as a dict ({', '.join(list(takes)[:6])}, ...)")
+        raise InputError(
+            f"what a {type(module).__name__} takes cannot be told from its configuration: give example_inputs as a dict ({', '.join(list(takes)[:6])}, ...)"
+        )
     return inputs, shapes
 
 

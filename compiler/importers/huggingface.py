@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from ..core.errors import BackendMissing, ExportError, ModelError
+from ..core.errors import BackendMissing, ModelError
 from ..importer import Source
 
 try:
@@ -29,17 +30,12 @@ def import_folder(folder: Path, example_inputs: object = None) -> Source:
     """
     config = _read_config(folder)
     module, notes = _load(folder, config)
-    kwargs, shapes = example_call(module)
-    if example_inputs is not None:
-        args, kwargs = split_examples(example_inputs)
-    else:
-        args = ()
+    made, shapes = example_call(module)
+    args, kwargs = ((), made) if example_inputs is None else split_examples(example_inputs)
     call = Call(signature_of(module), args, kwargs)
     known = {name: spec for name, spec in shapes.items() if name in call.arguments}
     source = import_call(module, call, axes_of(call, known, module), kind="huggingface", path=folder)
-    return Source(
-        source.model, source.samples, source.kind, folder, source.restore, source.arrange, (*notes, *source.warnings), source.expected
-    )
+    return dataclasses.replace(source, warnings=(*notes, *source.warnings))
 
 
 def _read_config(folder: Path) -> Mapping[str, object]:
@@ -62,7 +58,7 @@ def _load(folder: Path, config: Mapping[str, object]) -> tuple[torch.nn.Module, 
     names = config.get("architectures") or ["AutoModel"]
     name = names[0] if isinstance(names, list) and names and isinstance(names[0], str) else "AutoModel"
     kind = getattr(transformers, name, None)
-    if not hasattr(kind, "from_pretrained"):
+    if kind is None or not hasattr(kind, "from_pretrained"):
         raise ModelError(f"the model in '{folder}' is a {name}, which transformers {transformers.__version__} does not have")
     with quiet():
         try:
@@ -74,7 +70,10 @@ def _load(folder: Path, config: Mapping[str, object]) -> tuple[torch.nn.Module, 
             raise ModelError(f"the model in '{folder}' cannot be loaded: {reason}") from error
     missing = sorted(info["missing_keys"])
     if missing:
-        raise ModelError(f"the folder '{folder}' lacks {len(missing)} weights of a {name} ({', '.join(missing[:3])}): they would be random. Load the model yourself and give the module")
+        raise ModelError(
+            f"the folder '{folder}' lacks {len(missing)} weights of a {name} ({', '.join(missing[:3])}): they would be random. "
+            "Load the model yourself and give the module"
+        )
     module.config.use_cache = False
     stored = config.get("dtype") or config.get("torch_dtype") or "float32"
     notes = [] if stored == "float32" else [f"the weights are stored as {stored}; they were widened to float32"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import onnx
 import onnx_ir as ir
@@ -35,7 +36,7 @@ def check_inference(model: ir.Model) -> None:
 def _is_unreliable(reason: str) -> bool:
     """ONNX infers a few operators through their bodies, and loses default attributes on the way."""
     where = _WHERE.search(reason)
-    schemas = [schema for schema in onnx.defs.get_all_schemas() if where is not None and schema.name == where["op"].strip()]
+    schemas: list[Any] = [schema for schema in onnx.defs.get_all_schemas() if where is not None and schema.name == where["op"].strip()]
     return any((schema.has_function or schema.has_context_dependent_function) and not schema.has_type_and_shape_inference_function for schema in schemas)
 
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import onnx_ir as ir
-from onnx import GraphProto, TensorProto
+from onnx import GraphProto, ModelProto, TensorProto
 
 from ..core.errors import ModelError
 from ..core.graph import all_graphs, node_label
@@ -33,20 +32,20 @@ def _check_versions(model: ir.Model) -> None:
         for node in graph:
             imported = model.graph.opset_imports.get(node.domain)
             if node.version is not None and imported is not None and node.version != imported:
-                raise ModelError(f"the node {node_label(node)} is of version {node.version}, but the model imports {imported}: ONNX has one version for the whole model")
+                raise ModelError(
+                    f"the node {node_label(node)} is of version {node.version}, but the model imports {imported}: ONNX has one version for the whole model"
+                )
 
 
 class _Held:
     """Tensors stay what they are; those in files go through the same checks as a file's."""
 
     def __init__(self) -> None:
-        from onnx import ModelProto
-
         self.draft = Draft(ModelProto())
         self._folders: dict[Path, DataFolder] = {}
 
-    def initializer(self, proto: GraphProto, graph: ir.Graph, value: ir.Value) -> None:
-        self._put(proto.initializer.add(), value.name or "", value.const_value)
+    def initializer(self, proto: GraphProto, graph: ir.Graph, value: ir.Value, tensor: ir.TensorProtocol) -> None:
+        self._put(proto.initializer.add(), value.name or "", tensor)
 
     def attribute(self, proto: TensorProto, tensor: ir.TensorProtocol) -> None:
         self._put(proto, tensor.name or "", tensor)

@@ -161,7 +161,7 @@ def standard_signature(op_type: str, version: int, domain: str) -> Signature | N
         return None
     if schema.deprecated:
         return None
-    attributes = {name: (int(attribute.type.value), attribute.required) for name, attribute in schema.attributes.items()}
+    attributes = {name: (int(attribute.type.value), attribute.required) for name, attribute in schema.attributes.items()}  # type: ignore[attr-defined]
     required = tuple(formal.option == _REQUIRED_INPUT for formal in schema.inputs)
     return Signature((schema.min_input, schema.max_input), (schema.min_output, schema.max_output), required, attributes)
 
@@ -221,7 +221,10 @@ def _unknown_operator(node: NodeProto, domain: str, version: int) -> str:
     names = {schema.name for schema in onnx.defs.get_all_schemas() if standard(schema.domain) == domain}
     names |= {name for known, name in runtime_operators() if known == domain}
     if not names:
-        return f"the node {label(node)} is of the domain '{shown}', which neither ONNX nor ONNX Runtime knows and no function of the model defines: custom operators cannot be compiled"
+        return (
+            f"the node {label(node)} is of the domain '{shown}', which neither ONNX nor ONNX Runtime knows and no function of the model defines: "
+            "custom operators cannot be compiled"
+        )
     if history:
         first = min(schema.since_version for schema in history)
         when = f"came with version {first}" if first > version else "was withdrawn before"

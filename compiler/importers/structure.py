@@ -62,7 +62,9 @@ def check_structure(model: ModelProto) -> None:
     if not 1 <= model.ir_version <= onnx.IR_VERSION:
         if not model.ir_version:
             raise ModelError("the file has no IR version: it is not an ONNX model, or a broken one")
-        raise ModelError(f"the model has IR version {model.ir_version}; versions 1 to {onnx.IR_VERSION} are known here: export it for an older one, or update onnx")
+        raise ModelError(
+            f"the model has IR version {model.ir_version}; versions 1 to {onnx.IR_VERSION} are known here: export it for an older one, or update onnx"
+        )
     if not model.HasField("graph"):
         raise ModelError("the file has no graph: it is not an ONNX model, or a broken one")
     for owner in (model, *model.functions):
@@ -110,7 +112,10 @@ def _check_imports(owner: ModelProto | FunctionProto) -> None:
             raise ModelError(f"the model imports version {entry.version} of {domain or 'ai.onnx'}, which is no version: the file is broken")
         newest = known.get(domain, (1, 2**31))[1]
         if entry.version > newest and domain in known:
-            raise ModelError(f"the model imports version {entry.version} of {domain or 'ai.onnx'}; versions up to {newest} are known here: update onnx, or export for an older one")
+            raise ModelError(
+                f"the model imports version {entry.version} of {domain or 'ai.onnx'}; versions up to {newest} are known here: "
+                "update onnx, or export for an older one"
+            )
 
 
 def _check_functions(model: ModelProto) -> None:

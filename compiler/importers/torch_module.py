@@ -14,6 +14,7 @@ from pathlib import Path
 
 import onnx_ir as ir
 import torch
+from torch.jit._trace import TracerWarning
 
 from ..core.backend import Sample
 from ..core.errors import ExportError, GraphwrightError, InputError
@@ -111,29 +112,33 @@ def _export(flat: _Flat, tensors: list[torch.Tensor], inputs: list[str], outputs
 
 def _doubts(caught: list[warnings.WarningMessage]) -> list[str]:
     """Where tracing turned values into constants: right for the example inputs, and perhaps for no others."""
-    places = {f"{Path(warning.filename).name}:{warning.lineno}": None for warning in caught if issubclass(warning.category, torch.jit.TracerWarning)}
+    places = {f"{Path(warning.filename).name}:{warning.lineno}": None for warning in caught if issubclass(warning.category, TracerWarning)}
     if not places:
         return []
-    return [f"torch.export failed and the module was traced: decisions that it takes on values at {', '.join(list(places)[:3])} are fixed as for the example inputs"]
+    return [
+        f"torch.export failed and the module was traced: decisions that it takes on values at {', '.join(list(places)[:3])} are fixed as for the example inputs"
+    ]
 
 
 def _export_program(flat: _Flat, tensors: list[torch.Tensor], inputs: list[str], outputs: list[str], axes: list[AxisSpec] | None) -> Draft:
     shapes = None if axes is None else {"tensors": tuple(axes)}
     program = torch.onnx.export(flat, tuple(tensors), dynamo=True, verbose=False, dynamic_shapes=shapes)
-    return read_program(program.model, inputs, outputs)
+    return read_program(program, inputs, outputs)
 
 
-def read_program(model: ir.Model, inputs: Sequence[str], outputs: Sequence[str]) -> Draft:
+def read_program(program: torch.onnx.ONNXProgram | None, inputs: Sequence[str], outputs: Sequence[str]) -> Draft:
     """What the exporter made, with our names for inputs and outputs. Raises ExportError when it has others than the module."""
-    graph = model.graph
+    if program is None:
+        raise ExportError("the exporter made nothing")
+    model, graph = program.model, program.model.graph
     for what, ports, names in (("inputs", graph.inputs, inputs), ("outputs", graph.outputs, outputs)):
         if len(ports) != len(names):
             raise ExportError(f"the exporter made {len(ports)} {what} of the module's {len(names)}")
     _give_names(model, [*zip(graph.inputs, inputs, strict=True), *zip(graph.outputs, outputs, strict=True)])
     for value in list(graph.initializers.values()):
-        if value.name.startswith(_PREFIX):
-            shorter = value.name.removeprefix(_PREFIX)
-            value.name = shorter if shorter not in graph.initializers else value.name
+        shorter = (value.name or "").removeprefix(_PREFIX)
+        if shorter not in graph.initializers:
+            value.name = shorter
     return read_ir(model)
 
 
@@ -142,7 +147,7 @@ def _give_names(model: ir.Model, wanted: list[tuple[ir.Value, str]]) -> None:
     for _, name in wanted:
         fresh.fresh(name)
     graph = model.graph
-    inside = {value: None for value in (*graph.inputs, *graph.initializers.values(), *(value for node in graph.all_nodes() for value in node.outputs))}
+    inside = dict.fromkeys((*graph.inputs, *graph.initializers.values(), *(value for node in graph.all_nodes() for value in node.outputs)))
     taken = {name for _, name in wanted}
     for value in inside:
         if value.name in taken:

@@ -14,10 +14,11 @@ import numpy as np
 import onnx
 import pytest
 from google.protobuf.descriptor import FieldDescriptor
-from graphwright.compiler.core.errors import GraphwrightError, ModelError, UsageError
-from graphwright.compiler.importer import import_model
 from onnx import TensorProto, helper, numpy_helper
 from onnx.parser import parse_model
+
+from graphwright.compiler.core.errors import GraphwrightError, ModelError, UsageError
+from graphwright.compiler.importer import import_model
 
 HEAD = '<ir_version: 9, opset_import: ["" : 19]>'
 CONV = f"""{HEAD} net (float[N, 3, 8, 8] x) => (float[N, 4, h, w] y, float[N, c] z)
@@ -247,7 +248,11 @@ MY = '<ir_version: 9, opset_import: ["" : 19, "my" : 1]>'
         (f"{FLIP} F (a) => (b) {{ b = Neg (x) }}", "uses 'x', which nothing in the model makes"),
         (f"{FLIP} F (a) => (b) {{ c = Shape (a) b = Add (a, c) }}", "types or shapes do not fit"),
         (f"{FLIP} F () => (b) {{ b = Constant <value_float = 1.0> () }}", "has 1 inputs; F has 0"),
-        (" ".join(f"{FLIP} F{n or ''} (a) => (b) {{ c = my.F{n + 1} (a) b = my.F{n + 1} (c) }}" for n in range(60)) + f" {FLIP} F60 (a) => (b) {{ b = Neg (a) }}", "unfold into"),
+        (
+            " ".join(f"{FLIP} F{n or ''} (a) => (b) {{ c = my.F{n + 1} (a) b = my.F{n + 1} (c) }}" for n in range(60))
+            + f" {FLIP} F60 (a) => (b) {{ b = Neg (a) }}",
+            "unfold into",
+        ),
     ],
 )
 def test_functions_that_make_no_sense(functions: str, message: str) -> None:

@@ -10,12 +10,13 @@ import onnx
 import onnx_ir as ir
 import onnxruntime as ort
 import pytest
+from onnx import TensorProto, helper, numpy_helper
+from onnx.parser import parse_model
+
 from graphwright.compiler.core.errors import InputError, ModelError, UsageError
 from graphwright.compiler.core.graph import all_graphs, constant
 from graphwright.compiler.importer import Source, import_model
 from graphwright.compiler.serialize import to_bytes
-from onnx import TensorProto, helper, numpy_helper
-from onnx.parser import parse_model
 
 X = np.array([-1.0, 2.0], np.float32)
 SCALE = """<ir_version: 9, opset_import: ["" : 19]> net (float[2] x) => (float[2] y) <float[2] w = {3, 4}> { a = Mul (x, w)  y = Relu (a) }"""
@@ -40,7 +41,9 @@ def expect(source: Source, feeds: Mapping[str, np.ndarray], *wanted: object) -> 
         np.testing.assert_array_equal(have, np.asarray(want))
 
 
-def make(nodes: list[onnx.NodeProto], inits: list[TensorProto] = (), *, ir_version: int = 9, inputs: tuple[str, ...] = ("x",), opsets: tuple = (("", 19),)) -> onnx.ModelProto:
+def make(
+    nodes: list[onnx.NodeProto], inits: list[TensorProto] = (), *, ir_version: int = 9, inputs: tuple[str, ...] = ("x",), opsets: tuple = (("", 19),)
+) -> onnx.ModelProto:
     """A model of float[2] values with the output y."""
     ports = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [2]) for name in (*inputs, "y")]
     graph = helper.make_graph(nodes, "net", ports[:-1], ports[-1:], inits)
@@ -196,7 +199,11 @@ def test_names_are_unique_over_the_whole_model_and_keep_their_meaning() -> None:
         a = Relu (x)
     }"""
     source = import_model(parse_model(text))
-    names = [value.name for graph in all_graphs(source.model) for value in (*graph.inputs, *graph.initializers.values(), *(v for node in graph for v in node.outputs))]
+    names = [
+        value.name
+        for graph in all_graphs(source.model)
+        for value in (*graph.inputs, *graph.initializers.values(), *(v for node in graph for v in node.outputs))
+    ]
     assert len(names) == len(set(names))
     assert [value.name for value in source.model.graph.outputs] == ["y", "a"]
     expect(source, {"x": X, "c": np.array(True)}, [-7, -8], [0, 2])
@@ -222,7 +229,9 @@ def test_nodes_in_order_keep_it() -> None:
 
 
 def test_shapes_noted_between_nodes_are_forgotten_but_for_foreign_operators() -> None:
-    model = make([helper.make_node("Gelu", ["x"], ["a"], domain="com.microsoft"), helper.make_node("Relu", ["a"], ["b"]), helper.make_node("Neg", ["b"], ["y"])])
+    model = make(
+        [helper.make_node("Gelu", ["x"], ["a"], domain="com.microsoft"), helper.make_node("Relu", ["a"], ["b"]), helper.make_node("Neg", ["b"], ["y"])]
+    )
     for name, size in (("a", 2), ("b", 7)):
         model.graph.value_info.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, [size]))
     values = {value.name: value for node in import_model(model).model.graph for value in node.outputs}
@@ -255,13 +264,19 @@ def test_sparse_initialisers_and_constants_are_written_out() -> None:
         values = numpy_helper.from_array(np.array([5], np.float32), name)
         return helper.make_sparse_tensor(values, numpy_helper.from_array(np.array([1], np.int64), "i"), [2])
 
-    nodes = [helper.make_node("Constant", [], ["k"], sparse_value=sparse("k")), helper.make_node("Add", ["x", "s"], ["a"]), helper.make_node("Add", ["a", "k"], ["y"])]
+    nodes = [
+        helper.make_node("Constant", [], ["k"], sparse_value=sparse("k")),
+        helper.make_node("Add", ["x", "s"], ["a"]),
+        helper.make_node("Add", ["a", "k"], ["y"]),
+    ]
     model = make(nodes)
     model.graph.sparse_initializer.append(sparse("s"))
     expect(import_model(model), {"x": X}, [-1, 12])
 
 
-@pytest.mark.parametrize("dtype", ["FLOAT", "DOUBLE", "INT64", "INT32", "UINT8", "INT8", "BOOL", "FLOAT16", "BFLOAT16", "UINT64", "UINT32", "COMPLEX64", "INT4", "FLOAT8E4M3FN"])
+@pytest.mark.parametrize(
+    "dtype", ["FLOAT", "DOUBLE", "INT64", "INT32", "UINT8", "INT8", "BOOL", "FLOAT16", "BFLOAT16", "UINT64", "UINT32", "COMPLEX64", "INT4", "FLOAT8E4M3FN"]
+)
 def test_typed_data_becomes_the_same_raw_data(dtype: str) -> None:
     number = TensorProto.DataType.Value(dtype)
     tensor = helper.make_tensor("w", number, [3], [1, 0, 1])
@@ -374,7 +389,10 @@ def test_every_real_model_comes_in_and_answers_as_before(shared: Path) -> None:
         before = ort.InferenceSession(file.read_bytes(), providers=["CPUExecutionProvider"])
         free = 512 if file.name == "silero_vad.onnx" else 1
         shapes = {port.name: [dim if isinstance(dim, int) else 1 for dim in port.shape] for port in before.get_inputs()}
-        feeds = {port.name: np.ones([free if dim == 1 and index else dim for index, dim in enumerate(shapes[port.name])], NUMPY[port.type]) for port in before.get_inputs()}
+        feeds = {
+            port.name: np.ones([free if dim == 1 and index else dim for index, dim in enumerate(shapes[port.name])], NUMPY[port.type])
+            for port in before.get_inputs()
+        }
         if "sr" in feeds:
             feeds |= {"sr": np.array(16000), "state": np.zeros([2, 1, 128], np.float32)}
         after = ort.InferenceSession(to_bytes(import_model(file).model), providers=["CPUExecutionProvider"])

@@ -12,10 +12,11 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from torch import Tensor, nn  # noqa: E402
+
 from graphwright.compiler.core.errors import ExportError, InputError, UsageError  # noqa: E402
 from graphwright.compiler.importer import Source, import_model  # noqa: E402
 from graphwright.compiler.serialize import to_bytes  # noqa: E402
-from torch import Tensor, nn  # noqa: E402
 
 
 class Plain(nn.Module):
@@ -37,7 +38,9 @@ class Nested(nn.Module):
         super().__init__()
         self.register_buffer("calls", torch.zeros(1))
 
-    def forward(self, x: Tensor, parts: Mapping[str, Tensor] | None = None, *, scale: float = 2.0, extra: list[Tensor] | None = None, **more: Tensor) -> dict[str, object]:
+    def forward(
+        self, x: Tensor, parts: Mapping[str, Tensor] | None = None, *, scale: float = 2.0, extra: list[Tensor] | None = None, **more: Tensor
+    ) -> dict[str, object]:
         self.calls += 1
         y = x * scale
         if parts is not None:

@@ -14,6 +14,9 @@ import onnx
 import onnx_ir as ir
 import onnxruntime as ort
 import pytest
+from onnx import TensorProto, helper, numpy_helper
+from onnx.parser import parse_model
+
 from graphwright.compiler import serialize
 from graphwright.compiler.core.errors import ArtifactError, ModelError
 from graphwright.compiler.core.graph import all_graphs, make_constant
@@ -21,8 +24,6 @@ from graphwright.compiler.importer import import_model
 from graphwright.compiler.importers.external import FileTensor
 from graphwright.compiler.integrity import fingerprint, weights_digest
 from graphwright.compiler.serialize import save_model, skeleton, to_bytes, to_proto
-from onnx import TensorProto, helper, numpy_helper
-from onnx.parser import parse_model
 
 EVERYTHING = """<ir_version: 10, opset_import: ["" : 19, "my" : 1]> net (bool c, float[N, 2] x, seq(float[2]) q) => (float[N, 2] y, seq(float[2]) s)
 <float[2] w = {3, 4}, string[2] t = {"a", "b"}> {
@@ -47,6 +48,10 @@ def sum_of(**weights: np.ndarray) -> ir.Model:
     tensors = [numpy_helper.from_array(array, name) for name, array in weights.items()]
     graph = helper.make_graph([helper.make_node("Sum", ["x", *weights], ["y"])], "net", ports[:1], ports[1:], tensors)
     return import_model(helper.make_model(graph, ir_version=9, opset_imports=[helper.make_opsetid("", 19)])).model
+
+
+def names_in(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
 
 
 def run(source: object, **feeds: np.ndarray) -> np.ndarray:
@@ -82,7 +87,7 @@ def test_metadata_survives() -> None:
 
 def test_a_small_model_is_one_file(tmp_path: Path) -> None:
     written = save_model(sum_of(a=big()), tmp_path / "m.onnx")
-    assert written == (tmp_path / "m.onnx",) and os.listdir(tmp_path) == ["m.onnx"]
+    assert written == (tmp_path / "m.onnx",) and names_in(tmp_path) == ["m.onnx"]
     np.testing.assert_array_equal(run(tmp_path / "m.onnx", x=big(seed=1)), big() + big(seed=1))
 
 
@@ -93,8 +98,11 @@ def test_large_weights_go_into_a_data_file_beside(tmp_path: Path, monkeypatch: p
     make_constant(model.graph, big(10), "small")
     make_constant(model.graph, np.zeros(4000, np.float32), "paged")
     written = save_model(model, tmp_path / "m.onnx")
-    assert written == (tmp_path / "m.onnx", tmp_path / "m.onnx.data") and sorted(os.listdir(tmp_path)) == ["m.onnx", "m.onnx.data"]
-    places = {tensor.name: {entry.key: entry.value for entry in tensor.external_data} for tensor in onnx.load(tmp_path / "m.onnx", load_external_data=False).graph.initializer}
+    assert written == (tmp_path / "m.onnx", tmp_path / "m.onnx.data") and names_in(tmp_path) == ["m.onnx", "m.onnx.data"]
+    places = {
+        tensor.name: {entry.key: entry.value for entry in tensor.external_data}
+        for tensor in onnx.load(tmp_path / "m.onnx", load_external_data=False).graph.initializer
+    }
     assert places["small"] == {}
     assert {places[name]["location"] for name in "abc"} == {"m.onnx.data"}
     assert all(int(places[name]["offset"]) % 64 == 0 for name in "abc") and int(places["paged"]["offset"]) % 65536 == 0
@@ -146,19 +154,19 @@ def test_a_path_that_cannot_be_written_is_an_artifact_error_and_leaves_nothing(t
     (tmp_path / "m.onnx").mkdir()
     with pytest.raises(ArtifactError, match="cannot write .*directory"):
         save_model(sum_of(a=big()), tmp_path / "m.onnx")
-    assert os.listdir(tmp_path) == ["m.onnx"]
+    assert names_in(tmp_path) == ["m.onnx"]
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 def test_a_full_disk_leaves_the_old_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(serialize, "LARGEST_INLINE", 1000)
     save_model(sum_of(a=big()), tmp_path / "m.onnx")
-    before = {name: (tmp_path / name).read_bytes() for name in os.listdir(tmp_path)}
+    before = {name: (tmp_path / name).read_bytes() for name in names_in(tmp_path)}
     opened = Path.open
     monkeypatch.setattr(Path, "open", lambda path, *args, **named: opened(Path("/dev/full") if ".data." in path.name else path, *args, **named))
     with pytest.raises(ArtifactError, match="No space left"):
         save_model(sum_of(a=big(seed=1)), tmp_path / "m.onnx")
-    assert {name: (tmp_path / name).read_bytes() for name in os.listdir(tmp_path)} == before
+    assert {name: (tmp_path / name).read_bytes() for name in names_in(tmp_path)} == before
 
 
 def test_a_model_with_more_weights_than_protobuf_takes_is_refused_in_memory(tmp_path: Path) -> None:
@@ -218,7 +226,11 @@ def test_a_skeleton_keeps_branches_and_constants_whole() -> None:
     session = ort.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
     feeds = {info.name: np.arange(400, dtype=np.float32) for info in proto.graph.input if info.name != "c"}
     for choice in (True, False):
-        for have, want in zip(session.run(None, feeds | {"c": np.array(choice)}), ort.InferenceSession(to_bytes(model)).run(None, {"c": np.array(choice), "x": feeds["x"]}), strict=True):
+        for have, want in zip(
+            session.run(None, feeds | {"c": np.array(choice)}),
+            ort.InferenceSession(to_bytes(model)).run(None, {"c": np.array(choice), "x": feeds["x"]}),
+            strict=True,
+        ):
             np.testing.assert_array_equal(have, want)
 
 
