@@ -162,6 +162,9 @@ class Compilation:
         tell = self.request.progress
         tell(f"building {name}")
         built = self.backend.build(model, timed, tell)
+        if verifier is None and not any(trial.get("chosen") for trial in built.trials):
+            built.runner.close()  # The input with the options it has anyway: there is nothing to race.
+            return None
         fault = self._fault(built.runner, baseline, verifier) if verifier is not None else None
         if fault is not None:
             self.notes.append(f"{name}: the runtime's own optimisations made it differ from the input ({fault}), so it is not shipped")

@@ -76,7 +76,7 @@ def compare_runs(
 ) -> Comparison:
     """Time two runs in turn until the difference is clear, ``budget_s`` is spent or ``max_rounds`` are done.
 
-    At least ``min_rounds`` rounds (6 or more) of four runs each are made, whatever they cost. ``enough`` says of an interval with
+    At least ``min_rounds`` rounds (6 or more) of four runs each are made, whatever they cost, but only 6 when the first one spends the budget. ``enough`` says of an interval with
     99.5 % confidence whether to stop early; by default when it leaves out 1 or lies within 1 % of it.
     """
     timers = stopwatch(run_a, clock), stopwatch(run_b, clock)
@@ -176,7 +176,10 @@ def _rounds(
             back = [timer(calls) for timer in reversed(timers)][::-1]
             for mine, first, second in zip(seconds, there, back, strict=True):
                 mine.append((first + second) / (2 * calls))
-            if done >= least and clock() - start >= budget_s:
+            spent = clock() - start >= budget_s
+            if done == 1 and spent:
+                least = FEWEST_ROUNDS
+            if done >= least and spent:
                 return
             if done >= look:
                 look = math.ceil(done * LOOK_FACTOR)
