@@ -146,7 +146,8 @@ class Manager:
         """Run one pass on a copy and keep it when it holds; else find the rewrites to blame and run it without them."""
         text, nodes = format_pass(step), _count(model)
         self._tell(text)
-        denials, undone = Denials(), []
+        denials = Denials()
+        undone: list[RolledBack] = []
         seconds = verify_seconds = 0.0
         while True:
             outcome = self._attempt(model, step, denials.ledger())

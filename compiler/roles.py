@@ -133,7 +133,7 @@ class _Follower:
             return
         node, graph = self.owner[value.graph], value.graph
         skipped = 1 if is_op(node, "Loop") else 0
-        for place, output in enumerate(graph.outputs):  # type: ignore[union-attr]
+        for place, output in enumerate(graph.outputs):
             if output is value and 0 <= place - skipped < len(node.outputs):
                 yield node.outputs[place - skipped]
 

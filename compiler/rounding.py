@@ -144,13 +144,13 @@ class _Rounding:
         """Nodes for c - (c - x) with c = factor * x, where c is kept finite so that an infinite x comes out infinite."""
         wide = dtype if dtype in (ir.DataType.FLOAT, ir.DataType.DOUBLE) else ir.DataType.FLOAT
         nodes: list[ir.Node] = []
-        x = value if wide is dtype else self._emit(nodes, "Cast", [value], wide, to=wide)
+        x = value if wide is dtype else self._emit(nodes, "Cast", [value], wide, to=int(wide))
         c = self._emit(nodes, "Mul", [x, self._factor_for(dtype)], wide)
         c = self._bounded(nodes, c, wide)
         rest = self._emit(nodes, "Sub", [c, x], wide)
         result = self._emit(nodes, "Sub", [c, rest], wide)
         if wide is not dtype:
-            result = self._emit(nodes, "Cast", [result], dtype, to=dtype)
+            result = self._emit(nodes, "Cast", [result], dtype, to=int(dtype))
         result.shape = value.shape
         return nodes
 
@@ -161,11 +161,11 @@ class _Rounding:
         low = self._emit(nodes, "Min", [value, self._constant(limit, dtype)], dtype)
         return self._emit(nodes, "Max", [low, self._constant(-limit, dtype)], dtype)
 
-    def _emit(self, nodes: list[ir.Node], kind: str, inputs: list[ir.Value], dtype: ir.DataType, **attributes: object) -> ir.Value:
+    def _emit(self, nodes: list[ir.Node], kind: str, inputs: list[ir.Value], dtype: ir.DataType, **attributes: int | float) -> ir.Value:
         if self.version < 7 and kind == "Mul":
             attributes["broadcast"] = 1
         name = self.names.fresh(f"rounding_{kind.lower()}")
-        node = ir.node(kind, inputs, {key: int(item) if isinstance(item, ir.DataType) else item for key, item in attributes.items()}, name=name)
+        node = ir.node(kind, inputs, attributes, name=name)
         node.outputs[0].name = self.names.fresh(f"{name}_out")
         node.outputs[0].type = ir.TensorType(dtype)
         nodes.append(node)
@@ -174,7 +174,7 @@ class _Rounding:
     def _factor_for(self, dtype: ir.DataType) -> ir.Value:
         if dtype not in self.factors:
             wide = ir.DataType.DOUBLE if dtype is ir.DataType.DOUBLE else ir.DataType.FLOAT
-            value = self.factor if wide is ir.DataType.FLOAT else self._emit(self.head, "Cast", [self.factor], wide, to=wide)
+            value = self.factor if wide is ir.DataType.FLOAT else self._emit(self.head, "Cast", [self.factor], wide, to=int(wide))
             scale = _DROPPED[dtype] * self.coarser
             self.factors[dtype] = self._emit(self.head, "Mul", [value, self._constant(scale, wide)], wide) if scale != 1 else value
         return self.factors[dtype]
@@ -268,7 +268,7 @@ def reduction_length(node: ir.Node) -> int:
     if is_op(node, "GlobalAveragePool", "InstanceNormalization"):
         return _product(node.inputs[0], slice(2, None))
     if is_op(node, "AveragePool"):
-        return math.prod(attribute(node, "kernel_shape", (1,)))  # type: ignore[arg-type]
+        return math.prod(attribute(node, "kernel_shape", (1,)))  # type: ignore[call-overload]
     if node.op_type.startswith("Reduce") or "Norm" in node.op_type or is_op(node, "Softmax", "LogSoftmax", "CumSum", "Einsum", "Attention"):
         return max(_dim(node.inputs[0], -1), UNKNOWN_LENGTH)
     return len(node.inputs) if is_op(node, "Sum", "Mean") else 1
@@ -300,7 +300,8 @@ def has_steps(model: ir.Model) -> bool:
 def _jumps(node: ir.Node) -> bool:
     if is_op(node, "Cast"):
         to = attribute(node, "to", 0)
-        return to in (ir.DataType.INT64, ir.DataType.INT32, ir.DataType.INT8, ir.DataType.UINT8) and node.inputs[0].dtype in _UNIT  # type: ignore[union-attr]
+        whole = to in (ir.DataType.INT64, ir.DataType.INT32, ir.DataType.INT8, ir.DataType.UINT8)
+        return whole and node.inputs[0] is not None and node.inputs[0].dtype in _DROPPED
     return is_op(node, "QuantizeLinear", "DynamicQuantizeLinear", "Round", "Floor", "Ceil")
 
 

@@ -42,8 +42,8 @@ def generate(
 ) -> tuple[Sample, ...]:
     """The user's samples, then up to ``limit`` made ones that ``run`` accepts, the most telling first.
 
-    ``seconds`` bounds the time that running all of the made ones once takes: a model of 1 s a run gets 3 of them. Without ``run`` nothing is
-    tried out. Raises InputError when a given sample is refused, or when no input can be made that the model accepts.
+    ``seconds`` bounds the time that running all of the made ones once takes: a model of 1 s a run gets 3 of them; at least 2 are made.
+    Without ``run`` nothing is tried out. Raises InputError when a given sample is refused, or when no input can be made that the model accepts.
     """
     maker = _Maker(model, seed, given)
     attempt = _Attempt(run or (lambda _: None))
@@ -53,7 +53,7 @@ def generate(
     base = dict(given[0]) if given else _base(maker, attempt)
     if base is None:
         raise InputError(f"no inputs could be made that this model accepts; pass example inputs for {maker.describe()}. The runtime says: {attempt.reason}")
-    room = max(1, min(limit, int(seconds / max(attempt.seconds, 1e-6))))
+    room = max(2, min(limit, int(seconds / max(attempt.seconds, 1e-6))))
     made = [*([] if given else [base]), *_branches(maker, attempt)]
     for sample in itertools.islice(_more(maker, base, made[1:], bool(given)), 4 * limit):
         if len(made) >= room:
@@ -321,7 +321,7 @@ def _wild_integers(maker: _Maker, base: Sample, rng: np.random.Generator) -> Ite
     """Indices counted from the end, and the largest and smallest integers where nothing depends on their size."""
     tables = {name: role.rows for name, role in maker.roles.items() if role.rows and isinstance(base.get(name), np.ndarray) and base[name].dtype.kind == "i"}  # type: ignore[union-attr]
     if tables:
-        yield {name: array - tables[name] if name in tables else array for name, array in base.items()}  # type: ignore[operator]
+        yield {**base, **{name: np.asarray(base[name]) - rows for name, rows in tables.items()}}
     wild = [name for name, array in base.items() if isinstance(array, np.ndarray) and array.dtype.kind in "iu" and _is_free_int(maker, name)]
     if wild:
         yield {name: spoil(array, "extreme", rng) if name in wild else array for name, array in base.items()}  # type: ignore[arg-type]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import onnx_ir as ir
 
 from .core.drift import Drift
@@ -21,7 +23,7 @@ def check_signature(before: ir.Model, after: ir.Model, drift: Drift) -> None:
         _check_shape(old, new)
 
 
-def _check_values(what: str, before: list[ir.Value], after: list[ir.Value], drift: Drift) -> None:
+def _check_values(what: str, before: Sequence[ir.Value], after: Sequence[ir.Value], drift: Drift) -> None:
     names, now = [value.name for value in before], [value.name for value in after]
     if names != now:
         raise PassError(f"the model's {what}s were {names} and became {now}")

@@ -79,7 +79,7 @@ def _compare_values(
     name: str, before: object, after: object, drift: Drift, noise: Mapping[str, Noise], growth: float, stress: Stress | None
 ) -> Iterator[Difference]:
     """Differences of arrays, or of what sequences, maps and optionals hold."""
-    if isinstance(before, list | dict) and type(before) is type(after) and len(before) == len(after):  # type: ignore[arg-type]
+    if isinstance(before, list | dict) and isinstance(after, type(before)) and len(before) == len(after):
         for (key, old), (other, new) in zip(_items(before), _items(after), strict=True):
             if key != other:
                 yield Difference(name, np.inf, np.inf, 0.0, broken=True, reason=f"the key {key!r} became {other!r}")
@@ -93,8 +93,8 @@ def _compare_values(
         yield difference(name, np.asarray(before), np.asarray(after), drift, noise.get(name, QUIET), growth, stress)
 
 
-def _items(value: object) -> list[tuple[object, object]]:
-    return list(value.items()) if isinstance(value, dict) else list(enumerate(value))  # type: ignore[call-overload]
+def _items(value: list[object] | dict[object, object]) -> list[tuple[object, object]]:
+    return list(value.items()) if isinstance(value, dict) else list(enumerate(value))
 
 
 def _describe(value: object) -> str:
@@ -102,7 +102,7 @@ def _describe(value: object) -> str:
         return "nothing"
     if isinstance(value, list | dict):
         return f"a {'map' if isinstance(value, dict) else 'sequence'} of {len(value)}"
-    return f"an array of shape {np.shape(value)}"  # type: ignore[arg-type]
+    return f"an array of shape {np.asarray(value).shape}"
 
 
 def _leaves(name: str, value: object) -> Iterator[tuple[str, np.ndarray]]:
@@ -143,9 +143,7 @@ class Verifier:
     compared with the candidate last accepted (at first the model itself), all others with the model itself.
     """
 
-    def __init__(
-        self, model: ir.Model, samples: Sequence[Sample], backend: References, progress: Progress | None = None, runner: Runner | None = None
-    ) -> None:
+    def __init__(self, model: ir.Model, samples: Sequence[Sample], backend: References, progress: Progress | None = None, runner: Runner | None = None) -> None:
         """Run the model on every sample, with ``runner`` if that is its reference already open; it stays open.
 
         Raises InputError when there is no sample or the model refuses one.
