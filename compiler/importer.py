@@ -60,7 +60,7 @@ def import_model(source: object, example_inputs: object = None, *, dynamic_shape
 
         _refuse_dynamic(dynamic_shapes, "an ExportedProgram has its dynamic shapes already")
         return import_program(cast("torch.export.ExportedProgram", source), example_inputs)
-    if isinstance(source, (str, os.PathLike)) and (Path(source) / "config.json").is_file():
+    if isinstance(source, (str, os.PathLike)) and _is_file(Path(source) / "config.json"):
         from .importers.huggingface import import_folder
 
         _refuse_dynamic(dynamic_shapes, "a Hugging Face folder gets a dynamic batch and sequence by itself")
@@ -98,6 +98,13 @@ def _import_onnx(source: object, example_inputs: object) -> Source:
         )
     model, warnings = assemble(draft)
     return Source(model, to_samples(model, example_inputs), kind, path, arrange=arranger(model), warnings=warnings)
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:
+        return False
 
 
 def _is_a(source: object, module: str, name: str) -> bool:

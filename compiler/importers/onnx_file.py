@@ -17,22 +17,26 @@ _LARGEST = (1 << 31) - 1
 
 def read_file(path: Path) -> Draft:
     """The model in a .onnx file; its external weights stay where they are. Raises ModelError when there is none."""
-    if not path.exists():
-        raise ModelError(f"there is no file '{path}'")
-    if path.is_dir():
-        inside = sorted(item.name for item in path.glob("*.onnx"))[:3]
-        hint = f"; in it there is {', '.join(inside)}" if inside else " and has no config.json, so it is no Hugging Face model either"
-        raise ModelError(f"'{path}' is a folder{hint}: give the path of the .onnx file")
-    if not path.is_file():
-        raise ModelError(f"'{path}' is not a regular file")
     try:
+        if not path.exists():
+            raise ModelError(f"there is no file '{str(path)[:300]}'")
+        if path.is_dir():
+            raise ModelError(_folder_message(path))
+        if not path.is_file():
+            raise ModelError(f"'{path}' is not a regular file")
         size = path.stat().st_size
         if size > _LARGEST:
             raise ModelError(f"'{path}' is {size / 2**30:.1f} GiB; a .onnx file has at most 2 GiB, larger models keep their weights in a data file beside it")
         content = path.read_bytes()
     except OSError as error:
-        raise ModelError(f"'{path}' cannot be read: {error.strerror}") from None
+        raise ModelError(f"'{str(path)[:300]}' cannot be read: {error.strerror}") from None
     return Draft(parse(content, f"'{path}'"), DataFolder(path.parent))
+
+
+def _folder_message(path: Path) -> str:
+    inside = sorted(item.name for item in path.glob("*.onnx"))[:3]
+    hint = f"; in it there is {', '.join(inside)}" if inside else " and has no config.json, so it is no Hugging Face model either"
+    return f"'{path}' is a folder{hint}: give the path of the .onnx file"
 
 
 def read_bytes(content: bytes) -> Draft:

@@ -179,6 +179,8 @@ def test_a_file_that_is_no_model(content: bytes, message: str, tmp_path: Path) -
 
 def test_a_path_that_is_no_file(tmp_path: Path) -> None:
     assert refused(tmp_path / "none.onnx") == f"there is no file '{tmp_path / 'none.onnx'}'"
+    assert "cannot be read: File name too long" in refused("x" * 5000)
+    assert "there is no file" in refused("a\0b")
     assert "is a folder and has no config.json" in refused(tmp_path)
     (tmp_path / "m.onnx").touch()
     assert "is a folder; in it there is m.onnx" in refused(tmp_path)
