@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -72,8 +73,9 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(autouse=True)
 def decide(monkeypatch: pytest.MonkeyPatch) -> Iterator[Decide]:
-    """``decide(0.5, 1.0)``: the ratios that races come out with, in turn; the last one repeats. Options are never tried."""
-    monkeypatch.setattr(ort_backend, "choose_options", lambda *args, **kwargs: (DEFAULT, ()))
+    """``decide(0.5, 1.0)``: the ratios that races come out with, in turn; the last one repeats. One choice of options is said to have won."""
+    won = SimpleNamespace(to_dict=lambda: {"changed": {"threads": 1}, "chosen": True, "failure": ""})
+    monkeypatch.setattr(ort_backend, "choose_options", lambda *args, **kwargs: (DEFAULT, (won,)))
     ratios: list[float] = [0.5]
 
     def compare(a: object, b: object, samples: object, **limits: object) -> Comparison:
@@ -123,6 +125,14 @@ def test_the_input_ships_with_better_options_when_no_rewrite_helps(decide: Decid
     assert report.shipped == "input"
     assert "ships with measured options" in report.verdict
     assert [(trial.candidate, trial.shipped) for trial in report.trials] == [("optimized", False), ("the input with measured options", True)]
+
+
+def test_the_input_does_not_race_itself_when_no_option_is_better(decide: Decide, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ort_backend, "choose_options", lambda *args, **kwargs: (DEFAULT, ()))
+    decide(1.1)
+    report = graphwright.compile(parse(), X).report
+    assert [trial.candidate for trial in report.trials] == ["optimized"]
+    assert "the input ships as it is" in report.verdict
 
 
 def test_a_runtime_that_computes_something_else_does_not_ship(monkeypatch: pytest.MonkeyPatch) -> None:
