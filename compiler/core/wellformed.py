@@ -9,6 +9,9 @@ from .errors import PassError
 from .graph import node_label, subgraphs_of
 from .target import STANDARD_DOMAINS
 
+OWN_TO_RUNTIMES = ("LayerNormalization", "SimplifiedLayerNormalization")
+"""Operators that ONNX Runtime takes in the default domain although the opset, or ONNX, does not have them; its own optimizer writes such files."""
+
 
 def check(model: ir.Model) -> None:
     """Raise PassError, naming the node or value, unless the model is well formed.
@@ -91,7 +94,7 @@ def _check_schema(node: ir.Node, imports: dict[str, int], local: set[tuple[str, 
     try:
         schema = onnx.defs.get_schema(node.op_type, imports.get(domain, 1), domain)
     except onnx.defs.SchemaError:
-        if not domain:
+        if not domain and node.op_type not in OWN_TO_RUNTIMES:
             raise PassError(f"there is no operator {node.op_type} in opset {imports.get(domain, 1)} ({node_label(node)})") from None
         return
     if not schema.min_input <= len(node.inputs) <= schema.max_input:
