@@ -75,6 +75,8 @@ class Manager:
     def run(self, model: ir.Model, passes: Sequence[Pass]) -> tuple[PassRecord, ...]:
         """Run the passes in order; one record each."""
         self._drift = Drift.EXACT
+        if self.verifier is not None:
+            self.verifier.start(model)
         records: list[PassRecord] = []
         for lossy, group in groupby(passes, lambda step: step.drift is Drift.LOSSY):
             steps = list(group)
@@ -157,7 +159,7 @@ class Manager:
             if self.strict:
                 raise _as_error(step, outcome)
             found = self._blame(model, step, denials, outcome)
-            if found is None or len(undone) >= MAX_ROLLBACKS:
+            if found is None or len(undone) >= MAX_ROLLBACKS or (found.rule, found.where) in denials.rewrites:
                 undone.append(self._whole(model, step, denials, outcome))
                 return PassRecord(text, step.drift.value, 0, {}, seconds, verify_seconds, None, tuple(undone), nodes, nodes)
             undone.append(found)

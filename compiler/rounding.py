@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
@@ -18,7 +19,7 @@ from .core.graph import all_graphs, attribute, bind_opsets, clone_model, is_op, 
 from .core.names import Names
 from .core.shapes import infer_shapes
 
-__all__ = ["FACTORS", "growth", "has_halves", "has_steps", "reduction_length", "rounded"]
+__all__ = ["FACTORS", "Rounded", "growth", "has_halves", "has_steps", "reduction_length", "rounded"]
 
 FACTORS = (5.0, 7.0)
 """Feed one of these to the extra input of a rounded model: both drop about two bits, at different places."""
@@ -48,8 +49,17 @@ _WEIGHTED = (
 )  # fmt: skip
 
 
-def rounded(model: ir.Model) -> tuple[ir.Model, str]:
-    """A copy of ``model`` in which inputs, weights and every computed float lose about two bits, and the name of its extra input.
+@dataclass(frozen=True)
+class Rounded:
+    """A model that rounds differently, the name of its extra input, and how much rounding each output is expected to gather (`growth`)."""
+
+    model: ir.Model
+    factor: str
+    growth: dict[str, float]
+
+
+def rounded(model: ir.Model) -> Rounded:
+    """A copy of ``model`` in which inputs, weights and every computed float lose about two bits.
 
     The extra input, a float scalar, takes one of `FACTORS`. Each value x becomes c - (c - x) with c = factor * x, which rounds x to the grid of c
     (Veltkamp's splitting): small whole numbers stay exact, as they do in real rounding, and zeros, infinities and NaN stay what they are.
@@ -61,7 +71,8 @@ def rounded(model: ir.Model) -> tuple[ir.Model, str]:
         copy = _inlined(copy)
     with contextlib.suppress(ModelError):  # What the file itself says about types is used then.
         infer_shapes(copy)
-    return copy, _Rounding(copy).run()
+    expected = growth(copy)
+    return Rounded(copy, _Rounding(copy).run(), expected)
 
 
 def _inlined(model: ir.Model) -> ir.Model:

@@ -47,7 +47,7 @@ def generate(
     """
     maker = _Maker(model, seed, given)
     attempt = _Attempt(run or (lambda _: None))
-    for index, sample in enumerate(given):
+    for index, sample in enumerate(given[:MAX_GIVEN]):
         if not attempt(sample):
             raise InputError(f"the model refuses example input {index}: {attempt.reason}")
     base = dict(given[0]) if given else _base(maker, attempt)

@@ -20,7 +20,8 @@ from .core.drift import Drift
 from .core.errors import InputError
 from .core.graph import all_graphs, clone_model, is_op
 from .core.records import Difference
-from .rounding import FACTORS, growth, has_halves, has_steps, rounded
+from .region import identical
+from .rounding import FACTORS, has_halves, has_steps, rounded
 from .tolerance import QUIET, Noise, Stress, difference, is_float, measure, stress_of
 
 __all__ = ["Outputs", "References", "Verifier", "compare", "worse"]
@@ -174,6 +175,10 @@ class Verifier:
         self.bitwise = self.repeatable and not has_halves(model)
         """Whether `exact` can be held to bits: the CPU computes 16-bit operators in 32 bits and rounds in between depending on which are neighbours."""
 
+    def start(self, model: ir.Model) -> None:
+        """Let ``model``, with which a pipeline starts, be what ``exact`` candidates are compared with at first."""
+        self._previous = self._reference if identical(model, self.model) else self._run_all(model)
+
     def check(self, candidate: ir.Model, drift: Drift, only: Sequence[int] | None = None) -> Difference:
         """The worst difference over the samples (``only`` some of them); the first broken one ends the search.
 
@@ -294,11 +299,11 @@ class Verifier:
         """What rounding alone does to each output of each sample; measured when first asked for."""
         if self._noise is None:
             self.progress("measuring what rounding does to the reference")
-            copy, factor = rounded(self._steady(self.model))
-            self._growth = growth(copy)
-            runs = self._rounded_outputs(copy, factor)
+            noisy = rounded(self._steady(self.model))
+            self._growth = noisy.growth
+            runs = self._rounded_outputs(noisy.model, noisy.factor)
             self._noise = [self._measure(index, [run[index] for run in runs]) for index in range(len(self.samples))]
-            self._share_noise(has_steps(copy))
+            self._share_noise(has_steps(noisy.model))
         return self._noise
 
     def _rounded_outputs(self, copy: ir.Model, factor: str) -> list[list[Outputs | None]]:

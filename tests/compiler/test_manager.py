@@ -349,6 +349,31 @@ def test_a_lossy_pass_becomes_the_reference_of_what_follows() -> None:
     assert identities(model) == ["i_4"] and undone(exact) == [("drop-one", "i_4")]
 
 
+def test_a_verifier_serves_several_pipelines_one_after_the_other() -> None:
+    model = chain(10)
+    verifier = verifier_of(model)
+    scaled, plain = clone_model(model), clone_model(model)
+    (first,) = Manager(PORTABLE, verifier).run(scaled, [Scale(float(np.nextafter(np.float32(1), np.float32(2))))])
+    assert first.changes == 1 and not first.rolled_back
+    (second,) = Manager(PORTABLE, verifier).run(plain, [DropIdentity()])
+    assert second.changes == 10 and not second.rolled_back
+    (third,) = Manager(PORTABLE, verifier).run(scaled, [DropIdentity((("i_4", nudge(1e-6)),))])
+    assert third.changes == 9 and undone(third) == [("drop-one", "i_4")]
+
+
+def test_a_pass_that_does_what_the_ledger_forbids_is_undone_as_a_whole() -> None:
+    @dataclass(frozen=True)
+    class Stubborn(DropIdentity):
+        def run(self, model: ir.Model, context: Context) -> int:
+            done = super().run(model, Context(context.target))
+            context.ledger.permit("drop-one", "i_1")
+            return done
+
+    model = chain(3)
+    (record,) = managed(model, Stubborn((("i_1", nudge(1.0)),)))
+    assert record.changes == 0 and "the whole pass was undone" in record.rolled_back[-1].reason
+
+
 def test_a_lossy_pass_may_not_make_nan_of_numbers() -> None:
     model = chain(3)
     (record,) = managed(model, Lossy(float("nan")))
