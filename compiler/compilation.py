@@ -28,7 +28,7 @@ from .pipeline import describe_level, recipe
 from .report import Report, SkippedEntry, TrialEntry, VerificationEntry, difference_entry, pass_entries
 from .request import Request
 from .samples import generate
-from .search import Racer, race, variants
+from .search import Racer, chose_something, race, variants
 from .usual import usual_sample
 from .verify import Verifier
 
@@ -158,12 +158,15 @@ class Compilation:
         return best, champion, trials
 
     def _enter(self, name: str, model: ir.Model, baseline: Runner, verifier: Verifier | None, timed: Sequence[Sample], raced: list[Racer]) -> Racer | None:
-        """Build a candidate and let it race; None, and its runner closed, when it does not gain or does not compute what it should."""
+        """Build a candidate and let it race; None, and its runner closed, when it does not gain, does not compute what it should, or is the input as it is."""
         tell = self.request.progress
         tell(f"building {name}")
         built = self.backend.build(model, timed, tell)
         if verifier is None and not any(trial.get("chosen") for trial in built.trials):
             built.runner.close()  # The input with the options it has anyway: there is nothing to race.
+            return None
+        if model is self.source.model and not chose_something(built):
+            built.runner.close()
             return None
         fault = self._fault(built.runner, baseline, verifier) if verifier is not None else None
         if fault is not None:

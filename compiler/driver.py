@@ -18,6 +18,7 @@ from .artifact import Artifact, load_artifact
 from .atomic import probe
 from .budget import Metric, measure_accuracy
 from .cache import Cache, Explanation, name_of, open_cache
+from .census import weight_bytes
 from .compilation import Compilation, Stages
 from .core.backend import Backend, Sample
 from .core.errors import ArtifactError, GraphwrightWarning, InputError, ModelError, TargetError, UsageError
@@ -39,6 +40,10 @@ if TYPE_CHECKING:
     import onnx
 
 __all__ = ["compile", "compile_model", "explain_cache", "load", "optimize", "optimize_model"]
+
+
+LARGEST_KEPT = 1 << 30
+"""Bytes of weights; larger models are not kept in the cache."""
 
 
 @dataclass(frozen=True)
@@ -138,7 +143,10 @@ def explain_cache(model: object, example_inputs: object, request: Request) -> Ex
     """Whether compiling would be served from the cache, and what keeps the nearest entry from serving. Raises UsageError when there is no cache."""
     _, cache, key = _prepare(model, example_inputs, request)
     if cache is None:
-        raise UsageError("the cache is switched off (GRAPHWRIGHT_CACHE), or what is asked for cannot be kept: passes of your own have no fingerprint")
+        raise UsageError(
+            "the cache is switched off (GRAPHWRIGHT_CACHE), or what is asked for cannot be kept: passes of your own have no fingerprint, "
+            f"and models with more than {LARGEST_KEPT // 2**20} MiB of weights would fill it"
+        )
     return cache.explain(key)
 
 
@@ -176,7 +184,7 @@ def _prepare(model: object, example_inputs: object, request: Request) -> tuple[C
         source = import_model(model, example_inputs)
         given = (*source.samples, *_calibration(request.calibration, source))
     compilation = Compilation(source, request, target, backend, replay_home(), stages, given)
-    cache = open_cache() if request.cache and request.repeatable else None
+    cache = open_cache() if request.cache and request.repeatable and weight_bytes(source.model) <= LARGEST_KEPT else None
     key: dict[str, str] = {}
     if cache is not None:
         request.progress("hashing")

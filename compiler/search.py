@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from .core.backend import Built, Runner, Sample
 from .core.passes import Pass, format_pass
 from .core.rulepass import RulePass
+from .core.timing import FEWEST_ROUNDS
 from .report import LatencyEntry, TrialEntry
 from .timing import Comparison, compare_runners
 
@@ -34,9 +35,14 @@ class Racer:
         return TrialEntry(candidate=self.name, latency=self.latency, shipped=shipped)
 
 
+def chose_something(built: Built) -> bool:
+    """Whether the backend found options better than the runtime's own; otherwise there is nothing new to race with an unchanged model."""
+    return any(trial.get("chosen") for trial in built.trials)
+
+
 def race(name: str, built: Built, against: Runner, samples: Sequence[Sample]) -> Racer:
     """Time a candidate against another runner, in turns, on all samples."""
-    return Racer(name, built, latency_entry(compare_runners(built.runner, against, samples, budget_s=RACE_SECONDS)))
+    return Racer(name, built, latency_entry(compare_runners(built.runner, against, samples, budget_s=RACE_SECONDS, min_rounds=FEWEST_ROUNDS)))
 
 
 def latency_entry(comparison: Comparison) -> LatencyEntry:

@@ -55,6 +55,16 @@ X = np.linspace(-2, 2, 8, dtype=np.float32).reshape(2, 4)
 Decide = Callable[..., None]
 
 
+class Chosen:
+    """A race of options that was won."""
+
+    def to_dict(self) -> dict[str, object]:
+        return {"chosen": True}
+
+
+TRIALS = (Chosen(),)
+
+
 def parse(text: str = GELU) -> onnx.ModelProto:
     return onnx.parser.parse_model(text)
 
@@ -130,6 +140,14 @@ def test_the_input_ships_with_better_options_when_no_rewrite_helps(decide: Decid
 def test_the_input_does_not_race_itself_when_no_option_is_better(decide: Decide, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ort_backend, "choose_options", lambda *args, **kwargs: (DEFAULT, ()))
     decide(1.1)
+    report = graphwright.compile(parse(), X).report
+    assert [trial.candidate for trial in report.trials] == ["optimized"]
+    assert "the input ships as it is" in report.verdict
+
+
+def test_the_input_does_not_race_itself(decide: Decide, monkeypatch: pytest.MonkeyPatch) -> None:
+    decide(1.1, 0.6)
+    monkeypatch.setattr(ort_backend, "choose_options", lambda *args, **kwargs: (DEFAULT, ()))
     report = graphwright.compile(parse(), X).report
     assert [trial.candidate for trial in report.trials] == ["optimized"]
     assert "the input ships as it is" in report.verdict
