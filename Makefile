@@ -38,4 +38,4 @@ bench: env
 lint: env
 	@$(RUN) -m ruff check .
 	@mkdir -p .cache/typing && ln -sfn "$(CURDIR)" .cache/typing/graphwright
-	@cd .cache/typing && "$(CURDIR)/$(RUN)" -m mypy --config-file "$(CURDIR)/pyproject.toml" $(TYPED:%=-p graphwright.%)
+	@cd .cache/typing && "$(CURDIR)/$(RUN)" -m mypy --follow-imports silent --config-file "$(CURDIR)/pyproject.toml" $(TYPED:%=-p graphwright.%)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import hashlib
 from collections.abc import Mapping, Sequence
 
@@ -50,9 +49,9 @@ class _Digest:
     def __init__(self) -> None:
         self._digest = hashlib.sha256()
 
-    def write(self, content: bytes | memoryview | ctypes.Array) -> int:
-        """Tensors of torch arrive as nested arrays of ctypes, which hashlib refuses."""
-        plain = np.frombuffer(content, np.uint8)
+    def write(self, content: bytes | np.ndarray) -> int:
+        """Add bytes; tensors of torch hand over nested arrays of ctypes, which hashlib refuses as they are."""
+        plain = np.frombuffer(content, np.uint8).data
         self._digest.update(plain)
         return plain.nbytes
 

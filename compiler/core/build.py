@@ -28,7 +28,7 @@ class Build:
         if isinstance(content, (list, int, float)):
             content = np.array(content, dtype=np.int64 if not isinstance(content, float) else np.float32)
         tensor = _tensor(content) if isinstance(content, (np.ndarray, np.generic)) else content
-        value = ir.Value(shape=ir.Shape(tensor.shape), type=ir.TensorType(tensor.dtype), const_value=tensor)
+        value = ir.Value(shape=ir.Shape(tensor.shape.numpy()), type=ir.TensorType(tensor.dtype), const_value=tensor)
         value.meta["hint"] = hint
         self.constants.append(value)
         return value

@@ -168,7 +168,7 @@ def node_label(node: ir.Node) -> str:
 def make_constant(graph: ir.Graph, content: np.ndarray | ir.TensorProtocol, name: str) -> ir.Value:
     """Add an initialiser called ``name`` to ``graph``."""
     tensor = ir.tensor(content, name=name) if isinstance(content, np.ndarray) else content
-    value = ir.Value(name=name, shape=ir.Shape(tensor.shape), type=ir.TensorType(tensor.dtype), const_value=tensor)
+    value = ir.Value(name=name, shape=ir.Shape(tensor.shape.numpy()), type=ir.TensorType(tensor.dtype), const_value=tensor)
     graph.register_initializer(value)
     return value
 

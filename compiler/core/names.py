@@ -11,7 +11,8 @@ class Names:
     def __init__(self, model: ir.Model) -> None:
         self._taken: set[str] = set()
         self._next: dict[str, int] = {}
-        for graph in (model.graph, *model.functions.values()):
+        graphs: list[ir.Graph | ir.Function] = [model.graph, *model.functions.values()]
+        for graph in graphs:
             self._note(graph)
 
     def _note(self, graph: ir.Graph | ir.Function) -> None:

@@ -13,6 +13,7 @@ import pkgutil
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from types import ModuleType
 from typing import ClassVar
 
 import onnx_ir as ir
@@ -79,7 +80,7 @@ def pass_classes() -> dict[str, type[Pass]]:
     return found
 
 
-def modules_below(folder: str) -> Iterator[object]:
+def modules_below(folder: str) -> Iterator[ModuleType]:
     """Import and yield every module below a folder of this package, in alphabetical order."""
     package = importlib.import_module(f"graphwright.{folder}")
     yield package

@@ -352,7 +352,7 @@ def _is_literal(value: ir.Value, wanted: float | int | bool) -> bool:
 
 def _keeps_shape(value: ir.Value, siblings: tuple[ir.Value | None, ...]) -> bool:
     """Whether leaving the constant out cannot change a broadcast result: it is a scalar, or proven to fit inside a sibling."""
-    small = value.shape if value.shape is not None else ir.Shape(constant(value).shape)  # type: ignore[union-attr]
+    small = value.shape if value.shape is not None else ir.Shape(constant(value).shape.numpy())  # type: ignore[union-attr]
     if len(small) == 0:
         return True
     return any(other is not value and other is not None and broadcasts_into(small, other.shape) for other in siblings)

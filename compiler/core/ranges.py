@@ -160,12 +160,13 @@ def _normalised(node: ir.Node, bounds: Bounds) -> float | None:
     source, axis = node.inputs[0], int(attribute(node, "axis", -1))  # type: ignore[call-overload]
     if None in bounds or source is None or source.shape is None or float(attribute(node, "epsilon", 1e-5)) <= 0:  # type: ignore[arg-type]
         return None
-    sizes = list(source.shape)[axis:]
-    if not all(isinstance(size, int) for size in sizes):
+    normalised = list(source.shape)[axis:]
+    sizes = [size for size in normalised if isinstance(size, int)]
+    if len(sizes) < len(normalised):
         return None
     if bounds[0] ** 2 > 1e36:  # type: ignore[operator]  # the variance would overflow
         return None
-    core = math.sqrt(math.prod(int(size) for size in sizes)) * SLACK
+    core = math.sqrt(math.prod(sizes)) * SLACK
     return core * bounds[1] * SLACK + (bounds[2] if len(bounds) > 2 else 0.0)  # type: ignore[operator]
 
 

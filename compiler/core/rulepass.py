@@ -52,8 +52,8 @@ def rules_below(folder: str) -> tuple[Rule, ...]:
     """Every rule in the modules below a folder of this package, by module name, then in the order they stand there."""
     found: dict[str, Rule] = {}
     for module in modules_below(folder):
-        for item in rules_in(module):  # type: ignore[arg-type]
-            if item.build.__module__ == module.__name__:  # type: ignore[attr-defined]
+        for item in rules_in(module):
+            if item.build.__module__ == module.__name__:
                 found[item.name] = item
     return tuple(found.values())
 

@@ -110,8 +110,9 @@ def _check_attributes(node: ir.Node, schema: onnx.defs.OpSchema) -> None:
     for name, attr in node.attributes.items():
         if name not in declared:
             raise PassError(f"{node_label(node)} has the attribute '{name}', which {node.op_type} does not take")
-        if attr.type.value != declared[name].type.value:
-            raise PassError(f"the attribute '{name}' of {node_label(node)} is a {attr.type.name}, not a {declared[name].type.name}")
+        wanted = ir.AttributeType(declared[name].type.value)  # type: ignore[attr-defined]
+        if attr.type is not wanted:
+            raise PassError(f"the attribute '{name}' of {node_label(node)} is a {attr.type.name}, not a {wanted.name}")
     for name, attribute in declared.items():
         if attribute.required and name not in node.attributes:
             raise PassError(f"{node_label(node)} lacks the attribute '{name}', which {node.op_type} requires")
