@@ -76,8 +76,8 @@ def compare_runs(
 ) -> Comparison:
     """Time two runs in turn until the difference is clear, ``budget_s`` is spent or ``max_rounds`` are done.
 
-    At least ``min_rounds`` rounds (6 or more) of four runs each are made, whatever they cost, but only 6 when the first one spends the budget. ``enough`` says of an interval with
-    99.5 % confidence whether to stop early; by default when it leaves out 1 or lies within 1 % of it.
+    At least ``min_rounds`` rounds (6 or more) of four runs each are made, whatever they cost, but only 6 when the first one spends the budget.
+    ``enough`` says of an interval with 99.5 % confidence whether to stop early; by default when it leaves out 1 or lies within 1 % of it.
     """
     timers = stopwatch(run_a, clock), stopwatch(run_b, clock)
     return compare_timed(*timers, budget_s=budget_s, min_rounds=min_rounds, max_rounds=max_rounds, enough=enough, clock=clock)
