@@ -123,7 +123,7 @@ class _Follower:
                     yield outer
             return
         if is_op(node, "Scan") or (is_op(node, "Loop") and index >= 2):
-            yield from attribute(node, "body").inputs[index : index + 1]  # type: ignore[attr-defined]
+            yield from (value for body in subgraphs_of(node) for value in body.inputs[index : index + 1])
         elif node.domain in STANDARD_DOMAINS and node.op_type in _MOVES and not _is_index(node, index):
             yield from node.outputs
 

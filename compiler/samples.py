@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -31,6 +32,7 @@ MAX_OVERRIDDEN_BYTES = 64 << 20
 LADDER = (3, 2, 1, 4, 7, 8, 16, 32, 64, 128, 224, 256, 320, 384, 512, 640, 1024)
 IMAGE_LADDER = (64, 96, 32, 128, 160, 192, 224, 256, 320, 416, 512, 640, 16, 8, 3, 1)
 MAX_BRANCHES = 6
+MAX_ELEMENTS = 1 << 28
 SEARCH_SECONDS = 20.0
 RANKS = (2, 1, 3, 4, 0)
 _ABORTS_WHEN_EMPTY = ("LSTM", "GRU", "RNN", "Unique", "DynamicQuantizeLSTM")
@@ -54,12 +56,12 @@ def generate(
     if base is None:
         raise InputError(f"no inputs could be made that this model accepts; pass example inputs for {maker.describe()}. The runtime says: {attempt.reason}")
     room = max(2, min(limit, int(seconds / max(attempt.seconds, 1e-6))))
-    made = [*([] if given else [base]), *_branches(maker, attempt)]
-    for sample in itertools.islice(_more(maker, base, made[1:], bool(given)), 4 * limit):
+    made = [*([] if given else [base]), *(sample for sample in _branches(maker, attempt) if sample is not None)]
+    for further in itertools.islice(_more(maker, base, made[1:], bool(given)), 4 * limit):
         if len(made) >= room:
             break
-        if not _known(sample, [*given, *made]) and attempt(sample):
-            made.append(sample)
+        if further is not None and not _known(further, [*given, *made]) and attempt(further):
+            made.append(further)
     return (*given[:MAX_GIVEN], *made)
 
 
@@ -72,7 +74,10 @@ class _Attempt:
         self.seconds = 0.0
         self.vacuous = False
 
-    def __call__(self, sample: Sample) -> bool:
+    def __call__(self, sample: Sample | None) -> bool:
+        if sample is None:
+            self.reason = self.reason or f"the inputs would have more than {MAX_ELEMENTS:,} elements, or a dimension below 0"
+            return False
         start = time.perf_counter()
         try:
             outputs = self._run(sample)
@@ -137,10 +142,12 @@ class _Maker:
         first = [dims[0] for dims in declared if len(dims) > 1 and isinstance(dims[0], ir.SymbolicDim)]
         return list(dict.fromkeys(dim.value or "" for dim in first))
 
-    def sample(self, plan: _Plan) -> Sample:
-        """Fill every input; the same plan gives the same sample."""
+    def sample(self, plan: _Plan) -> Sample | None:
+        """Fill every input; the same plan gives the same sample. None when that would take too much memory, or a size would be negative."""
         rng = np.random.default_rng([self.seed, plan.variant.number, sum(plan.sizes.values())])
         shapes = {value.name or "": self._shape(value, plan) for value in self.inputs}
+        if any(size < 0 for shape in shapes.values() for size in shape) or sum(math.prod(shape) for shape in shapes.values()) > MAX_ELEMENTS:
+            return None
         data = next((shapes[value.name or ""] for value in self.inputs if value.dtype is not None and value.dtype.is_floating_point()), ())
         return {value.name or "": self._fill(value, shapes[value.name or ""], plan, rng, data) for value in self.inputs}
 
@@ -213,9 +220,9 @@ def _base(maker: _Maker, attempt: _Attempt) -> Sample | None:
     return None
 
 
-def _branches(maker: _Maker, attempt: _Attempt) -> list[Sample]:
+def _branches(maker: _Maker, attempt: _Attempt) -> list[Sample | None]:
     """A sample for each further number that a scalar is compared with, for none of them, and for false: each may lead into a branch of its own."""
-    found: list[Sample] = []
+    found: list[Sample | None] = []
     for number in range(1, min(max(map(maker.forks, maker.inputs), default=0), MAX_BRANCHES) + 1):
         variant = replace(VARIANTS[0], number=number)
         usual = replace(maker.plan, variant=variant)
@@ -272,7 +279,7 @@ def _assignments(maker: _Maker, size: int) -> list[Sizes]:
     return unique
 
 
-def _more(maker: _Maker, base: Sample, branches: Sequence[Sample], given: bool) -> Iterator[Sample]:
+def _more(maker: _Maker, base: Sample, branches: Sequence[Sample], given: bool) -> Iterator[Sample | None]:
     """Further samples, the most telling first."""
     rng = np.random.default_rng([maker.seed, 7])
     plan = maker.plan

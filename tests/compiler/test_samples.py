@@ -304,6 +304,14 @@ def test_a_model_without_inputs_has_the_empty_sample() -> None:
     assert made(model_of("g () => (float[2] y) { y = Constant<value_floats=[1.0,2.0]>() }")) == ({},)
 
 
+def test_an_input_that_no_memory_holds_is_not_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(InputError, match="elements"):
+        generate(model_of("g (float[1000000,1000000] x) => (float[1000000,1000000] y) { y = Relu(x) }"))
+    monkeypatch.setattr("graphwright.compiler.samples.MAX_ELEMENTS", 1000)
+    found = generate(model_of("g (float[N,300] x) => (float[N,300] y) { y = Relu(x) }"))
+    assert len(found) > 5 and all(np.size(sample["x"]) <= 1000 for sample in found)
+
+
 def test_when_nothing_is_accepted_the_inputs_and_the_reason_are_named() -> None:
     def refuse(sample: Sample) -> None:
         raise ValueError("the moon is in the wrong phase\nand more")
