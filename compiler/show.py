@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -15,6 +16,8 @@ __all__ = ["node_text", "side_by_side"]
 
 WIDTH = 70
 CONTEXT = 2
+MAX_HASHED_BYTES = 64 << 20
+"""Of larger weights not even a hash is shown that would tell their contents apart."""
 
 
 def node_text(node: ir.Node) -> list[str]:
@@ -68,4 +71,8 @@ def _constant_text(value: ir.Value) -> str:
     shape = ",".join(str(dim) for dim in tensor.shape)
     content = array(value, max_bytes=64)
     head = f"{value.name}: {tensor.dtype.name.lower()}[{shape}]"
-    return head if content is None else f"{head} = {np.array2string(content.reshape(-1), precision=6, separator=', ', max_line_width=10_000)}"
+    if content is not None:
+        return f"{head} = {np.array2string(content.reshape(-1), precision=6, separator=', ', max_line_width=10_000)}"
+    if tensor.dtype is ir.DataType.STRING or tensor.nbytes > MAX_HASHED_BYTES:
+        return head
+    return f"{head} #{hashlib.blake2b(tensor.tobytes(), digest_size=3).hexdigest()}"

@@ -83,6 +83,8 @@ def test_the_first_value_that_differs_is_found(place: int) -> None:
     model = deep()
     found = bisect_models(model, change_weight(model, f"w_{place}", 1.05))
     assert found is not None and found.output == "y" and (found.value, found.other) == (f"m_{place}", f"m_{place}")
+    changed = [line for line in found.text.splitlines() if line.startswith(">")]
+    assert len(changed) == 1 and changed[0].count(f"w_{place}: float[8,8] #") == 2, "the weight is told apart by a hash of its content"
     assert "MatMul" in found.node and found.difference.broken and found.difference.index[-1] == 5
     assert found.compared < 60
 

@@ -17,11 +17,13 @@ from graphwright.compiler import replay as replaying
 from graphwright.compiler.core.drift import EXACT, ROUNDING, Drift
 from graphwright.compiler.core.errors import ArtifactError, InputError
 from graphwright.compiler.core.graph import bind_opsets, clone_model, is_op, make_constant
-from graphwright.compiler.core.passes import Context, Pass
+from graphwright.compiler.core.ledger import Ledger
+from graphwright.compiler.core.passes import Context, Pass, parse_pipeline
 from graphwright.compiler.core.target import PORTABLE
+from graphwright.compiler.denials import Denials
 from graphwright.compiler.manager import Manager
 from graphwright.compiler.npz import load_sample, save_sample
-from graphwright.compiler.replay import replay
+from graphwright.compiler.replay import Fault, replay, write_replay
 from graphwright.compiler.verify import Verifier
 
 
@@ -168,6 +170,19 @@ def test_external_weights_are_kept_inside_the_folder(tmp_path: Path) -> None:
     folder = undone(tmp_path / "replays", Double(), model)
     (tmp_path / "model.data").unlink()
     assert replay(folder, step=Double()).reproduced
+
+
+def test_a_pass_is_found_by_its_name_and_options(tmp_path: Path) -> None:
+    model = ir.from_onnx_text('<ir_version: 9, opset_import: ["" : 18]> g (float[N] x) => (float[N] y) { i = Identity(x) j = Identity(i) y = Neg(j) }')
+    bind_opsets(model)
+    (step,) = parse_pipeline("drop-no-ops")
+    ledger, after = Ledger(), clone_model(model)
+    assert step.run(after, Context(ledger=ledger)) == 2
+    entry = ledger.entries[0]
+    fault = Fault("drop-no-ops", "exact", entry.rule, entry.where, 1, Denials(), "somebody doubted it", target=PORTABLE)
+    write_replay(tmp_path / "one", fault, model, model, after, {"x": np.float32([1, np.nan])}, None)
+    found = replay(tmp_path / "one")
+    assert not found.reproduced and "(exact) holds" in found.reason and "> i = Identity (x)" in found.text
 
 
 def test_an_exact_pass_is_replayed_exactly(tmp_path: Path) -> None:
