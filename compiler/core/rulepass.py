@@ -14,6 +14,7 @@ from .engine import apply_rules
 from .errors import UsageError
 from .passes import Context, Pass, modules_below
 from .rule import Rule, rules_in
+from .shapes import settle_shapes
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class RulePass(Pass):
         """Apply the rules; returns how many rewrites were made."""
         device = context.target.device
         trusted = [item for item in self.chosen(context.without) if self.doubtful or item.name in self.only or device not in item.doubtful]
+        settle_shapes(model)
         return apply_rules(model, trusted, context)
 
     def chosen(self, without: frozenset[str] = frozenset()) -> Sequence[Rule]:

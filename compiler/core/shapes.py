@@ -23,11 +23,15 @@ from .symbolic.reading import dims_of, note_positive, noted_positive, positive_s
 from .symbolic.rules import refine
 from .symbolic.standard import Outcome, StandardInference
 
-__all__ = ["dims_of", "forget_ours", "infer_node", "infer_shapes", "is_ours", "known_bytes", "known_ints", "never_zero", "outward_shape", "static_shape"]
+__all__ = [
+    "dims_of", "forget_ours", "infer_node", "infer_shapes", "is_ours", "known_bytes", "known_ints", "never_zero",
+    "outward_shape", "settle_shapes", "static_shape",
+]
 
 _NAMELESS = frozenset({"", "?", "*", "-1", "None"})
 """Names that exporters write for a dimension about which nothing is known."""
 _DECLARED = "declared_outputs"
+_UNTYPED = "untyped_values"
 
 
 def infer_shapes(model: ir.Model) -> None:
@@ -53,6 +57,17 @@ def infer_shapes(model: ir.Model) -> None:
         if walk.positive & given <= positive:
             return
         positive |= walk.positive & given
+
+
+def settle_shapes(model: ir.Model) -> None:
+    """`infer_shapes`, if there are values without a type that were not there when it was last called here."""
+    if _untyped(model) > model.graph.meta.get(_UNTYPED, 0):
+        infer_shapes(model)
+        model.graph.meta[_UNTYPED] = _untyped(model)
+
+
+def _untyped(model: ir.Model) -> int:
+    return sum(value.type is None for graph in all_graphs(model) for node in graph for value in node.outputs if value.name)
 
 
 def infer_node(node: ir.Node) -> None:
