@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from pydantic import ValidationError
@@ -34,7 +35,7 @@ class Artifact:
         fill: Callable[[Path], Sequence[str]],
         open_runner: Callable[[], Runner],
         *,
-        restore: Callable[[list[object]], object] | None = None,
+        restore: Callable[[list[Any]], object] | None = None,
         arrange: Callable[..., Sample] | None = None,
         lease: int | None = None,
     ) -> None:
@@ -73,7 +74,7 @@ class Artifact:
             self._runner = self._open_runner()
         return self._runner
 
-    def shaped_like(self, restore: Callable[[list[object]], object] | None, arrange: Callable[..., Sample] | None) -> Artifact:
+    def shaped_like(self, restore: Callable[[list[Any]], object] | None, arrange: Callable[..., Sample] | None) -> Artifact:
         """This artifact, answering to the calls and in the form of the model that these come from."""
         self._restore = restore if restore is not None else self._restore
         self._arrange = arrange if arrange is not None else self._arrange
@@ -150,7 +151,7 @@ def from_built(
     manifest: Manifest,
     report: Report,
     *,
-    restore: Callable[[list[object]], object] | None = None,
+    restore: Callable[[list[Any]], object] | None = None,
     arrange: Callable[..., Sample] | None = None,
 ) -> Artifact:
     """An artifact of a model that was just built."""

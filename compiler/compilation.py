@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import onnx_ir as ir
 
 from .artifact import Artifact, from_built
@@ -281,4 +282,4 @@ def _inverse(ratio: float) -> float:
 
 
 def _shapes(sample: Sample) -> str:
-    return ", ".join(f"{name} {list(value.shape)}" for name, value in sample.items() if hasattr(value, "shape"))
+    return ", ".join(f"{name} {list(value.shape)}" for name, value in sample.items() if isinstance(value, np.ndarray))

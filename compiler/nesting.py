@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 
 class _Leaf:
@@ -12,7 +13,7 @@ class _Leaf:
         self.position = position
 
 
-def describe(restore: Callable[[list[object]], object], count: int) -> object:
+def describe(restore: Callable[[list[Any]], object], count: int) -> object:
     """The nesting that ``restore`` gives ``count`` leaves, as JSON; None when it is not made of lists, tuples, dicts and constants."""
     try:
         return _describe(restore([_Leaf(position) for position in range(count)]))

@@ -90,8 +90,9 @@ def _restore_inputs(old: ir.Graph, new: ir.Graph) -> None:
     """graphsurgeon takes an initialiser that callers may override for a constant: make it an input again, in its place."""
     kept = {value.name for value in new.inputs}
     for position, value in enumerate(old.inputs):
-        if value.name not in kept and value.name in new.initializers:
-            new.inputs.insert(position, new.initializers[value.name])
+        name = value.name or ""
+        if name not in kept and name in new.initializers:
+            new.inputs.insert(position, new.initializers[name])
 
 
 def _restore_metadata(old: ir.Graph, new: ir.Graph) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Mapping
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeGuard
 
 import ml_dtypes
 import numpy as np
@@ -58,7 +58,7 @@ def to_torch(value: object, device: torch.device) -> object:
     return torch.from_numpy(np.require(value, requirements=["C", "W"])).to(device)
 
 
-def _is_tensor(value: object) -> bool:
+def _is_tensor(value: object) -> TypeGuard[torch.Tensor]:
     torch = _torch()
     return torch is not None and isinstance(value, torch.Tensor)
 

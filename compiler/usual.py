@@ -54,9 +54,10 @@ def usual_sizes(model: ir.Model) -> dict[str, int]:
     """A size for each symbolic dimension of the inputs, by where it stands first."""
     sizes: dict[str, int] = {}
     for value in model.graph.inputs:
-        for axis, dim in enumerate(value.shape or ()):
+        shape = value.shape if value.shape is not None else ir.Shape(())
+        for axis, dim in enumerate(shape):
             if isinstance(dim, ir.SymbolicDim) and dim.value is not None and _is_name(dim):
-                sizes.setdefault(dim.value, _usual(value.shape, axis))
+                sizes.setdefault(dim.value, _usual(shape, axis))
     return sizes
 
 

@@ -9,7 +9,7 @@ import sys
 import zipfile
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -52,7 +52,7 @@ def pipeline_options(command: Command) -> Command:
     return command
 
 
-def graph_request(options: Mapping[str, object], tell: Callable[[str], None]) -> Request:
+def graph_request(options: Mapping[str, Any], tell: Callable[[str], None]) -> Request:
     """The request that the target, pipeline and seed options mean."""
     from ..compiler.request import Request
 
@@ -107,7 +107,7 @@ def load_object(text: str) -> object:
     return getattr(module, name)
 
 
-def load_function(text: str, purpose: str) -> Callable[..., object]:
+def load_function(text: str, purpose: str) -> Callable[..., Any]:
     """The function that ``file.py:name`` names."""
     if not _names_object(text):
         raise UsageError(f"{purpose} takes file.py:function, not '{text}'")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 @target_option
 @pipeline_options
 @json_option
-def command(before: str, after: str | None, inputs: tuple[str, ...], as_json: bool, **options: object) -> int:
+def command(before: str, after: str | None, inputs: tuple[str, ...], as_json: bool, **options: Any) -> int:
     """Find the first value in which the model AFTER differs from BEFORE; with BEFORE alone, the rewrites of a pipeline that break their contract.
 
     Exit code 0: nothing differs by more than rounding; 1: something does.
@@ -52,7 +52,7 @@ def _files(before: str, after: str, samples: list[Sample], as_json: bool) -> int
     return 0 if found is None else 1
 
 
-def _pipeline(model: str, samples: list[Sample], options: Mapping[str, object], as_json: bool) -> int:
+def _pipeline(model: str, samples: list[Sample], options: Mapping[str, Any], as_json: bool) -> int:
     with progress() as tell:
         from ..compiler.bisect import bisect_pipeline
         from ..compiler.driver import replay_home

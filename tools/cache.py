@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import click
 
@@ -62,7 +63,7 @@ def clear(as_json: bool) -> None:
 @inputs_option
 @dims_option
 @json_option
-def explain(model: str, as_json: bool, **options: object) -> None:
+def explain(model: str, as_json: bool, **options: Any) -> None:
     """Say whether compiling MODEL with these options would be served from the cache and, if not, what is different from the nearest artifact kept."""
     from .compile import request_of
 

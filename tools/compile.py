@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the generated inputs.")
 @click.option("--no-cache", is_flag=True, help="Neither use nor keep artifacts of earlier compilations.")
 @json_option
-def command(model: str, as_json: bool, **options: object) -> None:
+def command(model: str, as_json: bool, **options: Any) -> None:
     """Compile MODEL: rewrite its graph, check every step against it, keep what is measured to be faster.
 
     MODEL is an .onnx file, a Hugging Face folder, or file.py:name for a PyTorch module (or a function that gives a module and its example inputs).
@@ -63,7 +63,7 @@ def command(model: str, as_json: bool, **options: object) -> None:
         print(f"written to {request.output}")
 
 
-def request_of(model: str, options: Mapping[str, object], tell: Callable[[str], None]) -> tuple[object, object, Request]:
+def request_of(model: str, options: Mapping[str, Any], tell: Callable[[str], None]) -> tuple[object, object, Request]:
     """The model, its example inputs and the request that a command line means."""
     source, examples = find_model(model)
     given = read_samples(options["inputs"])

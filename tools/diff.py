@@ -37,7 +37,13 @@ def command(first: str, second: str, inputs: tuple[str, ...], exact: bool, seed:
         one, other = (import_model(model_file(name)).model for name in (first, second))
         found = compare_models(one, other, read_samples(inputs) or (), find_backend("onnx"), exact=exact, seed=seed, progress=tell)
     if as_json:
-        print_json({**plain_numbers(dataclasses.asdict(found)), "same_numbers": found.same_numbers, "same_structure": found.same_structure})
+        print_json(
+            {
+                **{name: plain_numbers(item) for name, item in dataclasses.asdict(found).items()},
+                "same_numbers": found.same_numbers,
+                "same_structure": found.same_structure,
+            }
+        )
     else:
         _show(found)
     return 0 if found.same_numbers else 1

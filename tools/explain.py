@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from .arguments import find_model, graph_request, json_option, model_argument, pipeline_options, target_option
@@ -17,7 +19,7 @@ SHOWN = 10
 @pipeline_options
 @click.option("--all", "everything", is_flag=True, help=f"Show every place, not only the {SHOWN} nearest matches.")
 @json_option
-def command(model: str, rule: str, everything: bool, as_json: bool, **options: object) -> None:
+def command(model: str, rule: str, everything: bool, as_json: bool, **options: Any) -> None:
     """Show how often a rule fires in MODEL, and where it nearly did: the nearest matches with the reason that stopped each."""
     source, _ = find_model(model)
     with progress() as tell:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -28,13 +28,13 @@ def command(model: str, as_json: bool) -> None:
     print_json(found) if as_json else _show(model, found)
 
 
-def _describe(model: str) -> dict[str, object]:
+def _describe(model: str) -> dict[str, Any]:
     from ..compiler.census import census, symbols
     from ..compiler.importer import import_model
     from ..compiler.manifest import MANIFEST, read_manifest
 
     source, examples = find_model(model)
-    found: dict[str, object] = {}
+    found: dict[str, Any] = {}
     if isinstance(source, Path) and (source / MANIFEST).is_file():
         found["artifact"] = read_manifest(source).model_dump(mode="json")
         source = source / "model.onnx"
@@ -69,7 +69,7 @@ def _weights(model: ir.Model) -> list[dict[str, object]]:
     return [{"name": name, "dtype": tensor.dtype.name, "shape": list(tensor.shape), "bytes": tensor.nbytes} for name, tensor in largest]
 
 
-def _show(title: str, found: dict[str, object]) -> None:
+def _show(title: str, found: dict[str, Any]) -> None:
     from rich.markup import escape
     from rich.table import Table
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -17,7 +18,7 @@ from .console import output, print_json, progress
 @pipeline_options
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the generated inputs.")
 @json_option
-def command(model: str, path: str, as_json: bool, **options: object) -> None:
+def command(model: str, path: str, as_json: bool, **options: Any) -> None:
     """Rewrite the graph of MODEL, check it once against MODEL on generated inputs, and write it to a file."""
     source, _ = find_model(model)
     with progress() as tell:

@@ -69,6 +69,7 @@ def start(tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
 
     def run(*words: str, before: str = "", **options: object) -> subprocess.Popen[str]:
         program = f"{QUICK}\n{before}\nsys.exit(main({list(words)!r}))"
-        return subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path, **options)  # type: ignore[call-overload, no-any-return]
+        settings: dict[str, object] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "cwd": tmp_path, **options}
+        return subprocess.Popen([sys.executable, "-c", program], **settings)  # type: ignore[call-overload, no-any-return]
 
     return run

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -117,6 +118,23 @@ def test_a_reader_that_went_away_is_met_with_silence(model: Path) -> None:
     assert done.stdout.split()[-1] == "1"
 
 
+def test_long_work_shows_what_it_is_at_on_a_terminal_only(model: Path, start: Start) -> None:
+    import pty
+
+    ours, theirs = pty.openpty()
+    process = start("optimize", str(model), "-o", "out.onnx", stderr=theirs)
+    os.close(theirs)
+    shown = b""
+    with contextlib.suppress(OSError):
+        while part := os.read(ours, 4096):
+            shown += part
+    os.close(ours)
+    assert process.wait() == 0
+    assert "importing" in shown.decode() and "writing out.onnx" in shown.decode()
+    silent = start("optimize", str(model), "-o", "out.onnx")
+    assert silent.communicate()[1] == ""
+
+
 WAIT = """
 import time
 def build(self, *args):
@@ -171,7 +189,7 @@ def test_a_disk_without_room_is_one_sentence_and_leaves_nothing(model: Path, tmp
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 1
     assert errors.startswith("error: ") and errors.count("\n") == 1
-    assert f"'{tmp_path / 'out'}'" in errors and "too large" in errors
+    assert str(tmp_path / "out") in errors and "too large" in errors
     assert sorted(path.name for path in tmp_path.iterdir()) == ["gelu.onnx"]
 
 
