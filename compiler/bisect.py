@@ -58,7 +58,7 @@ class Culprit:
 def bisect_files(
     before: Path, after: Path, inputs: Sequence[Sample] = (), backend: References | None = None, progress: Progress | None = None
 ) -> Divergence | None:
-    """`bisect_models` on two files; inputs are made when none are given."""
+    """`bisect_models` on two files."""
     from .importer import import_model
 
     return bisect_models(import_model(before).model, import_model(after).model, inputs, backend, progress)
@@ -69,11 +69,11 @@ def bisect_models(
 ) -> Divergence | None:
     """The first value in which ``after`` differs from ``before`` by more than rounding; None when every output agrees.
 
-    Both run with the runtime's optimisations off. Raises InputError when the models take different inputs, or make different outputs.
+    They are compared on ``inputs`` and then on inputs made for them. Both run with the runtime's optimisations off. Raises InputError when the models take different inputs, or make different outputs.
     """
     backend = backend or _default_backend()
     after = _comparable(before, after)
-    samples = tuple(inputs) or _made(before, backend)
+    samples = _made(before, inputs, backend)
     whole = Verifier(before, samples, backend, progress)
     found = whole.check(after, Drift.ROUNDING)
     if not found.broken:
@@ -95,7 +95,7 @@ def bisect_pipeline(
 ) -> tuple[Culprit, ...]:
     """Every rewrite of a pipeline that breaks its contract on ``model``, which stays as it is."""
     backend = backend or _default_backend()
-    verifier = Verifier(model, tuple(inputs) or _made(model, backend), backend, progress)
+    verifier = Verifier(model, _made(model, inputs, backend), backend, progress)
     records = Manager(target, verifier, replay_folder, progress).run(clone_model(model), passes)
     return tuple(Culprit(record.text, undone) for record in records for undone in record.rolled_back)
 
@@ -106,10 +106,11 @@ def _default_backend() -> References:
     return find_backend("onnx")
 
 
-def _made(model: ir.Model, backend: References) -> tuple[Sample, ...]:
+def _made(model: ir.Model, given: Sequence[Sample], backend: References) -> tuple[Sample, ...]:
+    """The user's inputs, then others."""
     runner = backend.reference(model)
     try:
-        return generate(model, run=runner.run)
+        return generate(model, given, run=runner.run)
     finally:
         runner.close()
 

@@ -124,7 +124,7 @@ class Manager:
         """Run one pass on the model itself; raises when it leaves the graph broken."""
         self._tell(format_pass(step))
         ledger, start = Ledger(), time.perf_counter()
-        changes = step.run(model, self._context(ledger))
+        changes = step.run(model, self._context(ledger, self.reasons))
         seconds = time.perf_counter() - start
         if not changes and not ledger.entries:
             return _record(step, ledger, 0, seconds, nodes, nodes)
@@ -152,7 +152,7 @@ class Manager:
         undone: list[RolledBack] = []
         seconds = verify_seconds = 0.0
         while True:
-            outcome = self._attempt(model, step, denials.ledger())
+            outcome = self._attempt(model, step, denials.ledger(), reasons=None if undone else self.reasons)
             seconds, verify_seconds = seconds + outcome.seconds, verify_seconds + outcome.verify_seconds
             if outcome.fault is None:
                 break
@@ -180,16 +180,24 @@ class Manager:
         self._drift = loosest(self._drift, step.drift)
         self.verifier.accept()
 
-    def _context(self, ledger: Ledger) -> Context:
-        return Context(self.target, ledger, self.fast_math, reasons=self.reasons)
+    def _context(self, ledger: Ledger, reasons: Reasons | None = None) -> Context:
+        return Context(self.target, ledger, self.fast_math, reasons=reasons)
 
-    def _attempt(self, model: ir.Model, step: Pass, ledger: Ledger, only: Sequence[int] | None = None, numbers: bool = True) -> _Outcome:
+    def _attempt(
+        self,
+        model: ir.Model,
+        step: Pass,
+        ledger: Ledger,
+        only: Sequence[int] | None = None,
+        numbers: bool = True,
+        reasons: Reasons | None = None,
+    ) -> _Outcome:
         """Run the pass on a copy and check the result, the numbers on the samples ``only`` or not at all (``numbers=False``)."""
         candidate = clone_model(model)
         outcome = _Outcome(candidate, ledger)
         start = time.perf_counter()
         try:
-            outcome.changes = int(step.run(candidate, self._context(ledger)) or 0) or len(ledger.entries)
+            outcome.changes = int(step.run(candidate, self._context(ledger, reasons)) or 0) or len(ledger.entries)
         except _REFUSALS:
             raise
         except Exception as error:
