@@ -29,7 +29,7 @@ from .pipeline import describe_level, recipe
 from .report import Report, SkippedEntry, TrialEntry, VerificationEntry, difference_entry, pass_entries
 from .request import Request
 from .samples import generate
-from .search import Racer, chose_something, race, variants
+from .search import FUSION, Racer, chose_something, race, variants, without_fusion
 from .usual import usual_sample
 from .verify import Verifier
 
@@ -84,6 +84,7 @@ class Compilation:
     backend: Backend
     replays: Path | None
     stages: Stages
+    label: str
     given: tuple[Sample, ...] = ()
     notes: list[str] = field(default_factory=list)
 
@@ -149,6 +150,11 @@ class Compilation:
             champion = self._enter("optimized", first.model, baseline, verifier, timed, raced)
         if self.request.level == 3 and first.changes:
             best, champion = self._search(first, champion, baseline, verifier, timed, raced)
+        elif champion is None and (simpler := without_fusion(first.steps, [record.rules for record in first.records])) is not None:
+            rewritten = self._rewrite(simpler, verifier)
+            if rewritten.changes:
+                champion = self._enter(f"without {FUSION}", rewritten.model, baseline, verifier, timed, raced)
+                best = rewritten if champion is not None else best
         if champion is None:
             tell("looking for better options for the input")
             champion = self._enter("the input with measured options", self.source.model, baseline, None, timed, raced)
@@ -221,7 +227,7 @@ class Compilation:
         report = Report(
             graphwright=own_version(),
             versions=versions(),
-            model=self.source.path.name if self.source.path is not None else self.source.kind,
+            model=self.label,
             kind=self.source.kind,
             target=self.target.name,
             level=describe_level(self.request.level),
@@ -247,7 +253,8 @@ class Compilation:
         return from_built(built, self.backend, self._manifest(report, optimized), report, restore=self.source.restore, arrange=self.source.arrange)
 
     def _skipped(self, rewritten: Rewritten) -> list[SkippedEntry]:
-        idle = [record.text for record in rewritten.records if not record.changes and not record.rolled_back]
+        busy = {step.name for step, record in zip(rewritten.steps, rewritten.records, strict=True) if record.changes or record.rolled_back}
+        idle = [step.name for step in rewritten.steps if step.name not in busy]
         return [SkippedEntry(what=", ".join(dict.fromkeys(idle)), why="nothing in this model to do")] if idle else []
 
     def _manifest(self, report: Report, optimized: bool) -> Manifest:

@@ -183,7 +183,7 @@ def _prepare(model: object, example_inputs: object, request: Request) -> tuple[C
     with stages("import"):
         source = import_model(model, example_inputs)
         given = (*source.samples, *_calibration(request.calibration, source))
-    compilation = Compilation(source, request, target, backend, replay_home(), stages, given)
+    compilation = Compilation(source, request, target, backend, replay_home(), stages, _label(model, source), given)
     cache = open_cache() if request.cache and request.repeatable and weight_bytes(source.model) <= LARGEST_KEPT else None
     key: dict[str, str] = {}
     if cache is not None:
@@ -192,6 +192,15 @@ def _prepare(model: object, example_inputs: object, request: Request) -> tuple[C
             options = {"search": request.level == 3, "precision": request.precision, "dims": dict(request.dims), "seed": request.seed}
             key = components(source.model, given, target.name, recipe(steps), options)
     return compilation, cache, key
+
+
+def _label(model: object, source: Source) -> str:
+    """What the report calls a model: its file, its class, or its graph."""
+    if source.path is not None:
+        return source.path.name
+    if source.kind == "module":
+        return type(model).__name__
+    return source.model.graph.name or source.kind
 
 
 def _from_cache(cache: Cache, key: Mapping[str, str], compilation: Compilation) -> Artifact | None:

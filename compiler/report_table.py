@@ -18,7 +18,7 @@ MEBIBYTE = 2**20
 def print_report(report: Report, console: Console) -> None:
     """Print the verdict, what each pass did, and what it gained. Colours and widths follow the console."""
     console.print(f"[bold]{escape(report.model)}[/] for [bold]{escape(report.target)}[/]", highlight=False)
-    if report.passes:
+    if report.changes or report.rolled_back:
         console.print(pass_table(report.passes))
     for line in _lines(report):
         console.print(line, highlight=False, soft_wrap=True)
@@ -26,9 +26,11 @@ def print_report(report: Report, console: Console) -> None:
 
 
 def pass_table(passes: Sequence[PassEntry]) -> Table:
-    """One row a pass: what fired, the size of the graph, the error against the input, the time with checks."""
+    """One row for each pass that did something: what fired, the size of the graph, the error against the input, the time with checks."""
     table = Table("pass", "fired", "nodes", "error", "time", box=None, pad_edge=False, header_style="bold")
     for step in passes:
+        if not step.changes and not step.rolled_back:
+            continue
         table.add_row(
             escape(step.text),
             escape(fired(step)),

@@ -15,6 +15,8 @@ from .timing import Comparison, compare_runners
 
 RACE_SECONDS = 5.0
 MILLI = 1000.0
+FUSION = "fuse"
+"""The pass that puts in the target's fused kernels."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,16 @@ def latency_entry(comparison: Comparison) -> LatencyEntry:
         high=comparison.high,
         rounds=comparison.rounds,
     )
+
+
+def without_fusion(steps: Sequence[Pass], fired: Sequence[dict[str, int]]) -> tuple[Pass, ...] | None:
+    """The pipeline that leaves fusing to the runtime; None when ours did nothing.
+
+    A model that is only cleaned up may be fused better by the runtime itself, where our own kernels do not pay.
+    """
+    if not any(step.name == FUSION and rules for step, rules in zip(steps, fired, strict=True)):
+        return None
+    return tuple(step for step in steps if step.name != FUSION)
 
 
 def variants(steps: Sequence[Pass], fired: Sequence[dict[str, int]]) -> Iterator[tuple[str, tuple[Pass, ...]]]:
