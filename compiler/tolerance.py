@@ -194,10 +194,18 @@ def _widened(noise: np.ndarray | float, scale: np.ndarray | float, factor: float
     return np.maximum(np.minimum(np.multiply(factor, noise), np.multiply(CAP, scale)), np.multiply(CHAOTIC_FACTOR, noise))
 
 
+def _unit(dtype: np.dtype) -> float:
+    return float(_finfo(dtype).eps) / 2
+
+
+def _expected(dtype: np.dtype, growth: float) -> float:
+    """The estimated relative error, kept between a few roundings and what is still well conditioned."""
+    return min(max(growth, 4 * _unit(dtype)), max(1e-4, 64 * _unit(dtype)))
+
+
 def _allowed(plain: np.ndarray, dtype: np.dtype, noise: Noise, growth: float) -> np.ndarray:
     """The largest difference allowed at each element of ``plain``."""
-    unit = float(_finfo(dtype).eps) / 2
-    floor = min(max(growth, 4 * unit), max(1e-4, 64 * unit))
+    unit, floor = _unit(dtype), _expected(dtype, growth)
     size = np.where(np.isfinite(plain), np.abs(plain), 0.0)
     overall = float(size.max())
     scale = _local(_pooled(size), overall, plain.shape)
@@ -312,19 +320,18 @@ def _close(output: str, before: np.ndarray, after: np.ndarray, drift: Drift, noi
     limit = float(allowed[place])
     if moved[place] > limit:
         return _at(output, plain, other, place, limit, "")
-    unit = float(_finfo(before.dtype).eps) / 2
-    reason = _spread(moved, np.where(both, np.abs(plain), 0.0), unit, noise, growth) if not stress.any else ""
+    reason = _spread(moved, np.where(both, np.abs(plain), 0.0), before.dtype, noise, growth) if not stress.any else ""
     return _at(output, plain, other, place, limit, reason, broken=bool(reason))
 
 
-def _spread(moved: np.ndarray, plain: np.ndarray, unit: float, noise: Noise, growth: float) -> str:
+def _spread(moved: np.ndarray, plain: np.ndarray, dtype: np.dtype, noise: Noise, growth: float) -> str:
     """What is wrong with the differences as a whole although no element is too far off; empty when nothing is."""
     if moved.size < POOL:
         return ""
     with np.errstate(over="ignore", invalid="ignore"):
         rms, level = (float(np.sqrt(np.mean(np.square(numbers)))) for numbers in (moved, plain))
     bound = float(_widened(max(noise.rms, noise.typical_rms * level), level, RMS_FACTOR))
-    bound = max(bound, min(growth, 1e-4) / 2 * level, unit * float(plain.max(initial=0.0)))
+    bound = max(bound, _expected(dtype, growth) / 2 * level, _unit(dtype) * float(plain.max(initial=0.0)))
     if not np.isfinite(rms) or rms <= bound:
         return ""
     return f"the root mean square of the differences is {rms:.3g}; rounding explains {bound:.3g}"
