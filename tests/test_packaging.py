@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -80,23 +81,47 @@ def test_starting_loads_nothing_heavy(statement: str) -> None:
     assert done.stdout.strip() == "[]"
 
 
-def outside_imports(path: Path) -> set[str]:
-    """Packages from elsewhere that a module imports when it is imported itself (what stands under TYPE_CHECKING or in a function does not count)."""
-    found = set()
+def top_imports(path: Path) -> tuple[set[str], set[Path]]:
+    """What a module imports when it is imported itself: packages from elsewhere, and files of this package.
+
+    What stands in a function or under TYPE_CHECKING does not count.
+    """
+    outside: set[str] = set()
+    inside: set[Path] = set()
     for node in ast.parse(path.read_text(encoding="utf-8")).body:
         if isinstance(node, ast.Import):
-            found |= {alias.name.split(".")[0] for alias in node.names}
+            outside |= {alias.name.split(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.level == 0:
-            found.add(str(node.module).split(".")[0])
-    return found - set(sys.stdlib_module_names) - {"graphwright", "__future__"}
+            outside.add(str(node.module).split(".")[0])
+        elif isinstance(node, ast.ImportFrom):
+            base = path.parents[node.level - 1].joinpath(*(node.module or "").split("."))
+            inside |= {file for name in ("", *(alias.name for alias in node.names)) if (file := (base / name).with_suffix(".py")).is_file()}
+    return outside - set(sys.stdlib_module_names) - {"graphwright", "__future__"}, inside
 
 
-def test_what_modules_import_is_a_dependency_and_every_dependency_is_used() -> None:
+def requirement_names(lines: list[str]) -> set[str]:
+    """The packages in a list of requirements, as they are imported."""
+    return {re.split(r"[<>=\[]", line)[0].replace("-", "_") for line in lines}
+
+
+def needing(imports: dict[Path, tuple[set[str], set[Path]]], core: set[str]) -> set[Path]:
+    """The modules that cannot be imported with the core dependencies alone, be it because of modules that they import."""
+    gated = {path for path, (outside, _) in imports.items() if outside - core}
+    while more := {path for path, (_, inside) in imports.items() if inside & gated} - gated:
+        gated |= more
+    return gated
+
+
+def test_every_module_gets_by_with_its_dependencies() -> None:
+    """Core dependencies are there. Those of an extra may be imported by importers, which nobody imports before they are needed."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    declared = {line.split(">")[0].replace("-", "_") for line in project["dependencies"]}
-    used = {name: path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py") for name in outside_imports(path)}
-    assert not {name: str(used[name]) for name in used.keys() - declared}, "imported, but not among the dependencies"
-    assert not declared - used.keys(), "among the dependencies, but imported nowhere"
+    core = requirement_names(project["dependencies"])
+    extra = requirement_names([line for name in ("torch", "hf", "tvm", "graphsurgeon") for line in project["optional-dependencies"][name]])
+    imports = {path: top_imports(path) for folder in FOLDERS for path in (ROOT / folder).rglob("*.py")}
+    assert not {str(path): outside - core - extra for path, (outside, _) in imports.items() if outside - core - extra}, "no dependency of this project"
+    gated = needing(imports, core)
+    assert not {str(path) for path in gated if not path.is_relative_to(ROOT / "compiler" / "importers")}, "needs an extra to be imported at all"
+    assert not core - set().union(*(outside for outside, _ in imports.values())), "a dependency that nothing imports"
 
 
 @pytest.mark.slow
