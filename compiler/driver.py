@@ -198,7 +198,7 @@ def _label(model: object, source: Source) -> str:
     """What the report calls a model: its file, its class, or its graph."""
     if source.path is not None:
         return source.path.name
-    if source.kind == "module":
+    if source.kind in ("module", "program"):
         return type(model).__name__
     return source.model.graph.name or source.kind
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from .report import DifferenceEntry, LatencyEntry, ModelEntry, PassEntry, Report, RollbackEntry
 
@@ -27,7 +27,7 @@ def print_report(report: Report, console: Console) -> None:
 
 def pass_table(passes: Sequence[PassEntry]) -> Table:
     """One row for each pass that did something: what fired, the size of the graph, the error against the input, the time with checks."""
-    table = Table("pass", "fired", "nodes", "error", "time", box=None, pad_edge=False, header_style="bold")
+    table = Table(Column("pass", no_wrap=True), "fired", "nodes", "error", "time", box=None, pad_edge=False, header_style="bold")
     for step in passes:
         if not step.changes and not step.rolled_back:
             continue
