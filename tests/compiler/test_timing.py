@@ -93,7 +93,7 @@ def test_the_budget_ends_the_rounds_but_never_before_the_least_of_them():
     machine = Machine()
     spent = compare_runs(machine.run("a", 1.0), machine.run("b", 1.0), budget_s=100.0, enough=lambda _: False, clock=machine.clock)
     assert 20 <= spent.rounds <= 26
-    least = compare_runs(machine.run("a", 1.0), machine.run("b", 1.0), budget_s=5.0, min_rounds=7, clock=machine.clock)
+    least = compare_runs(machine.run("a", 1.0), machine.run("b", 1.0), budget_s=12.0, min_rounds=7, clock=machine.clock)
     assert least.rounds == 7
     slow = compare_runs(machine.run("a", 1.0), machine.run("b", 1.0), budget_s=1.0, min_rounds=10, clock=machine.clock)
     assert slow.rounds == 6
