@@ -15,7 +15,7 @@ from ...compiler.core.graph import all_graphs, attribute, constant, is_op, make_
 from ...compiler.core.ledger import Ledger
 from ...compiler.core.names import Names
 from ...compiler.core.passes import Context, Pass
-from ...compiler.core.shapes import infer_shapes, known_bytes, static_shape
+from ...compiler.core.shapes import infer_shapes, known_bytes, settle_shapes, static_shape
 from ...compiler.core.target import STANDARD_DOMAINS
 
 MAX_BYTES = 2**20
@@ -45,12 +45,13 @@ class FoldConstants(Pass):
     def run(self, model: ir.Model, context: Context) -> int:
         """Fold until nothing is left: a result whose size only its numbers tell (NonZero's) opens the way for what follows."""
         changes = 0
+        settle_shapes(model)
         while True:
-            infer_shapes(model)
             made, sizes_appeared = self._fold_once(model, context.ledger)
             changes += made
             if not (made and sizes_appeared):
                 return changes
+            infer_shapes(model)
 
     def _fold_once(self, model: ir.Model, ledger: Ledger) -> tuple[int, bool]:
         plan = _Plan(self.max_bytes)

@@ -81,6 +81,7 @@ def mask_of_the_data(node: ir.Node, op: Pen) -> int:
     if len(node.outputs) > 1 and is_used(node.outputs[1]):
         dtype = known_dtype(node.inputs[0], "the input") if node.inputs[0] is not None else ir.DataType.FLOAT
         _stand_in_for_mask(node, op, dtype)
+    _mask_is_boolean(node)
     return 12
 
 
@@ -90,6 +91,13 @@ def nothing_dropped(node: ir.Node, op: Pen) -> None:
     drop(node, "ratio")
     if len(node.outputs) > 1 and is_used(node.outputs[1]):
         _stand_in_for_mask(node, op, ir.DataType.BOOL)
+    _mask_is_boolean(node)
+
+
+def _mask_is_boolean(node: ir.Node) -> None:
+    """Whatever was known of the mask's type was known of the old operator's."""
+    if len(node.outputs) > 1:
+        node.outputs[1].type = ir.TensorType(ir.DataType.BOOL)
 
 
 def _stand_in_for_mask(node: ir.Node, op: Pen, dtype: ir.DataType) -> None:
