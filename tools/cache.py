@@ -62,6 +62,9 @@ def clear(as_json: bool) -> None:
 @pipeline_options
 @inputs_option
 @dims_option
+@click.option("--precision", default="fp32", show_default=True, help="Numeric format of weights and activations.")
+@click.option("--calibration", multiple=True, metavar="FILE.npz", help="Samples of real inputs. Repeatable.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the generated inputs.")
 @json_option
 def explain(model: str, as_json: bool, **options: Any) -> None:
     """Say whether compiling MODEL with these options would be served from the cache and, if not, what is different from the nearest artifact kept."""

@@ -5,13 +5,14 @@ Exit codes: 0 done and verified; 1 the model could not meet what was asked; 2 th
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import pkgutil
 import signal
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from types import FrameType
 
 import click
@@ -56,12 +57,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code. Nothing but SystemExit ever leaves it."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
-    signal.signal(signal.SIGTERM, _terminate)
-    warnings.showwarning = _show_warning
     try:
-        code = _run([word for word in words if word != "--debug"])
-        sys.stdout.flush()
-        return code
+        with _own_process():
+            code = _run([word for word in words if word != "--debug"])
+            sys.stdout.flush()
+            return code
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
@@ -71,6 +71,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
             traceback.print_exc()
         return _explain(error)
+
+
+@contextlib.contextmanager
+def _own_process() -> Iterator[None]:
+    """End on SIGTERM as on Ctrl-C, and show only our own warnings; afterwards all is as it was."""
+    with warnings.catch_warnings():
+        warnings.showwarning = _show_warning
+        try:
+            before = signal.signal(signal.SIGTERM, _terminate)
+        except ValueError:  # Not the main thread: signals are somebody else's business.
+            yield
+            return
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGTERM, before)
 
 
 def _run(words: list[str]) -> int:

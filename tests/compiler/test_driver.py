@@ -467,6 +467,13 @@ def test_a_function_on_a_graphsurgeon_graph_is_a_pass_that_is_checked_like_any_o
     assert optimize_model(parse(RELU), Request(level=(nothing,))).records[0].changes == 0
 
 
+def test_passes_of_ones_own_are_never_served_from_the_cache() -> None:
+    assert not hit(parse(), level=(Spoil(),))
+    assert not hit(parse(), level=(Spoil(),))
+    assert not hit(parse(), level=_steps("drop-no-ops"))
+    assert hit(parse(), level=_steps("drop-no-ops"))
+
+
 def test_functions_of_ones_own_are_never_served_from_the_cache() -> None:
     pytest.importorskip("onnx_graphsurgeon")
     request = Request(level=(lambda graph: None,))
