@@ -13,7 +13,6 @@ from .core.passes import Pass
 from .core.target import Target
 from .pipeline import Level, narrow, steps_of
 
-
 OUR_PASSES = f"{__name__.partition('.')[0]}.passes."
 
 
