@@ -70,11 +70,15 @@ def without_fusion(steps: Sequence[Pass], fired: Sequence[dict[str, int]]) -> tu
 
 
 def variants(steps: Sequence[Pass], fired: Sequence[dict[str, int]]) -> Iterator[tuple[str, tuple[Pass, ...]]]:
-    """The pipeline with one part left out at a time: each optional rule that fired, by name, and each pass that changed something.
+    """The pipeline with one part changed at a time: each optional rule that fired left out, by name, each pass that changed something left out,
+    and rules let in whose kernel is doubtful (see `core.rule.rule`).
 
-    ``fired`` are the rules of each pass and how often they fired. Only what may make a model slower is tried: passes that are not exact.
+    ``fired`` are the rules of each pass and how often they fired. Only what may make a model slower is left out: passes that are not exact.
     """
     for place, (step, rules) in enumerate(zip(steps, fired, strict=True)):
+        if isinstance(step, RulePass) and not step.doubtful and any(item.doubtful for item in step.chosen()):
+            bolder = dataclasses.replace(step, doubtful=True)
+            yield f"with {format_pass(bolder)}", (*steps[:place], bolder, *steps[place + 1 :])
         if step.drift.value == "exact" or not rules:
             continue
         rest = [item for number, item in enumerate(steps) if number != place]
