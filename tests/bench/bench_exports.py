@@ -6,6 +6,7 @@ All files run in ONNX Runtime with its default (full) optimisation and spinning 
 
 from __future__ import annotations
 
+import functools
 import tempfile
 import time
 from collections.abc import Callable
@@ -16,9 +17,9 @@ import numpy as np
 import onnx
 from rivals import as_run, node_count, rivals, silence
 from tables import Row, print_table, write_rows
+from turns import JUDGING, Turns, take_turns
 
 import graphwright
-from graphwright.compiler.core.timing import compare_runs, rank_runs
 from graphwright.models import minilm, mobilenetv2
 from graphwright.models.catalogue import Sample
 from graphwright.models.session import Plain, Runs
@@ -73,18 +74,18 @@ def run(folder: Path, only: str, seconds: float) -> list[str]:
 def measure(export: Export, place: Path, seconds: float) -> tuple[list[Row], list[str]]:
     """One row an optimizer, the exported file first; and what does not hold for ours."""
     original, feed = onnx.load(export.write(place)), export.feed()
-    rows, runners = optimized(original, feed)
-    artifact = graphwright.compile(original, [feed], target="ort-cpu")
-    runners[COMPILED] = artifact
+    rows, models = optimized(original, feed)
+    artifact = graphwright.compile(original, [feed], target="ort-cpu", output=place / "out")
+    models[COMPILED] = lambda: graphwright.load(place / "out")
     rows[COMPILED] = {"optimizer": COMPILED, "nodes": artifact.report.after.nodes, "nodes as run": None, "seconds to optimize": None}
-    names = list(runners)
-    for standing in rank_runs([_timed(runners[name], feed) for name in names], budget_s=seconds * len(names) / 2):
-        interval = f"{standing.low:.3f} to {standing.high:.3f}"
-        rows[names[standing.index]] |= {"ms": standing.median * 1e3, "of exported": standing.ratio, "95 %": interval}
-    return list(rows.values()), verdict(export.name, rows, runners, feed, seconds)
+    turns = take_turns(models, feed, seconds * len(models))
+    for name in models:
+        ratio, low, high = turns.ratio(name, PLAIN)
+        rows[name] |= {"ms": turns.median(name) * 1e3, "of exported": ratio, "95 %": f"{low:.3f} to {high:.3f}"}
+    return list(rows.values()), verdict(export.name, rows, turns)
 
 
-def optimized(original: onnx.ModelProto, feed: Sample) -> tuple[dict[str, Row], dict[str, Runs]]:
+def optimized(original: onnx.ModelProto, feed: Sample) -> tuple[dict[str, Row], dict[str, Callable[[], Runs]]]:
     """What each optimizer makes of the file; one that fails or changes the numbers gets a row, but is not timed."""
     ours = {
         PLAIN: lambda model: model,
@@ -93,7 +94,7 @@ def optimized(original: onnx.ModelProto, feed: Sample) -> tuple[dict[str, Row], 
     }
     truth = Plain(original.SerializeToString()).run(feed)
     rows: dict[str, Row] = {}
-    runners: dict[str, Runs] = {}
+    models: dict[str, Callable[[], Runs]] = {}
     for name, optimize in {**ours, **rivals()}.items():
         copy = onnx.ModelProto()
         copy.CopyFrom(original)
@@ -103,18 +104,18 @@ def optimized(original: onnx.ModelProto, feed: Sample) -> tuple[dict[str, Row], 
             with silence():
                 model = optimize(copy)
             rows[name] |= {"seconds to optimize": time.perf_counter() - start, "nodes": node_count(model), "nodes as run": node_count(as_run(model))}
-            runner = Plain(model.SerializeToString())
-            error = worst(truth, runner.run(feed))
+            content = model.SerializeToString()
+            error = worst(truth, Plain(content).run(feed))
         except Exception as problem:
             if name in ours:
                 raise
             rows[name]["optimizer"] = f"{name} ({type(problem).__name__})"
             continue
         if error <= TOLERANCE:
-            runners[name] = runner
+            models[name] = functools.partial(Plain, content)
         else:
             rows[name]["optimizer"] = f"{name} (wrong: {error:.1g})"
-    return rows, runners
+    return rows, models
 
 
 def worst(before: dict[str, np.ndarray], after: dict[str, np.ndarray]) -> float:
@@ -123,24 +124,19 @@ def worst(before: dict[str, np.ndarray], after: dict[str, np.ndarray]) -> float:
     return max(float(np.abs(old - new).max() / (np.abs(old).max() + 1e-30)) for old, new in pairs)
 
 
-def verdict(model: str, rows: dict[str, Row], runners: dict[str, Runs], feed: Sample, seconds: float) -> list[str]:
-    """Ours has no more nodes than the best rival, and is not slower than the fastest one (95 % confidence, timed once more in pairs)."""
-    others = [name for name in runners if name not in (OURS, PORTABLE, COMPILED)]
+def verdict(model: str, rows: dict[str, Row], turns: Turns) -> list[str]:
+    """Ours has no more nodes than the best of the others, and is not slower than the fastest of them (95 % confidence)."""
+    others = [name for name in turns.openings[0] if name not in (OURS, PORTABLE, COMPILED)]
     missed = []
-    fewest = min(others, key=lambda name: rows[name]["nodes as run"])
-    if rows[OURS]["nodes as run"] > rows[fewest]["nodes as run"]:
-        missed.append(f"{model}: {rows[OURS]['nodes as run']} nodes as run, {fewest} has {rows[fewest]['nodes as run']}")
-    slimmest = min(others, key=lambda name: rows[name]["nodes"])
-    if rows[OURS]["nodes"] > rows[slimmest]["nodes"]:
-        missed.append(f"{model}: {rows[OURS]['nodes']} nodes in the file, {slimmest} has {rows[slimmest]['nodes']}")
-    fastest = min(others, key=lambda name: rows[name]["ms"])
+    for count in ("nodes", "nodes as run"):
+        fewest = min(others, key=lambda name: rows[name][count])
+        if rows[OURS][count] > rows[fewest][count]:
+            missed.append(f"{model}: {rows[OURS][count]} {count}, {fewest} has {rows[fewest][count]}")
+    choosing, judging = turns.split()
+    fastest = min(others, key=choosing.median)
     for name in (OURS, COMPILED):
-        pair = compare_runs(_timed(runners[name], feed), _timed(runners[fastest], feed), budget_s=seconds)
-        print(f"{model}: {name} / {fastest} = {pair.ratio:.3f} ({pair.low:.3f} to {pair.high:.3f}, {pair.rounds} rounds)", flush=True)
-        if pair.b_is_faster:
-            missed.append(f"{model}: {name} takes {pair.ratio:.3f} ({pair.low:.3f} to {pair.high:.3f}) of the time of {fastest}")
+        ratio, low, high = judging.ratio(name, fastest)
+        print(f"{model}: {name} / {fastest} = {ratio:.3f} ({low:.3f} to {high:.3f}, {judging.rounds} rounds, {JUDGING} openings)", flush=True)
+        if low > 1:
+            missed.append(f"{model}: {name} takes {ratio:.3f} ({low:.3f} to {high:.3f}) of the time of {fastest}")
     return missed
-
-
-def _timed(runner: Runs, feed: Sample) -> Callable[[], object]:
-    return lambda: runner.run(feed)
