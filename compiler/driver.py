@@ -21,6 +21,7 @@ from .cache import Cache, Explanation, name_of, open_cache
 from .census import weight_bytes
 from .compilation import Compilation, Stages
 from .core.backend import Backend, Sample
+from .core.collector import seldom_collecting
 from .core.errors import ArtifactError, GraphwrightWarning, InputError, ModelError, TargetError, UsageError
 from .core.graph import clone_model
 from .core.records import PassRecord
@@ -150,6 +151,7 @@ def explain_cache(model: object, example_inputs: object, request: Request) -> Ex
     return cache.explain(key)
 
 
+@seldom_collecting()
 def optimize_model(model: object, request: Request) -> Optimized:
     """`optimize` for any request."""
     target, backend = find_target(request.target), find_backend(request.target)

@@ -67,6 +67,9 @@ class Skeleton:
 
 def skeleton_of(model: ir.Model) -> Skeleton:
     """Take a model's large weights out of a copy of it; the model itself is left alone."""
+    sizes = {name: value.const_value.nbytes for name, value in model.graph.initializers.items() if value.const_value is not None}
+    if _is_all_inline(model):
+        return Skeleton(_serialised(model), None, {}, {}, sizes)
     copy = clone_model(model)
     folder = _main_folder(copy)
     held: dict[str, ir.TensorProtocol] = {}
@@ -77,12 +80,20 @@ def skeleton_of(model: ir.Model) -> Skeleton:
             if value.const_value is not None:
                 can_hold = graph is copy.graph and _is_used(value)
                 value.const_value = _placed(name, value.const_value, folder, mapped, held if can_hold else None)
-    sizes = {name: value.const_value.nbytes for name, value in model.graph.initializers.items() if value.const_value is not None}
+    return Skeleton(_serialised(copy), folder, held, mapped, sizes)
+
+
+def _serialised(model: ir.Model) -> onnx.ModelProto:
     try:
-        proto = ir.to_proto(copy)
+        return ir.to_proto(model)
     except ValueError as error:
         raise ModelError(f"the model cannot be serialised: {error}") from error
-    return Skeleton(proto, folder, held, mapped, sizes)
+
+
+def _is_all_inline(model: ir.Model) -> bool:
+    """Whether there is no weight to take out."""
+    tensors = (value.const_value for graph in all_graphs(model) for value in graph.initializers.values())
+    return all(tensor is None or (tensor.nbytes < LARGEST_INLINE and not isinstance(tensor, ir.ExternalTensor)) for tensor in tensors)
 
 
 def weight_bytes(model: ir.Model) -> int:
