@@ -78,7 +78,7 @@ def measure(export: Export, place: Path, seconds: float) -> tuple[list[Row], lis
     artifact = graphwright.compile(original, [feed], target="ort-cpu", output=place / "out")
     models[COMPILED] = lambda: graphwright.load(place / "out")
     rows[COMPILED] = {"optimizer": COMPILED, "nodes": artifact.report.after.nodes, "nodes as run": None, "seconds to optimize": None}
-    turns = take_turns(models, feed, seconds * len(models))
+    turns = take_turns(models, [feed], seconds * len(models))
     for name in models:
         ratio, low, high = turns.ratio(name, PLAIN)
         rows[name] |= {"ms": turns.median(name) * 1e3, "of exported": ratio, "95 %": f"{low:.3f} to {high:.3f}"}

@@ -17,12 +17,12 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 from tables import Row, print_table, write_rows
+from turns import take_turns
 
 import graphwright
 from graphwright.backends.ort.backend import OrtBackend
 from graphwright.compiler.core.drift import ROUNDING
 from graphwright.compiler.core.records import Difference
-from graphwright.compiler.core.timing import compare_runs
 from graphwright.compiler.verify import Verifier, compare, worse
 from graphwright.models.catalogue import Entry, Sample, catalogue
 from graphwright.models.session import Plain
@@ -82,9 +82,9 @@ def measure(entry: Entry, target: str, place: Path, bare: Path, seconds: float) 
     row |= {"error": difference.max_abs, "allowed": difference.allowed, "broken": difference.broken}
     plain, limit = Plain(path), ITEMS.get(entry.name, 100)
     row |= {"figure before": entry.metric.measure(plain, limit), "figure after": entry.metric.measure(artifact, limit), "figure": entry.metric.name}
-    pair = compare_runs(lambda: [artifact.run(sample) for sample in samples], lambda: [plain.run(sample) for sample in samples], budget_s=seconds)
-    row |= {"ms before": pair.median_b * 1e3 / SAMPLES, "ms after": pair.median_a * 1e3 / SAMPLES}
-    return row | {"ratio": pair.ratio, "low": pair.low, "high": pair.high}
+    turns = take_turns({"input": lambda: Plain(path), "artifact": lambda: graphwright.load(place / "out")}, samples, seconds)
+    row |= {"ms before": turns.median("input") * 1e3 / SAMPLES, "ms after": turns.median("artifact") * 1e3 / SAMPLES}
+    return row | dict(zip(("ratio", "low", "high"), turns.ratio("artifact", "input"), strict=True))
 
 
 def compile_file(path: Path, samples: Sequence[Sample], target: str, place: Path) -> int:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from graphwright.compiler.core.timing import median_interval
@@ -30,7 +30,7 @@ Seconds = dict[str, list[float]]
 
 @dataclass(frozen=True)
 class Turns:
-    """Seconds a run: for each opening, one list for each name, all as long as there were rounds."""
+    """Seconds for one pass over the feeds: for each opening, one list for each name, all as long as there were rounds."""
 
     openings: list[Seconds]
 
@@ -44,7 +44,7 @@ class Turns:
         return Turns(self.openings[:CHOOSING]), Turns(self.openings[CHOOSING:])
 
     def median(self, name: str) -> float:
-        """Median seconds of a run."""
+        """Median seconds of a pass."""
         return statistics.median(statistics.median(seconds[name]) for seconds in self.openings)
 
     def ratio(self, one: str, other: str) -> tuple[float, float, float]:
@@ -53,33 +53,34 @@ class Turns:
         return statistics.median(ratios), *median_interval(ratios, 0.95)
 
 
-def take_turns(models: Mapping[str, Callable[[], Runs]], feed: Sample, budget_s: float, seed: int = 0) -> Turns:
-    """Open the models thirteen times, and time them on ``feed`` until ``budget_s`` seconds are spent in all, opening them not counted."""
+def take_turns(models: Mapping[str, Callable[[], Runs]], feeds: Sequence[Sample], budget_s: float, seed: int = 0) -> Turns:
+    """Open the models thirteen times, and time them on all ``feeds`` together until ``budget_s`` seconds are spent in all, opening them not counted."""
     shuffle = random.Random(seed).shuffle
-    return Turns([_one_opening(models, feed, budget_s / OPENINGS, shuffle) for _ in range(OPENINGS)])
+    return Turns([_one_opening(models, feeds, budget_s / OPENINGS, shuffle) for _ in range(OPENINGS)])
 
 
-def _one_opening(models: Mapping[str, Callable[[], Runs]], feed: Sample, budget_s: float, shuffle: Callable[[list[str]], None]) -> Seconds:
+def _one_opening(models: Mapping[str, Callable[[], Runs]], feeds: Sequence[Sample], budget_s: float, shuffle: Callable[[list[str]], None]) -> Seconds:
     order = list(models)
     shuffle(order)
     runners = {name: models[name]() for name in order}
-    calls = {name: _calls(runner, feed) for name, runner in runners.items()}
+    calls = {name: _calls(runner, feeds) for name, runner in runners.items()}
     seconds: Seconds = {name: [] for name in models}
     start = time.perf_counter()
     while len(seconds[order[0]]) < LEAST_ROUNDS or time.perf_counter() - start < budget_s:
         shuffle(order)
         for name in order:
-            seconds[name].append(_time(runners[name], feed, calls[name]))
+            seconds[name].append(_time(runners[name], feeds, calls[name]))
     return seconds
 
 
-def _calls(runner: Runs, feed: Sample) -> int:
-    runner.run(feed)
-    return max(1, round(LEAST_SECONDS / max(_time(runner, feed, 1), 1e-7)))
+def _calls(runner: Runs, feeds: Sequence[Sample]) -> int:
+    _time(runner, feeds, 1)
+    return max(1, round(LEAST_SECONDS / max(_time(runner, feeds, 1), 1e-7)))
 
 
-def _time(runner: Runs, feed: Sample, calls: int) -> float:
+def _time(runner: Runs, feeds: Sequence[Sample], calls: int) -> float:
     start = time.perf_counter()
     for _ in range(calls):
-        runner.run(feed)
+        for feed in feeds:
+            runner.run(feed)
     return (time.perf_counter() - start) / calls
