@@ -5,6 +5,7 @@ import math
 import random
 
 import pytest
+
 from graphwright.compiler.core.timing import compare_runs, compare_timed, median_interval, rank_runs
 from graphwright.compiler.timing import compare_runners
 
