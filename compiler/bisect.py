@@ -69,7 +69,8 @@ def bisect_models(
 ) -> Divergence | None:
     """The first value in which ``after`` differs from ``before`` by more than rounding; None when every output agrees.
 
-    They are compared on ``inputs`` and then on inputs made for them. Both run with the runtime's optimisations off. Raises InputError when the models take different inputs, or make different outputs.
+    They are compared on ``inputs`` and then on inputs made for them. Both run with the runtime's optimisations off.
+    Raises InputError when the models take different inputs, or make different outputs.
     """
     backend = backend or _default_backend()
     after = _comparable(before, after)

@@ -74,7 +74,8 @@ CASES: dict[str, tuple[str, list[Feeds]]] = {
         [{"x": normal(2, 3, 4)}],
     ),
     "a_batch_norm_in_training_is_not_folded": (
-        "g (float[3,1,2,2] x) => (float[3,2,2,2] y, float[2] m, float[2] v) <float[2,1,1,1] w = {2,3}, float[2] s = {1,2}, float[2] t = {0,1}, float[2] u = {1,-1},"
+        "g (float[3,1,2,2] x) => (float[3,2,2,2] y, float[2] m, float[2] v) <float[2,1,1,1] w = {2,3},"
+        " float[2] s = {1,2}, float[2] t = {0,1}, float[2] u = {1,-1},"
         " float[2] q = {4,2}> { c = Conv(x, w) y, m, v = BatchNormalization<training_mode=1>(c, s, t, u, q) }",
         [{"x": normal(3, 1, 2, 2)}],
     ),
@@ -87,7 +88,8 @@ CASES: dict[str, tuple[str, list[Feeds]]] = {
         [{"x": normal(9) * 4}],
     ),
     "a_two_dimensional_view_of_an_attention_output_feeds_a_gemm": (
-        "g (float[2,3,4] x) => (float[6,2] y) <int64[4] s = {0,0,2,2}, int64[2] r = {6,4}, float[4,2] w = {1,2,3,4,5,6,7,8}, float[2] b = {1,2}, float c = {0.7}>"
+        "g (float[2,3,4] x) => (float[6,2] y) <int64[4] s = {0,0,2,2},"
+        " int64[2] r = {6,4}, float[4,2] w = {1,2,3,4,5,6,7,8}, float[2] b = {1,2}, float c = {0.7}>"
         " { h = Reshape(x, s) q = Transpose<perm=[0,2,1,3]>(h) k = Transpose<perm=[0,2,3,1]>(h) m = MatMul(q, k) n = Mul(m, c) p = Softmax(n) o = MatMul(p, q)"
         " t = Transpose<perm=[0,2,1,3]>(o) f = Reshape(t, r) y = Gemm(f, w, b) }",
         [{"x": normal(2, 3, 4)}],
@@ -103,11 +105,13 @@ CASES: dict[str, tuple[str, list[Feeds]]] = {
         [{"x": normal(4, 2)}],
     ),
     "a_constant_affine_grid": (
-        "g (float[1,1,3,3] x) => (float[1,1,2,2] y) <float[1,2,3] t = {1,0,0.2,0,1,-0.1}, int64[4] s = {1,1,2,2}> { g = AffineGrid(t, s) y = GridSample(x, g) }",
+        "g (float[1,1,3,3] x) => (float[1,1,2,2] y) <float[1,2,3] t = {1,0,0.2,0,1,-0.1},"
+        " int64[4] s = {1,1,2,2}> { g = AffineGrid(t, s) y = GridSample(x, g) }",
         [{"x": normal(1, 1, 3, 3)}],
     ),
     "folding_inside_subgraphs_keeps_the_order": (
-        "g (float[2] x, bool c) => (float[2] y) <float[2] k = {1,2}> { y0 = If(c) <then_branch = t () => (float[2] p) { a = Add(k, k) b = Mul(a, k) p = Add(b, x) },"
+        "g (float[2] x, bool c) => (float[2] y) <float[2] k = {1,2}> { y0 = If(c) <then_branch = t () => (float[2] p) { a = Add(k,"
+        " k) b = Mul(a, k) p = Add(b, x) },"
         " else_branch = e () => (float[2] q) { d = Sub(k, k) f = Exp(d) q = Mul(f, x) }> y = Identity(y0) }",
         [{"x": normal(2), "c": np.array(True)}, {"x": normal(2), "c": np.array(False)}],
     ),

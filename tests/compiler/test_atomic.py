@@ -87,8 +87,8 @@ def test_a_disk_without_room_is_one_sentence_and_leaves_nothing(tmp_path: Path) 
 
 
 def test_a_full_disk_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ArtifactError, match="the disk is full"), atomic.writing(tmp_path):
-        Path("/dev/full").open("wb", buffering=0).write(b"x")
+    with pytest.raises(ArtifactError, match="the disk is full"), atomic.writing(tmp_path), Path("/dev/full").open("wb", buffering=0) as full:
+        full.write(b"x")
 
 
 def test_leftovers_of_the_dead_go_and_those_in_use_stay(tmp_path: Path) -> None:

@@ -137,18 +137,6 @@ def test_the_input_ships_with_better_options_when_no_rewrite_helps(decide: Decid
     assert [(trial.candidate, trial.shipped) for trial in report.trials] == [("optimized", False), ("the input with measured options", True)]
 
 
-def test_fusing_is_left_to_the_runtime_where_our_kernels_do_not_pay(decide: Decide) -> None:
-    conv = """
-    <ir_version: 10, opset_import: ["" : 21]>
-    g (float[n, 1, 3, 3] x) => (float[n, 2, 3, 3] y) <float[2, 1, 1, 1] w = {2, -3}, float[2] b = {1, 2}>
-    { s = Identity(x) c = Conv(s, w, b) y = Relu(c) }
-    """
-    decide(1.2, 0.7)
-    report = graphwright.compile(parse(conv), np.ones((2, 1, 3, 3), np.float32)).report
-    assert [(trial.candidate, trial.shipped) for trial in report.trials] == [("optimized", False), ("without fuse", True)]
-    assert "fuse" not in report.recipe.split(",") and "com.microsoft::FusedConv" not in report.after.operators and report.after.nodes == 2
-
-
 def test_the_input_does_not_race_itself_when_no_option_is_better(decide: Decide, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ort_backend, "choose_options", lambda *args, **kwargs: (DEFAULT, ()))
     decide(1.1)
@@ -167,14 +155,6 @@ def test_fusing_is_left_to_the_runtime_where_our_kernels_do_not_pay(decide: Deci
     report = graphwright.compile(parse(conv), np.ones((2, 1, 3, 3), np.float32)).report
     assert [(trial.candidate, trial.shipped) for trial in report.trials] == [("optimized", False), ("without fuse", True)]
     assert "fuse" not in report.recipe.split(",") and "com.microsoft::FusedConv" not in report.after.operators and report.after.nodes == 2
-
-
-def test_the_input_does_not_race_itself(decide: Decide, monkeypatch: pytest.MonkeyPatch) -> None:
-    decide(1.1, 0.6)
-    monkeypatch.setattr(ort_backend, "choose_options", lambda *args, **kwargs: (DEFAULT, ()))
-    report = graphwright.compile(parse(), X).report
-    assert [trial.candidate for trial in report.trials] == ["optimized"]
-    assert "the input ships as it is" in report.verdict
 
 
 def test_a_runtime_that_computes_something_else_does_not_ship(monkeypatch: pytest.MonkeyPatch) -> None:
