@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -58,8 +57,3 @@ def rules_below(folder: str) -> tuple[Rule, ...]:
             if item.build.__module__ == module.__name__:
                 found[item.name] = item
     return tuple(found.values())
-
-
-def rule_passes(passes: Sequence[type[Pass]]) -> list[type[RulePass]]:
-    """Those among ``passes`` that are made of rules."""
-    return [item for item in passes if dataclasses.is_dataclass(item) and issubclass(item, RulePass)]
