@@ -1,0 +1,193 @@
+"""What a node costs: arithmetic and bytes, worked out from shapes.
+
+Arithmetic is counted in additions: a multiply-accumulate is two, a division or a square root a handful, a transcendental function about twenty.
+The numbers are there to compare two ways of computing the same, not to predict a time.
+
+Every function answers None when a shape that matters is not known. ``unknown`` gives an estimate instead: each symbol counts as that size.
+A value of unknown rank still has no size.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+
+import onnx_ir as ir
+
+from .dims import Dim, evaluate, free_symbols
+from .graph import attribute, is_op, subgraphs_of
+from .shapes import dims_of, static_shape
+from .target import STANDARD_DOMAINS
+
+DIVISION = 4
+TRANSCENDENTAL = 20
+
+MOVES = frozenset({
+    "Cast", "CastLike", "Compress", "Concat", "ConcatFromSequence", "Constant", "ConstantOfShape", "DepthToSpace", "Expand", "EyeLike", "Gather",
+    "GatherElements", "GatherND", "OneHot", "Pad", "Range", "ReverseSequence", "Scatter", "ScatterElements", "ScatterND", "Slice", "SpaceToDepth", "Split",
+    "Tile", "Transpose", "Trilu",
+})  # fmt: skip
+"""Operators that move elements and compute nothing."""
+VIEWS = frozenset({"Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Shape", "Size", "Dropout"})
+"""Operators that a runtime does, or can do, without touching an element."""
+PART_READERS = frozenset({"Slice", "Gather", "GatherND", "GatherElements", "Split", "Compress"})
+"""Operators that read no more of their first input than they write."""
+
+PER_OUTPUT = {
+    **dict.fromkeys((
+        "Abs", "Add", "And", "BitShift", "BitwiseAnd", "BitwiseNot", "BitwiseOr", "BitwiseXor", "Ceil", "Equal", "Floor", "Greater", "GreaterOrEqual",
+        "IsInf", "IsNaN", "Less", "LessOrEqual", "Mul", "Neg", "Not", "Or", "PRelu", "Relu", "Round", "Sign", "Sub", "ThresholdedRelu", "Where", "Xor",
+    ), 1),
+    **dict.fromkeys(("Clip", "LeakyRelu", "DequantizeLinear", "QuantizeLinear", "Shrink"), 2),
+    **dict.fromkeys(("Div", "Mod", "Reciprocal", "Sqrt", "Softsign", "HardSigmoid", "HardSwish"), DIVISION),
+    **dict.fromkeys((
+        "Acos", "Acosh", "Asin", "Asinh", "Atan", "Atanh", "Cos", "Cosh", "Erf", "Exp", "Log", "Sin", "Sinh", "Tan", "Tanh", "Sigmoid", "Elu", "Selu",
+        "Celu", "Softplus", "BiasGelu", "FastGelu", "Gelu", "Mish", "QuickGelu", "Swish",
+    ), TRANSCENDENTAL),
+    "Pow": 2 * TRANSCENDENTAL,
+    "BatchNormalization": 2,
+    "RotaryEmbedding": 3,
+    "Resize": 7,
+    "Upsample": 7,
+    "GridSample": 9,
+}  # fmt: skip
+"""Additions for each element of the first output."""
+PER_INPUT = {
+    **dict.fromkeys(("ReduceSum", "ReduceMax", "ReduceMin", "ReduceMean", "ReduceProd", "ReduceL1", "ArgMax", "ArgMin", "CumSum", "TopK"), 1),
+    **dict.fromkeys(("GlobalAveragePool", "GlobalMaxPool"), 1),
+    **dict.fromkeys(("ReduceSumSquare", "ReduceL2", "GlobalLpPool", "LRN"), 2),
+    **dict.fromkeys(("ReduceLogSum",), 1),
+    "ReduceLogSumExp": TRANSCENDENTAL + 2,
+    **dict.fromkeys(("Softmax", "LogSoftmax"), TRANSCENDENTAL + DIVISION + 3),
+    "Hardmax": 2,
+    **dict.fromkeys(("LayerNormalization", "GroupNormalization", "InstanceNormalization", "SkipLayerNormalization"), 8),
+    **dict.fromkeys(("RMSNormalization", "SimplifiedLayerNormalization", "SkipSimplifiedLayerNormalization"), 5),
+    **dict.fromkeys(("LpNormalization", "MeanVarianceNormalization"), 6),
+}
+"""Additions for each element of the first input."""
+PER_OPERAND = frozenset({"Max", "Min", "Sum", "Mean"})
+"""Elementwise operators of any number of inputs."""
+
+
+def flops(node: ir.Node, unknown: int | None = None) -> int | None:
+    """The arithmetic a node does, in additions; None when it depends on unknown sizes, for control flow and for operators nobody here knows."""
+    kind = node.op_type
+    if subgraphs_of(node) or not node.outputs:
+        return None
+    if is_op(node, *MOVES, *VIEWS):
+        return 0
+    if kind in PER_OUTPUT:
+        return _times(PER_OUTPUT[kind], _elements(node.outputs[0], unknown))
+    if kind in PER_INPUT:
+        return _times(PER_INPUT[kind], _elements(_input(node, 0), unknown))
+    if kind in PER_OPERAND:
+        return _times(max(len(node.inputs) - 1, 1), _elements(node.outputs[0], unknown))
+    counted = _PRODUCTS.get(kind)
+    return counted(node, unknown) if counted is not None else None
+
+
+def bytes_moved(node: ir.Node, unknown: int | None = None) -> int | None:
+    """The bytes a node reads and writes, weights included; None when a size is not known, and for control flow. A view moves nothing."""
+    if subgraphs_of(node):
+        return None
+    if is_op(node, *VIEWS, "Constant"):
+        return 0
+    written = [_bytes(value, unknown) for value in node.outputs if value.name != ""]
+    read = [_bytes(value, unknown) for value in node.inputs if value is not None]
+    if is_op(node, *PART_READERS):
+        read[0] = _total(written)
+    return _total([*read, *written])
+
+
+def sizes(value: ir.Value | None, unknown: int | None = None) -> tuple[int, ...] | None:
+    """The shape in numbers, with every symbol counted as ``unknown``; None when the rank, or without ``unknown`` a dimension, is not known."""
+    if unknown is None or value is None:
+        return static_shape(value)
+    dims = dims_of(value)
+    return None if dims is None else tuple(_size(dim, unknown) for dim in dims)
+
+
+def _size(dim: Dim, unknown: int) -> int:
+    found = evaluate(dim, dict.fromkeys(free_symbols(dim), unknown))
+    return unknown if found is None else max(found, 0)
+
+
+def _elements(value: ir.Value | None, unknown: int | None) -> int | None:
+    shape = sizes(value, unknown)
+    return None if shape is None else math.prod(shape)
+
+
+def _bytes(value: ir.Value, unknown: int | None) -> int | None:
+    count = _elements(value, unknown)
+    if count is None or value.dtype in (None, ir.DataType.STRING, ir.DataType.UNDEFINED):
+        return None
+    return math.ceil(count * value.dtype.itemsize)
+
+
+def _input(node: ir.Node, index: int) -> ir.Value | None:
+    return node.inputs[index] if index < len(node.inputs) else None
+
+
+def _times(factor: int, count: int | None) -> int | None:
+    return None if count is None else factor * count
+
+
+def _total(parts: Iterable[int | None]) -> int | None:
+    total = 0
+    for part in parts:
+        if part is None:
+            return None
+        total += part
+    return total
+
+
+def _matmul(node: ir.Node, unknown: int | None) -> int | None:
+    """2 * batch * M * N * K: every element of the result is a sum over the last axis of the left operand."""
+    left, made = sizes(_input(node, 0), unknown), _elements(node.outputs[0], unknown)
+    if not left or made is None:
+        return None
+    return 2 * made * left[-2 if attribute(node, "transA", 0) == 1 and len(left) > 1 else -1]
+
+
+def _gemm(node: ir.Node, unknown: int | None) -> int | None:
+    return _total([_matmul(node, unknown), _elements(node.outputs[0], unknown) if _input(node, 2) is not None else 0])
+
+
+def _conv(node: ir.Node, unknown: int | None) -> int | None:
+    """Two for each tap of each element of the result, one for the bias and one for a sum or an activation fused into it."""
+    weight, made = sizes(_input(node, 1), unknown), _elements(node.outputs[0], unknown)
+    if weight is None or made is None:
+        return None
+    extras = sum(_input(node, index) is not None for index in (2, 3)) if not is_op(node, "ConvInteger") else 0
+    return made * (2 * math.prod(weight[1:]) + extras + ("activation" in node.attributes))
+
+
+def _conv_transpose(node: ir.Node, unknown: int | None) -> int | None:
+    weight, read, made = sizes(_input(node, 1), unknown), _elements(_input(node, 0), unknown), _elements(node.outputs[0], unknown)
+    if weight is None or read is None or made is None:
+        return None
+    return 2 * read * math.prod(weight[1:]) + (made if _input(node, 2) is not None else 0)
+
+
+def _pool(node: ir.Node, unknown: int | None) -> int | None:
+    window, made = node.attributes.get("kernel_shape"), _elements(node.outputs[0], unknown)
+    return None if made is None or window is None else made * math.prod(window.as_ints())
+
+
+def _attention(node: ir.Node, unknown: int | None) -> int | None:
+    """Both products and the Softmax between them, for the standard operator with 4-D inputs."""
+    query, key, value = (sizes(_input(node, index), unknown) for index in range(3))
+    if node.domain not in STANDARD_DOMAINS or not query or not key or not value or len(query) != 4 or len(key) != 4 or len(value) != 4:
+        return None
+    scores = math.prod(query[:3]) * key[2]
+    return scores * (2 * query[3] + 2 * value[3] + TRANSCENDENTAL + DIVISION + 3)
+
+
+_PRODUCTS: dict[str, Callable[[ir.Node, int | None], int | None]] = {
+    **dict.fromkeys(("MatMul", "MatMulInteger", "QLinearMatMul", "FusedMatMul"), _matmul),
+    **dict.fromkeys(("Gemm", "FusedGemm"), _gemm),
+    **dict.fromkeys(("Conv", "ConvInteger", "FusedConv"), _conv),
+    **dict.fromkeys(("AveragePool", "MaxPool", "LpPool"), _pool),
+    "ConvTranspose": _conv_transpose,
+    "Attention": _attention,
+}
