@@ -136,7 +136,7 @@ class Compilation:
 
     def _rewrite(self, steps: Sequence[Pass], verifier: Verifier) -> Rewritten:
         model = clone_model(self.source.model)
-        manager = Manager(self.target, verifier, self.replays, self.request.progress)
+        manager = Manager(self.target, verifier, self.replays, self.request.progress, fast_math=self.request.fast_math)
         records = manager.run(model, steps)
         return Rewritten(model, tuple(steps), records)
 

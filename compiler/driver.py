@@ -160,7 +160,7 @@ def optimize_model(model: object, request: Request) -> Optimized:
     source = import_model(model).model
     verifier = _verifier_or_none(source, backend, request)
     rewritten = clone_model(source)
-    records = Manager(target, verifier, replay_home(), request.progress, each=False).run(rewritten, steps)
+    records = Manager(target, verifier, replay_home(), request.progress, each=False, fast_math=request.fast_math).run(rewritten, steps)
     return Optimized(rewritten, source, records, recipe(steps), verifier is not None)
 
 
@@ -191,7 +191,13 @@ def _prepare(model: object, example_inputs: object, request: Request) -> tuple[C
     if cache is not None:
         request.progress("hashing")
         with stages("hash"):
-            options = {"search": request.level == 3, "precision": request.precision, "dims": dict(request.dims), "seed": request.seed}
+            options = {
+                "search": request.level == 3,
+                "precision": request.precision,
+                "dims": dict(request.dims),
+                "seed": request.seed,
+                "fast_math": request.fast_math,
+            }
             key = components(source.model, given, target.name, recipe(steps), options)
     return compilation, cache, key
 

@@ -37,7 +37,7 @@ def explain(model: object, rule: str, request: Request) -> Explained:
     if rule not in chosen:
         raise UsageError(_unknown(rule, chosen))
     reasons = Reasons(only=rule)
-    records = Manager(target, None, None, request.progress, reasons=reasons).run(clone_model(import_model(model).model), steps)
+    records = Manager(target, None, None, request.progress, fast_math=request.fast_math, reasons=reasons).run(clone_model(import_model(model).model), steps)
     return Explained(rule, sum(record.rules.get(rule, 0) for record in records), _nearest(reasons.misses))
 
 

@@ -15,10 +15,12 @@ from .core.backend import Progress
 from .core.drift import Drift, loosest
 from .core.errors import BackendMissing, BudgetError, ContractError, GraphwrightError, InputError, NoChangeError, PassError, TargetError, UsageError
 from .core.graph import all_graphs, clone_model
+from .core.judge import Judge
 from .core.ledger import Ledger
 from .core.passes import Context, Pass, format_pass
 from .core.reasons import Reasons
 from .core.records import Difference, PassRecord, Rewrite, RolledBack
+from .core.rulepass import RulePass
 from .core.target import Target
 from .core.wellformed import check
 from .denials import Denials
@@ -69,6 +71,7 @@ class Manager:
     strict: bool = False
     fast_math: bool = False
     reasons: Reasons | None = None
+    judge: Judge | None = None
     _drift: Drift = field(default=Drift.EXACT, init=False)
     _undone: int = field(default=0, init=False)
 
@@ -133,7 +136,7 @@ class Manager:
 
     def _numbers_of(self, model: ir.Model, steps: Sequence[Pass], records: Sequence[PassRecord]) -> tuple[Difference | None, float]:
         """The difference that all passes together made; None when there is nothing to check."""
-        changed = [step.drift for step, record in zip(steps, records, strict=True) if record.changes]
+        changed = [self._promise(step) for step, record in zip(steps, records, strict=True) if record.changes]
         if self.verifier is None or not changed:
             return None, 0.0
         drift = loosest(self._drift, *changed) if loosest(*changed) is not Drift.EXACT else Drift.EXACT
@@ -177,11 +180,16 @@ class Manager:
             self._drift = Drift.EXACT
             self.verifier.rebase(model)
             return
-        self._drift = loosest(self._drift, step.drift)
+        self._drift = loosest(self._drift, self._promise(step))
         self.verifier.accept()
 
     def _context(self, ledger: Ledger, reasons: Reasons | None = None) -> Context:
-        return Context(self.target, ledger, self.fast_math, reasons=reasons)
+        return Context(self.target, ledger, self.fast_math, reasons=reasons, judge=self.judge)
+
+    def _promise(self, step: Pass) -> Drift:
+        """The contract a pass keeps here: with ``fast_math``, what its rules of the domain kind keep without a proof."""
+        loose = self.fast_math and isinstance(step, RulePass) and any(item.drift is Drift.DOMAIN for item in step.chosen())
+        return loosest(step.drift, Drift.DOMAIN) if loose else step.drift
 
     def _attempt(
         self,
@@ -217,7 +225,8 @@ class Manager:
 
     def _verify(self, outcome: _Outcome, step: Pass, only: Sequence[int] | None) -> None:
         assert self.verifier is not None
-        drift = step.drift if step.drift in (Drift.EXACT, Drift.LOSSY) else loosest(step.drift, self._drift)
+        promise = self._promise(step)
+        drift = promise if promise in (Drift.EXACT, Drift.LOSSY) else loosest(promise, self._drift)
         start = time.perf_counter()
         outcome.difference = self.verifier.check(outcome.model, drift, only)
         outcome.verify_seconds = time.perf_counter() - start

@@ -22,7 +22,9 @@ def silent(text: str) -> None:
 
 @dataclass(frozen=True)
 class Request:
-    """How to compile. ``dims`` fixes symbolic dimensions in generated inputs; ``only`` and ``without`` name passes and rules; see `driver.compile`."""
+    """How to compile. ``dims`` fixes symbolic dimensions in generated inputs; ``only`` and ``without`` name passes and rules;
+    ``fast_math`` lets rules fire that are only equal where both sides are defined; see `driver.compile`.
+    """
 
     target: str = "ort-cpu"
     level: Level = 2
@@ -35,6 +37,7 @@ class Request:
     only: tuple[str, ...] = ()
     without: tuple[str, ...] = ()
     seed: int = 0
+    fast_math: bool = False
     cache: bool = True
     progress: Progress = silent
 

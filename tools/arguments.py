@@ -45,6 +45,7 @@ def pipeline_options(command: Command) -> Command:
         click.option("--level", type=click.IntRange(0, 3), default=2, show_default=True, help="0 nothing, 1 cleanups and folds, 2 fusion, 3 measured search."),
         click.option("--pipeline", metavar="TEXT", help="Your own passes instead of a level: 'fold-constants,fuse{only=fuse-gelu}'."),
         click.option("--without", multiple=True, metavar="NAME", help="Leave out a pass or a rule. Repeatable."),
+        click.option("--fast-math", is_flag=True, help="Allow rewrites that are only equal where both sides are defined."),
         click.option("--only", multiple=True, metavar="NAME", help="Run only this pass or rule. Repeatable."),
     ]
     for option in reversed(options):
@@ -63,6 +64,7 @@ def graph_request(options: Mapping[str, Any], tell: Callable[[str], None]) -> Re
         only=tuple(options["only"]),
         without=tuple(options["without"]),
         seed=options.get("seed", 0),
+        fast_math=options.get("fast_math", False),
         progress=tell,
     )
 

@@ -25,8 +25,13 @@ from .ranges import Ranges
 from .reasons import Skip, skip
 from .rule import Match, Rule, match_of, match_of_root
 from .shapes import infer_node
+from .target import STANDARD_DOMAINS
 
 MAX_REWRITES_PER_NODE = 20
+CANONICAL_OPSET, LATEST_LIFT = 21, 24
+"""No operator means anything else in one of these opsets than in another: a canonical model may be lifted to what a replacement needs."""
+LIFTED_FROM = "lifted from"
+"""Where a graph's ``meta`` says which opset it had before a rule lifted it."""
 
 
 def apply_rules(model: ir.Model, rules: Sequence[Rule], context: Context) -> int:
@@ -47,11 +52,12 @@ class _Engine:
     waiting: set[ir.Node] = field(default_factory=set)
     unsorted: dict[ir.Graph, None] = field(default_factory=dict)
     rewrites: int = 0
+    needed: int = 0
 
     def run(self) -> int:
         version = opset(self.model)
         for item in self.rules:
-            if item.opset <= version and all(self._has(kernel) for kernel in item.kernels):
+            if item.opset <= version and self._reachable(item.lifts, version) and all(self._has(kernel) for kernel in item.kernels):
                 for anchor in item.anchors:
                     self.index.setdefault(anchor, []).append(item)
         if not self.index:
@@ -72,7 +78,20 @@ class _Engine:
                     raise PassError(f"rewriting does not end: {self.rewrites} rewrites, the last by {self.context.ledger.entries[-1].rule}")
         for graph in self.unsorted:
             graph.sort()
+        if self.needed < opset(self.model) != version:
+            self._set_opset(max(self.needed, version))
         return self.rewrites
+
+    def _reachable(self, lifts: int, version: int) -> bool:
+        return lifts <= version or CANONICAL_OPSET <= version <= lifts <= LATEST_LIFT
+
+    def _set_opset(self, version: int) -> None:
+        imports = self.model.graph.opset_imports
+        self.model.graph.meta.setdefault(LIFTED_FROM, opset(self.model))
+        for domain in STANDARD_DOMAINS:
+            if domain in imports:
+                imports[domain] = version
+        bind_opsets(self.model)
 
     def _has(self, kernel: str) -> bool:
         domain, _, op_type = kernel.rpartition("::")
@@ -93,7 +112,7 @@ class _Engine:
         reasons = self.context.reasons
         probe = Probe() if reasons is not None and reasons.wants(item.name) else None
         for match in _matches(item, node, probe):
-            match.ranges = self.ranges
+            match.ranges, match.fast_math = self.ranges, self.context.fast_math
             pen = Build()
             result = item.build(pen, match)
             refusal = result if result is None or isinstance(result, Skip) else self._commit(item, match, pen, result)
@@ -114,18 +133,30 @@ class _Engine:
         refusal = _refusal(item, match, made) or self.order.refusal(match)
         if refusal is not None:
             return refusal
+        if item.lifts > opset(self.model):
+            self._set_opset(item.lifts)
         self._insert(match.root, pen)
-        refusal = _misfit(match.outputs, made)
+        refusal = _misfit(match.outputs, made) or self._slower(item, match, pen, made)
         if refusal is None and not self.context.ledger.permit(item.name, match.outputs[0].name or ""):
             refusal = skip("it was rolled back here")
         if refusal is not None:
             sweep(reversed(pen.nodes))
             self._drop_constants(pen)
             return refusal
+        self.needed = max(self.needed, item.lifts)
         self.history.note(item.name, match, pen.nodes)
         self._replace(match, pen, made)
         self._tidy(match, pen)
         return None
+
+    def _slower(self, item: Rule, match: Match, pen: Build, made: tuple[ir.Value, ...]) -> Skip | None:
+        """What the judge says against a rule that only fires where it is measured to pay."""
+        if not item.measured or self.context.judge is None:
+            return None
+        from .piece import cut_pieces
+
+        pieces = cut_pieces(self.model, match, pen, made)
+        return self.context.judge.refusal(item.name, *pieces) if pieces is not None else skip("not all dtypes around it are known, so it cannot be timed")
 
     def _insert(self, root: ir.Node, pen: Build) -> None:
         graph = root.graph

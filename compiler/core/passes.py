@@ -20,6 +20,7 @@ import onnx_ir as ir
 
 from .drift import Drift
 from .errors import UsageError
+from .judge import Judge
 from .ledger import Ledger
 from .reasons import Reasons
 from .target import PORTABLE, Target
@@ -27,13 +28,16 @@ from .target import PORTABLE, Target
 
 @dataclass
 class Context:
-    """What a pass is told: the target, the ledger that permits each change, rules to leave out, and where to note why a rule did not fire."""
+    """What a pass is told: the target, the ledger that permits each change, rules to leave out, where to note why a rule did not fire, and who
+    decides by timing where several kernels would do (None: nobody).
+    """
 
     target: Target = PORTABLE
     ledger: Ledger = field(default_factory=Ledger)
     fast_math: bool = False
     without: frozenset[str] = frozenset()
     reasons: Reasons | None = None
+    judge: Judge | None = None
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,8 @@ class Match:
         self._values = values
         self.ranges = Ranges()
         """Bounds of values; the engine shares one among all matches, so that each is found once."""
+        self.fast_math = False
+        """Whether the user allows what is only equal where both sides are defined, without a proof."""
         self._named = {pattern.name: node for pattern, node in nodes.items() if pattern.name}
 
     def __getattr__(self, name: str) -> ir.Value:
@@ -79,6 +81,8 @@ class Rule:
     kernels: tuple[str, ...] = ()
     shared: bool = False
     doubtful: tuple[str, ...] = ()
+    lifts: int = 0
+    measured: bool = False
 
     @property
     def anchors(self) -> tuple[tuple[str, str], ...]:
@@ -101,6 +105,8 @@ def rule(
     kernels: tuple[str, ...] = (),
     shared: bool = False,
     doubtful: tuple[str, ...] = (),
+    lifts: int = 0,
+    measured: bool = False,
 ) -> Callable[[Callable[[Build, Match], Result]], Rule]:
     """Make a rule of a function ``build(op, m)`` whose docstring is its equation.
 
@@ -109,6 +115,8 @@ def rule(
     ``opset`` is the first default-domain opset it is valid for; ``kernels`` are "domain::Operator" names the target must have;
     ``shared=True`` lets it fire although values inside the match are needed elsewhere (their nodes then stay).
     ``doubtful`` names devices on which its kernel was measured to be slower than what it replaces: it is only tried there when asked for.
+    ``lifts`` is the default-domain opset that the replacement needs; the engine lifts a canonical model to it when the rule fires.
+    ``measured=True`` lets it fire only where its replacement is timed to be faster on this machine, when there is a judge to ask (`judge.Judge`).
     """
 
     def make(build: Callable[[Build, Match], Result]) -> Rule:
@@ -116,7 +124,7 @@ def rule(
         roots = tuple(_root(draw) for draw in draws if isinstance(draw, str))
         name = build.__name__.strip("_").replace("_", "-")
         equation = " ".join((build.__doc__ or "").split())
-        return Rule(name, equation, build, patterns, roots, drift, tuple(examples), tuple(leaves), opset, kernels, shared, doubtful)
+        return Rule(name, equation, build, patterns, roots, drift, tuple(examples), tuple(leaves), opset, kernels, shared, doubtful, lifts, measured)
 
     return make
 

@@ -7,9 +7,9 @@ import pytest
 
 from graphwright.compiler.core.build import Build
 from graphwright.compiler.core.drift import EXACT
-from graphwright.compiler.core.engine import apply_rules
+from graphwright.compiler.core.engine import LIFTED_FROM, apply_rules
 from graphwright.compiler.core.errors import PassError
-from graphwright.compiler.core.graph import bind_opsets
+from graphwright.compiler.core.graph import bind_opsets, opset
 from graphwright.compiler.core.ledger import Ledger
 from graphwright.compiler.core.passes import Context, parse_pipeline
 from graphwright.compiler.core.pattern import ANY, Const, trace
@@ -288,3 +288,43 @@ def test_a_pass_of_rules_sees_types_that_nobody_has_inferred_yet() -> None:
     bind_opsets(model)
     assert parse_pipeline("drop-no-ops")[0].run(model, Context()) == 2
     assert operators(model) == ["Relu"]
+
+
+def swish(op, x):
+    return op.Mul(x, op.Sigmoid(x))
+
+
+@rule(swish, drift=EXACT, lifts=24)
+def raise_swish(op: Build, m: Match):
+    """x sigmoid(x) -> Swish(x)"""
+    return op.Swish(m.x)
+
+
+@rule(swish, drift=EXACT, lifts=24)
+def refuse_swish(op: Build, m: Match):
+    """x sigmoid(x) -> Swish(x), of another dtype"""
+    return op.Cast(op.Swish(m.x), to=10)
+
+
+SWISH = "g (float[2] x) => (float[2] y) { s = Sigmoid(x) y = Mul(s, x) }"
+
+
+def test_a_model_is_lifted_to_the_opset_that_a_replacement_needs() -> None:
+    model = model_of(SWISH)
+    assert apply_rules(model, [raise_swish], Context()) == 1
+    assert (opset(model), model.graph.meta[LIFTED_FROM]) == (24, 21)
+    check(model)
+
+
+def test_a_model_is_not_lifted_by_a_rule_that_was_refused() -> None:
+    model = model_of(SWISH)
+    assert apply_rules(model, [refuse_swish], Context()) == 0
+    assert opset(model) == 21
+
+
+def test_a_model_older_than_the_canonical_opset_is_not_lifted() -> None:
+    model = ir.from_onnx_text('<ir_version: 8, opset_import: ["" : 17]>' + SWISH)
+    bind_opsets(model)
+    infer_shapes(model)
+    assert apply_rules(model, [raise_swish], Context()) == 0
+    assert opset(model) == 17
