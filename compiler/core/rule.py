@@ -64,6 +64,15 @@ class Match:
         self.nodes[node] = None
         return node
 
+    def also(self, *values: ir.Value) -> None:
+        """Replace further values together with the root's: ``build`` then returns a replacement for each of these too, after those of the root."""
+        for value in values:
+            node = value.producer()
+            if node is None:
+                raise ValueError(f"'{value.name}' is made by no node")
+            self.nodes[node] = None
+        self.outputs = (*self.outputs, *values)
+
 
 @dataclass(frozen=True)
 class Rule:

@@ -328,3 +328,21 @@ def test_a_model_older_than_the_canonical_opset_is_not_lifted() -> None:
     infer_shapes(model)
     assert apply_rules(model, [raise_swish], Context()) == 0
     assert opset(model) == 17
+
+
+@rule("Neg", drift=EXACT)
+def merge_negs(op: Build, m: Match):
+    """Neg(x), Neg(x) -> one Neg(x)"""
+    sibling = next((node for node, _ in m.root.inputs[0].uses() if node is not m.root and node.op_type == "Neg"), None)
+    if sibling is None:
+        return None
+    m.also(sibling.outputs[0])
+    negated = op.Neg(m.root.inputs[0])
+    return negated, negated
+
+
+def test_a_rule_that_names_only_its_root_may_replace_siblings_too() -> None:
+    model = model_of("g (float[2] x) => (float[2] y, float[2] z) { z = Neg(x) a = Neg(x) y = Relu(a) }")
+    assert apply_rules(model, [merge_negs], Context()) == 1
+    assert sorted(operators(model)) == ["Neg", "Relu"]
+    check(model)
