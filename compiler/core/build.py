@@ -8,7 +8,7 @@ import ml_dtypes  # noqa: F401  (numpy learns bfloat16 and float8 from it)
 import numpy as np
 import onnx_ir as ir
 
-from .graph import subgraphs_of
+from .graph import release, subgraphs_of
 
 Operand = ir.Value | np.ndarray | float | int | bool | None
 
@@ -60,6 +60,7 @@ class Build:
     def discard(self) -> None:
         """Forget what was made: a node reads its inputs, and so counts as a user of them, from the moment it exists."""
         for node in self.nodes:
+            release(node)
             for index in range(len(node.inputs)):
                 node.replace_input_with(index, None)
 

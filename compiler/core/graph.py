@@ -242,8 +242,10 @@ def _captured(graph: ir.Graph) -> list[ir.Node]:
 
 
 def release(node: ir.Node) -> None:
-    """Let go of everything that the subgraphs of a node about to be removed still read."""
+    """Take apart the subgraphs of a node about to be removed: what is in them reads nothing any more, and is in no graph."""
     for graph in subgraphs_of(node):
         for inner in list(graph.all_nodes()):
             for index in range(len(inner.inputs)):
                 inner.replace_input_with(index, None)
+            if inner.graph is not None:
+                inner.graph.remove(inner)
