@@ -47,7 +47,8 @@ class ControlFlow:
         body = node.attributes["body"].as_graph()
         initial = [_view(value) for value in node.inputs[2:]]
         outside = _Outside()
-        _enter(body.inputs[:2], [(ir.TensorType(ir.DataType.INT64), ()), (ir.TensorType(ir.DataType.BOOL), ())])
+        kinds = (ir.TensorType(ir.DataType.INT64), ir.TensorType(ir.DataType.BOOL))
+        _enter(body.inputs[:2], [(kind, _scalar_or_one(value)) for kind, value in zip(kinds, body.inputs[:2], strict=True)])
         carried = self._carry(outside, body, body.inputs[2:], body.outputs[1 : 1 + len(initial)], initial)
         count = trip_count(node, body)
         stacked = [_stacked(outcome, count, 0) for outcome in map(outside.view, body.outputs[1 + len(initial) :])]
@@ -91,6 +92,11 @@ class ControlFlow:
         _enter(body.inputs, [(_element(value), None) for value in node.inputs])
         self.infer_graph(body)
         return [(None if value.type is None else ir.SequenceType(value.type), None) for value in body.outputs]
+
+
+def _scalar_or_one(value: ir.Value) -> tuple[Dim, ...]:
+    """A loop's counter and condition are scalars, or vectors of one element where the body declares them so."""
+    return (1,) if value.shape is not None and len(value.shape) == 1 else ()
 
 
 def _element(value: ir.Value | None) -> ir.TypeProtocol | None:

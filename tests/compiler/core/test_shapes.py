@@ -343,6 +343,13 @@ def test_a_carried_value_that_grows_has_no_fixed_size() -> None:
         assert_shapes_hold(model, {**feeds_for(model, {"N": 3}), "n": np.array(count)})
 
 
+def test_a_loop_counter_declared_as_a_vector_of_one_element_stays_one() -> None:
+    text = LOOP.format(step="Relu(a)", scanned="v").replace("(int64 i,", "(int64[1] i,").replace("s = Neg(v)", "v = Cast<to=1>(i) s = Neg(v)")
+    model = inferred(text.replace("float[B,C] z", "float[B,1] z"))
+    assert shape_of(model, "s") == "[1]"
+    assert_shapes_hold(model, {**feeds_for(model, {"N": 3}), "n": np.array(2)})
+
+
 def test_a_carried_value_that_keeps_its_size_keeps_its_symbol() -> None:
     model = inferred(LOOP.format(step="Relu(a)", scanned="a"))
     assert shape_of(model, "y") == "[N]" and (value_of(model, "z").shape or ())[1] == "N"
