@@ -138,6 +138,11 @@ def rename(graph: onnx.GraphProto, suffix: str, kept: set[str]) -> None:
     for node in graph.node:
         node.input[:] = [new(name) for name in node.input]
         node.output[:] = [new(name) for name in node.output]
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                for value in attribute.g.input:
+                    value.name = new(value.name)
+                rename(attribute.g, suffix, kept)
     for tensor in graph.initializer:
         tensor.name = new(tensor.name)
     del graph.value_info[:]
