@@ -19,10 +19,12 @@ from .core.graph import all_graphs, attribute, bind_opsets, clone_model, is_op, 
 from .core.names import Names
 from .core.shapes import infer_shapes
 
-__all__ = ["FACTORS", "Rounded", "growth", "has_halves", "has_steps", "reduction_length", "rounded"]
+__all__ = ["FACTORS", "MORE_FACTORS", "Rounded", "growth", "has_halves", "has_steps", "reduction_length", "rounded"]
 
 FACTORS = (5.0, 7.0)
 """Feed one of these to the extra input of a rounded model: both drop about two bits, at different places."""
+MORE_FACTORS = (4.5, 5.5, 6.0, 6.5, 7.5, 4.75)
+"""The same for a model with steps: a value that lies so near to one that rounding takes it across is rare, and two draws easily miss it."""
 MAX_WEIGHT_BYTES = 64 << 20
 MAX_ROUNDED = 600
 """Of more operators than this only some round, and drop more bits for it: k times fewer roundings add up to the same when each is sqrt(k) times as large."""

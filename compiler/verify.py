@@ -21,7 +21,7 @@ from .core.errors import InputError
 from .core.graph import all_graphs, clone_model, is_op
 from .core.records import Difference
 from .region import identical
-from .rounding import FACTORS, has_halves, has_steps, rounded
+from .rounding import FACTORS, MORE_FACTORS, has_halves, has_steps, rounded
 from .tolerance import QUIET, Noise, Stress, difference, is_float, measure, stress_of
 
 __all__ = ["Outputs", "References", "Verifier", "compare", "worse"]
@@ -31,6 +31,8 @@ Outputs = Mapping[str, Array]
 
 BIG_BYTES = 16 << 20
 """Arrays of at least this size wait on disk between checks."""
+STEPPED = 4
+"""Of how many ordinary samples more roundings are drawn when the model has steps (`rounding.MORE_FACTORS`)."""
 _RANDOM = ("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial", "Bernoulli")
 
 
@@ -301,25 +303,35 @@ class Verifier:
             self.progress("measuring what rounding does to the reference")
             noisy = rounded(self._steady(self.model))
             self._growth = noisy.growth
-            runs = self._rounded_outputs(noisy.model, noisy.factor)
-            self._noise = [self._measure(index, [run[index] for run in runs]) for index in range(len(self.samples))]
-            self._share_noise(has_steps(noisy.model))
+            steps = has_steps(noisy.model)
+            runs = self._rounded_outputs(noisy.model, noisy.factor, self._calm()[:STEPPED] if steps else ())
+            self._noise = [self._measure(index, runs[index]) for index in range(len(self.samples))]
+            self._share_noise(steps)
         return self._noise
 
-    def _rounded_outputs(self, copy: ir.Model, factor: str) -> list[list[Outputs | None]]:
-        """Per factor, per sample; None where the rounded copy does not run, as when a size that it computes comes out differently."""
+    def _calm(self) -> list[int]:
+        """The ordinary samples, those without extremes."""
+        return [index for index, stress in enumerate(self.stress) if not stress.any]
+
+    def _rounded_outputs(self, copy: ir.Model, factor: str, stepped: Sequence[int]) -> list[list[Outputs]]:
+        """For each sample, the outputs under each factor, under more of them where it is ``stepped``; those that do not run are left out, as when a
+        size that the model computes comes out differently.
+        """
         try:
             runner = self.backend.reference(copy)
         except Exception:
-            return [[None] * len(self.samples) for _ in FACTORS]
+            return [[] for _ in self.samples]
         try:
-            found = [[_attempt(runner, {**sample, factor: np.array(number, np.float32)}, 0) for sample in self.samples] for number in FACTORS]
+            found = [
+                [_attempt(runner, {**sample, factor: np.array(number, np.float32)}, 0) for number in (*FACTORS, *(MORE_FACTORS if index in stepped else ()))]
+                for index, sample in enumerate(self.samples)
+            ]
         finally:
             runner.close()
-        return [[None if isinstance(outputs, Difference) else outputs for outputs in run] for run in found]
+        return [[outputs for outputs in runs if not isinstance(outputs, Difference)] for runs in found]
 
-    def _measure(self, index: int, runs: Sequence[Outputs | None]) -> dict[str, Noise]:
-        leaves = [dict(leaf for name, value in run.items() for leaf in _leaves(name, value)) for run in runs if run is not None]
+    def _measure(self, index: int, runs: Sequence[Outputs]) -> dict[str, Noise]:
+        leaves = [dict(leaf for name, value in run.items() for leaf in _leaves(name, value)) for run in runs]
         result: dict[str, Noise] = {}
         for name, value in self._reference[index].items():
             for path, array in _leaves(name, value):
@@ -332,7 +344,7 @@ class Verifier:
     def _share_noise(self, steps: bool) -> None:
         """Let each sample know what is typical of ordinary ones; a model with ``steps`` (quantisation) may jump in any of them."""
         assert self._noise is not None
-        calm = [index for index, stress in enumerate(self.stress) if not stress.any]
+        calm = self._calm()
         choose = max if steps else statistics.median
         for path in dict.fromkeys(path for index in calm for path in self._noise[index]):
             held = [index for index in calm if path in self._noise[index]]
