@@ -1,0 +1,56 @@
+"""Operators that only give a tensor another shape, and writing one shape as the target of a Reshape."""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+from ...compiler.core.build import Build
+from ...compiler.core.dims import Dim, same_shape
+from ...compiler.core.graph import attribute, users
+from ...compiler.core.reasons import Skip, skip
+from ...compiler.core.shapes import dims_of, known_ints, never_zero
+from ..fold.reshape import constant_target
+
+VIEWS = ("Reshape", "Flatten", "Squeeze", "Unsqueeze")
+"""Row-major order stays as it is."""
+
+
+def reshaped(op: Build, x: ir.Value, made: tuple[Dim, ...] | None, positive: frozenset[str]) -> ir.Value | Skip:
+    """``x`` with the shape ``made``: itself if it has it, else by one Reshape to a constant target."""
+    data = dims_of(x)
+    if data is None or made is None:
+        return skip("the shape of '%s' or of the result is not known", x.name)
+    if same_shape(data, made):
+        return x
+    target = constant_target(data, made, positive)
+    if target is None:
+        return skip("no constant target reshapes %s to %s", ir.Shape(data), ir.Shape(made))
+    return op.Reshape(x, op.const(target, "shape"))  # type: ignore[return-value]
+
+
+def reshaped_like(op: Build, x: ir.Value, view: ir.Node) -> ir.Value | Skip:
+    """``x`` with the shape that ``view`` makes; its own target is used again where that says the same for ``x``."""
+    if view.op_type == "Reshape" and _stands_alone(view):
+        if same_shape(dims_of(x), dims_of(view.outputs[0])):
+            return x
+        return op.like(view, x, view.inputs[1])  # type: ignore[return-value]
+    return reshaped(op, x, dims_of(view.outputs[0]), never_zero(view))
+
+
+def _stands_alone(view: ir.Node) -> bool:
+    """Whether the target means the same for all data of as many elements: it copies no dimension."""
+    sizes = known_ints(view.inputs[1])
+    return sizes is not None and all(isinstance(size, int) and (size != 0 or attribute(view, "allowzero", 0) == 1) for size in sizes)
+
+
+def axes_of(node: ir.Node, rank: int, index: int = 1) -> list[int] | None:
+    """The axes in an input, counted from the start; None when they are left out or not known."""
+    given = known_ints(node.inputs[index]) if len(node.inputs) > index and node.inputs[index] is not None else None
+    if given is None or not all(isinstance(axis, int) and -rank <= axis < rank for axis in given):
+        return None
+    return [int(axis) % rank for axis in given]  # type: ignore[call-overload]
+
+
+def only_reader(value: ir.Value | None, reader: ir.Node) -> bool:
+    """Whether nothing else needs the value."""
+    return value is not None and not value.is_graph_output() and users(value) == [reader]
