@@ -6,6 +6,7 @@ An entry is a folder: ``key.json`` with the hash of each component of the key, `
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -24,6 +25,8 @@ ENVIRONMENT = "GRAPHWRIGHT_CACHE"
 LIMIT_BYTES = 8 * 2**30
 SOURCES = ("compiler", "passes", "backends")
 KEY_FILE = "key.json"
+KERNELS = "kernels.jsonl"
+"""What was measured of single kernels (see `kernel_table`)."""
 ARTIFACT = "artifact"
 OUR_NAMES = re.compile(r"[0-9a-f]{64}|\.[0-9a-f]{64}\..{8}\.(partial|previous)")
 
@@ -114,9 +117,11 @@ class Cache:
         return True
 
     def clear(self) -> int:
-        """Remove every entry, broken ones and leftovers too, and nothing that is not ours; returns how many went."""
+        """Remove every entry, broken ones and leftovers too, what was measured of kernels, and nothing that is not ours; returns how many entries went."""
         if not self.folder.is_dir():
             return 0
+        with contextlib.suppress(OSError):
+            (self.folder / KERNELS).unlink(missing_ok=True)
         ours = [folder for folder in sorted(self.folder.iterdir()) if folder.is_dir() and OUR_NAMES.fullmatch(folder.name)]
         return sum(self.drop(folder) for folder in ours)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import time
 import warnings
 from collections.abc import Iterator, Sequence
@@ -22,11 +23,13 @@ from .core.passes import Pass
 from .core.records import Difference, PassRecord
 from .core.target import Target
 from .importer import Source
+from .kernel_choice import KernelChoice
+from .kernel_table import open_table
 from .manager import Manager
 from .manifest import Manifest, own_version, port_entries, target_entry, versions
 from .nesting import describe
 from .pipeline import describe_level, recipe
-from .report import Report, SkippedEntry, TrialEntry, VerificationEntry, difference_entry, pass_entries
+from .report import KernelEntry, Report, SkippedEntry, TrialEntry, VerificationEntry, difference_entry, pass_entries
 from .request import Request
 from .samples import generate
 from .search import FUSION, Racer, chose_something, race, variants, without_fusion
@@ -36,6 +39,8 @@ from .verify import Verifier
 TIMED = 4
 """Example inputs that take part in a race; more would only make it longer."""
 SEARCH_SECONDS = 120.0
+UNMEASURED = (0, 1)
+"""Levels that leave no choice of kernels."""
 REFERENCE = "the input model without runtime optimisations"
 
 
@@ -87,6 +92,7 @@ class Compilation:
     label: str
     given: tuple[Sample, ...] = ()
     notes: list[str] = field(default_factory=list)
+    judge: KernelChoice | None = field(default=None, init=False)
 
     def run(self) -> Artifact:
         """Rewrite, verify, race; the artifact is open, and nothing is written yet."""
@@ -100,8 +106,10 @@ class Compilation:
                 self._check_export(verifier)
         finally:
             runner.close()
+        if self.request.level not in UNMEASURED:
+            self.judge = KernelChoice(self.backend.baseline, open_table(), self.request.progress)
         with self.stages("rewrite"):
-            rewritten = self._rewrite(self.request.steps(self.target), verifier)
+            rewritten = self._rewrite(self.request.steps(self.target), verifier, timed)
         with self.stages("race"):
             rewritten, winner, trials = self._race(rewritten, verifier, timed)
         worst = difference_entry(self._worst(winner, verifier))
@@ -134,9 +142,11 @@ class Compilation:
                 self.notes.append(note)
                 return
 
-    def _rewrite(self, steps: Sequence[Pass], verifier: Verifier) -> Rewritten:
+    def _rewrite(self, steps: Sequence[Pass], verifier: Verifier, timed: Sequence[Sample]) -> Rewritten:
         model = clone_model(self.source.model)
-        manager = Manager(self.target, verifier, self.replays, self.request.progress, fast_math=self.request.fast_math)
+        if self.judge is not None:
+            self.judge.begin(model, timed)
+        manager = Manager(self.target, verifier, self.replays, self.request.progress, fast_math=self.request.fast_math, judge=self.judge)
         records = manager.run(model, steps)
         return Rewritten(model, tuple(steps), records)
 
@@ -151,7 +161,7 @@ class Compilation:
         if self.request.level == 3 and first.changes:
             best, champion = self._search(first, champion, baseline, verifier, timed, raced)
         elif champion is None and (simpler := without_fusion(first.steps, [record.rules for record in first.records])) is not None:
-            rewritten = self._rewrite(simpler, verifier)
+            rewritten = self._rewrite(simpler, verifier, timed)
             if rewritten.changes:
                 champion = self._enter(f"without {FUSION}", rewritten.model, baseline, verifier, timed, raced)
                 best = rewritten if champion is not None else best
@@ -198,7 +208,7 @@ class Compilation:
             if time.monotonic() > end:
                 self.notes.append(f"the search stopped after {SEARCH_SECONDS:.0f} s")
                 break
-            variant = self._rewrite(steps, verifier)
+            variant = self._rewrite(steps, verifier, timed)
             rival = self._enter(name, variant.model, baseline, verifier, timed, raced)
             if rival is None:
                 continue
@@ -246,11 +256,16 @@ class Compilation:
             trials=trials,
             options=built.options,
             tuning=list(built.trials),
+            kernels=self._kernels(),
             skipped=self._skipped(rewritten),
             notes=self.notes,
             seconds=self.stages.seconds,
         )
         return from_built(built, self.backend, self._manifest(report, optimized), report, restore=self.source.restore, arrange=self.source.arrange)
+
+    def _kernels(self) -> list[KernelEntry]:
+        timings = self.judge.timings if self.judge is not None else []
+        return [KernelEntry(**dataclasses.asdict(timing), chosen=timing.gains) for timing in timings]
 
     def _skipped(self, rewritten: Rewritten) -> list[SkippedEntry]:
         busy = {step.name for step, record in zip(rewritten.steps, rewritten.records, strict=True) if record.changes or record.rolled_back}

@@ -103,6 +103,22 @@ class TrialEntry(Entry):
     shipped: bool = False
 
 
+class KernelEntry(Entry):
+    """A rule that puts one kernel in the place of others, timed on this machine at one set of input shapes.
+
+    ``ratio`` is with the rule / without it (below 1 is faster); ``low`` and ``high`` bound it with 95 % confidence.
+    """
+
+    rule: str
+    shapes: list[str] = []
+    before_ms: Number
+    after_ms: Number
+    ratio: Number
+    low: Number
+    high: Number
+    chosen: bool = False
+
+
 class AccuracyEntry(Entry):
     """The user's metric before and after; ``allowed`` is the largest drop asked for (null: none was)."""
 
@@ -161,6 +177,7 @@ class Report(Entry):
     accuracy: AccuracyEntry | None = None
     options: dict[str, object] = {}
     tuning: list[dict[str, object]] = Field(default=[], description="The races by which the backend chose the options.")
+    kernels: list[KernelEntry] = Field(default=[], description="Kernel choices that were made by timing them.")
     skipped: list[SkippedEntry] = []
     notes: list[str] = []
     cache: CacheEntry | None = None

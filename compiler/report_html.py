@@ -40,6 +40,9 @@ def _sections(report: Report) -> Iterator[str]:
     yield _table("Undone rewrites", ("rule", "where", "why", "replay folder"), undone)
     trials = ((trial.candidate, describe_latency(trial.latency), "shipped" if trial.shipped else "") for trial in report.trials)
     yield _table("Candidates timed against the input", ("candidate", "latency", ""), trials)
+    kernels = ((entry.rule, ", ".join(entry.shapes), f"{entry.before_ms:.3g} ms", f"{entry.after_ms:.3g} ms", "used" if entry.chosen else "")
+               for entry in report.kernels)  # fmt: skip
+    yield _table("Kernel choices", ("rule", "input shapes", "without", "with", ""), kernels)
     yield _table("Skipped", ("what", "why"), ((entry.what, entry.why) for entry in report.skipped))
     yield _table("Notes", ("",), ((note,) for note in report.notes))
     yield _table("Operators", ("operator", "before", "after"), _operators(report))

@@ -9,9 +9,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
-from .report import DifferenceEntry, LatencyEntry, ModelEntry, PassEntry, Report, RollbackEntry
+from .report import DifferenceEntry, KernelEntry, LatencyEntry, ModelEntry, PassEntry, Report, RollbackEntry
 
 SHOWN_ROLLBACKS = 10
+SHOWN_KERNELS = 10
 MEBIBYTE = 2**20
 
 
@@ -80,6 +81,7 @@ def _lines(report: Report) -> Iterator[str]:
     for trial in report.trials:
         if not trial.shipped:
             yield f"tried     {escape(trial.candidate)}: {describe_latency(trial.latency)}"
+    yield from kernel_lines(report.kernels)
     if report.verification is not None:
         found = report.verification
         worst = describe_error(found.worst, "")
@@ -95,6 +97,15 @@ def _lines(report: Report) -> Iterator[str]:
         yield f"skipped   {escape(skipped.what)}: {escape(skipped.why)}"
     for note in report.notes:
         yield f"note      {escape(note)}"
+
+
+def kernel_lines(entries: Sequence[KernelEntry]) -> Iterator[str]:
+    """One line for each choice between kernels that was made by timing."""
+    for entry in entries[:SHOWN_KERNELS]:
+        place = f" at {escape(', '.join(entry.shapes))}" if entry.shapes else ""
+        yield f"kernel    {escape(entry.rule)}{place}: {entry.before_ms:.3g} ms -> {entry.after_ms:.3g} ms, {'used' if entry.chosen else 'not used'}"
+    if len(entries) > SHOWN_KERNELS:
+        yield f"kernel    and {len(entries) - SHOWN_KERNELS} more; --json lists them"
 
 
 def undone_lines(entries: Sequence[RollbackEntry]) -> Iterator[str]:

@@ -71,12 +71,12 @@ def without_fusion(steps: Sequence[Pass], fired: Sequence[dict[str, int]]) -> tu
 
 def variants(steps: Sequence[Pass], fired: Sequence[dict[str, int]]) -> Iterator[tuple[str, tuple[Pass, ...]]]:
     """The pipeline with one part changed at a time: each optional rule that fired left out, by name, each pass that changed something left out,
-    and rules let in whose kernel is doubtful (see `core.rule.rule`).
+    and rules let in whose kernel is doubtful and that nobody measures one by one (see `core.rule.rule`).
 
     ``fired`` are the rules of each pass and how often they fired. Only what may make a model slower is left out: passes that are not exact.
     """
     for place, (step, rules) in enumerate(zip(steps, fired, strict=True)):
-        if isinstance(step, RulePass) and not step.doubtful and any(item.doubtful for item in step.chosen()):
+        if isinstance(step, RulePass) and not step.doubtful and any(item.doubtful and not item.measured for item in step.chosen()):
             bolder = dataclasses.replace(step, doubtful=True)
             yield f"with {format_pass(bolder)}", (*steps[:place], bolder, *steps[place + 1 :])
         if step.drift.value == "exact" or not rules:

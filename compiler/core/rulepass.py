@@ -21,7 +21,8 @@ class RulePass(Pass):
     """Applies every rule found in the modules below ``folder`` until none fires.
 
     ``only`` restricts it to the named rules, ``without`` leaves some out; ``doubtful`` lets those fire as well whose kernel was measured to be
-    slower on the target's device. Raises UsageError for a rule that is not there.
+    slower on the target's device; where there is a judge to ask, those that are measured may fire anyway. Raises UsageError for a rule that is
+    not there.
     """
 
     folder: ClassVar[str]
@@ -33,7 +34,12 @@ class RulePass(Pass):
     def run(self, model: ir.Model, context: Context) -> int:
         """Apply the rules; returns how many rewrites were made."""
         device = context.target.device
-        trusted = [item for item in self.chosen(context.without) if self.doubtful or item.name in self.only or device not in item.doubtful]
+        judged = context.judge is not None
+        trusted = [
+            item
+            for item in self.chosen(context.without)
+            if self.doubtful or item.name in self.only or device not in item.doubtful or (judged and item.measured)
+        ]
         settle_shapes(model)
         return apply_rules(model, trusted, context)
 

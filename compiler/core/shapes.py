@@ -24,7 +24,7 @@ from .symbolic.rules import refine
 from .symbolic.standard import Outcome, StandardInference
 
 __all__ = [
-    "dims_of", "forget_ours", "infer_node", "infer_shapes", "is_ours", "known_bytes", "known_ints", "never_zero",
+    "dims_of", "forget_ours", "infer_node", "infer_shapes", "is_ours", "known_bytes", "known_ints", "name_inputs", "never_zero",
     "outward_shape", "settle_shapes", "static_shape",
 ]
 
@@ -40,8 +40,7 @@ def infer_shapes(model: ir.Model) -> None:
     What the model says about its other values is forgotten, except for outputs of operators that nobody here knows.
     Raises ModelError naming the node when shapes contradict each other.
     """
-    for value in model.graph.inputs:
-        _name_unknown_dims(value)
+    name_inputs(model)
     if _DECLARED not in model.graph.meta:
         model.graph.meta[_DECLARED] = {value.name: value.shape.dims for value in model.graph.outputs if value.shape is not None}
     for graph in all_graphs(model):
@@ -57,6 +56,12 @@ def infer_shapes(model: ir.Model) -> None:
         if walk.positive & given <= positive:
             return
         positive |= walk.positive & given
+
+
+def name_inputs(model: ir.Model) -> None:
+    """Give every unknown dimension of the model's inputs a symbol of its own."""
+    for value in model.graph.inputs:
+        _name_unknown_dims(value)
 
 
 def settle_shapes(model: ir.Model) -> None:

@@ -33,6 +33,7 @@ def pre_norm(op: Pen, x: object, residual: object, scale: object, shift: object 
     opset=17,
     kernels=(KERNEL,),
     doubtful=SLOW_ON,
+    measured=True,
     examples=[
         "g (float[N,3,2] x, float[N,3,2] r) => (float[N,3,2] y) <float[2] s = {1,2}, float[2] t = {1,2}> { a = Add(x, r) y = LayerNormalization(a, s, t) }",
     ],
@@ -53,6 +54,7 @@ def fuse_skip_layer_norm(op: Build, m: Match) -> Result:
     opset=17,
     kernels=(KERNEL,),
     doubtful=SLOW_ON,
+    measured=True,
     examples=[
         "g (float[N,3,2] x, float[N,3,2] r) => (float[N,3,2] y, float[N,3,2] a) <float[2] s = {1,2}, float[2] t = {1,2}>"
         " { a = Add(x, r) y = LayerNormalization(a, s, t) }",
@@ -82,6 +84,7 @@ def biased_residual(op: Pen, x: object, b: Const, residual: object, scale: objec
     drift=ROUNDING,
     kernels=(KERNEL,),
     doubtful=SLOW_ON,
+    measured=True,
     examples=[
         "g (float[N,3,2] x, float[N,3,2] r) => (float[N,3,2] y) <float[2] b = {3,4}, float[2] s = {1,2}, float[2] t = {1,2}>"
         " { a = Add(b, x) y = com.microsoft.SkipLayerNormalization(a, r, s, t) }",

@@ -99,8 +99,10 @@ def test_clearing_touches_nothing_but_entries(tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     cache = Cache(tmp_path)
     keep(cache, KEY)
+    (tmp_path / "kernels.jsonl").write_text("")
     assert cache.clear() == 1
     assert (tmp_path / "photos").is_dir()
+    assert not (tmp_path / "kernels.jsonl").exists()
 
 
 def test_what_is_too_large_is_not_kept(tmp_path: Path) -> None:

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from graphwright.compiler.core.drift import Drift
 from graphwright.compiler.core.passes import format_pipeline, parse_pipeline
+from graphwright.compiler.core.rule import Rule
+from graphwright.compiler.core.rulepass import RulePass
 from graphwright.compiler.search import variants, without_fusion
 
 
@@ -19,9 +25,25 @@ def test_each_part_that_may_slow_a_model_down_is_left_out_once() -> None:
     }
 
 
+@dataclass(frozen=True)
+class Fuse(RulePass):
+    """A pass with one rule."""
+
+    name = "fuse"
+    drift = Drift.ROUNDING
+    measured: bool = False
+
+    def chosen(self, without: frozenset[str] = frozenset()) -> Sequence[Rule]:
+        return (Rule("slow", "", lambda op, m: None, (), (), Drift.ROUNDING, doubtful=("cpu",), measured=self.measured),)
+
+
 def test_doubtful_kernels_are_let_in_once() -> None:
-    assert tried("raise,fuse", [{}, {}]) == {"with fuse{doubtful=true}": "raise,fuse{doubtful=true}"}
-    assert tried("fuse{doubtful=true}", [{}]) == {}
+    assert [name for name, _ in variants([Fuse()], [{}])] == ["with fuse{doubtful=true}"]
+    assert list(variants([Fuse(doubtful=True)], [{}])) == []
+
+
+def test_doubtful_kernels_that_were_measured_one_by_one_are_not_let_in_again() -> None:
+    assert list(variants([Fuse(measured=True)], [{}])) == []
 
 
 def test_leaving_fusion_to_the_runtime_is_only_tried_when_ours_did_something() -> None:

@@ -1,0 +1,144 @@
+"""Which of several kernels to use, decided by timing them on this machine at the model's own sizes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+import onnx_ir as ir
+
+from .cache import hash_parts, machine
+from .core.backend import Array, Progress, Runner, Sample
+from .core.reasons import Skip, skip
+from .core.timing import FEWEST_ROUNDS, Clock, Comparison
+from .kernel_table import KernelTable, Timing, piece_key
+from .manifest import versions
+from .piece_samples import Sizes, Unsized, bind_sizes, make_sample, sized
+from .request import silent
+from .timing import compare_runners
+from .tolerance import is_float
+
+__all__ = ["KernelChoice"]
+
+EACH_SECONDS = 0.3
+TOTAL_SECONDS = 20.0
+MILLI = 1000.0
+Open = Callable[[ir.Model], Runner]
+"""Makes a model ready with the runtime's default options."""
+
+
+class KernelChoice:
+    """A `judge.Judge` that lets a rule fire only where its replacement is measured to be faster.
+
+    A match and its replacement run as two small models on made-up inputs, in turns; the replacement wins when the whole 95 % interval of the ratio
+    lies below 1. What was measured is remembered in ``table``, and every answer for as long as this object lives, so that a pass that runs again
+    makes the same choices. After ``total_s`` seconds nothing more is measured, and what is not known is refused.
+    """
+
+    def __init__(
+        self,
+        open_model: Open,
+        table: KernelTable,
+        progress: Progress = silent,
+        *,
+        each_s: float = EACH_SECONDS,
+        total_s: float = TOTAL_SECONDS,
+        clock: Clock = time.perf_counter,
+    ) -> None:
+        self.timings: list[Timing] = []
+        """What was decided by timing, in the order it was first asked for."""
+        self._open = open_model
+        self._table = table
+        self._progress = progress
+        self._each_s, self._left, self._clock = each_s, total_s, clock
+        self._total_s = total_s
+        self._sizes: tuple[Sizes, ...] = ({},)
+        self._answers: dict[str, Skip | None] = {}
+        self._place = hash_parts([machine(), versions().get("onnxruntime", "")])
+
+    def begin(self, model: ir.Model, samples: Sequence[Sample]) -> None:
+        """Judge pieces of this model, or of clones of it, at the sizes that these samples have."""
+        self._sizes = bind_sizes(model, samples)
+
+    def refusal(self, rule: str, before: ir.Model, after: ir.Model) -> Skip | None:
+        """Why the replacement is not worth it; None when it is measured to be faster."""
+        try:
+            key = hash_parts([self._place, rule, piece_key(before, self._sizes), piece_key(after, self._sizes)])
+        except Unsized as reason:
+            return skip("it cannot be timed: %s", reason)
+        if key not in self._answers:
+            self._answers[key] = self._decide(key, rule, before, after)
+        return self._answers[key]
+
+    def _decide(self, key: str, rule: str, before: ir.Model, after: ir.Model) -> Skip | None:
+        timing = self._table.find(key)
+        if timing is None:
+            if self._left <= 0:
+                return skip("it was not timed: the %.0f s for timing kernels are spent", self._total_s)
+            found = self._measure(rule, before, after)
+            if isinstance(found, Skip):
+                return found
+            timing = found
+            self._table.add(key, timing)
+        self.timings.append(timing)
+        if timing.gains:
+            return None
+        return skip("it is not faster here: %.3g ms instead of %.3g ms (%.2f to %.2f times)", timing.after_ms, timing.before_ms, timing.low, timing.high)
+
+    def _measure(self, rule: str, before: ir.Model, after: ir.Model) -> Timing | Skip:
+        shapes = tuple(f"{value.dtype}{list(sized(value, self._sizes[0]))}" for value in before.graph.inputs)
+        self._progress(f"timing {rule} at {', '.join(shapes)}")
+        start = self._clock()
+        try:
+            found = self._race(before, after)
+        except Unsized as reason:
+            return skip("it cannot be timed: %s", reason)
+        except Exception as error:  # Whatever a kernel says about made-up inputs: the rule can do without an answer.
+            return skip("it cannot be timed: %s", (str(error).strip().splitlines() or [type(error).__name__])[0][:200])
+        finally:
+            self._left -= self._clock() - start
+        if isinstance(found, Skip):
+            return found
+        return Timing(rule, shapes, found.median_b * MILLI, found.median_a * MILLI, found.ratio, found.low, found.high)
+
+    def _race(self, before: ir.Model, after: ir.Model) -> Comparison | Skip:
+        samples = [make_sample(before, sizes) for sizes in self._sizes]
+        one = self._open(before)
+        try:
+            other = self._open(after)
+            try:
+                if _reads(before) == _reads(after) and not _agree(one.run(samples[0]), other.run(samples[0])):
+                    return skip("it does not compute the same as what it replaces on made-up inputs")
+                return compare_runners(other, one, samples, budget_s=min(self._each_s, self._left), min_rounds=FEWEST_ROUNDS)
+            finally:
+                other.close()
+        finally:
+            one.close()
+
+
+def _reads(piece: ir.Model) -> set[str | None]:
+    """The inputs a piece looks at: made-up inputs only mean the same to two pieces that look at the same ones."""
+    return {value.name for value in piece.graph.inputs if value.uses()}
+
+
+def _agree(before: Mapping[str, Array], after: Mapping[str, Array]) -> bool:
+    return all(_close(before[name], after.get(name)) for name in before)
+
+
+def _close(before: Array, after: Array) -> bool:
+    """Far looser than any contract, which the manager checks: this only tells a kernel that computes from one that does not."""
+    if not isinstance(before, np.ndarray) or not isinstance(after, np.ndarray) or before.shape != after.shape or before.dtype != after.dtype:
+        return False
+    if not is_float(before.dtype):
+        return bool((before == after).all())
+    old, new = before.astype(np.float64), after.astype(np.float64)
+    finite = np.isfinite(old) & np.isfinite(new)
+    allowed = np.sqrt(_eps(before.dtype)) * np.abs(old[finite]).max(initial=0.0)
+    return bool((np.abs(old - new)[finite] <= allowed).all())
+
+
+def _eps(dtype: np.dtype) -> float:
+    import ml_dtypes
+
+    return float(ml_dtypes.finfo(dtype).eps)
