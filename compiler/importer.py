@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -44,13 +44,15 @@ def import_model(source: object, example_inputs: object = None, *, dynamic_shape
     """Bring in a model: a .onnx path, its bytes, a ModelProto, an onnx_ir.Model, a gs.Graph, a torch module or exported program, a Hugging Face folder.
 
     ``example_inputs`` for a module are its positional arguments (a tuple), its keyword arguments (a dict), or both as ``(args, kwargs)``; for the
-    others a sample, by input name or in order, or a list of samples. ``dynamic_shapes`` is that of ``torch.export.export``. The source is not changed.
+    others a sample, by input name or in order. A list of dicts is a list of samples, of which a module is exported with the first. ``dynamic_shapes`` is that of ``torch.export.export``. The source is not changed.
 
     Raises ModelError when the model is broken, InputError when the example inputs do not fit it, ExportError when PyTorch cannot export the module,
     BackendMissing when a package is needed that is not installed, UsageError when the source is nothing of the above.
     """
     if _is_a(source, "torch.jit", "ScriptModule"):
         raise UsageError("a ScriptModule cannot be exported any more: give the torch module that it was made from")
+    if _is_exported_here(source) and isinstance(example_inputs, list) and example_inputs and all(isinstance(item, Mapping) for item in example_inputs):
+        return _with_samples(import_model(source, example_inputs[0], dynamic_shapes=dynamic_shapes), example_inputs[1:])
     if _is_a(source, "torch.nn", "Module"):
         from .importers.torch_module import import_module
 
@@ -60,11 +62,11 @@ def import_model(source: object, example_inputs: object = None, *, dynamic_shape
 
         _refuse_dynamic(dynamic_shapes, "an ExportedProgram has its dynamic shapes already")
         return import_program(cast("torch.export.ExportedProgram", source), example_inputs)
-    if isinstance(source, (str, os.PathLike)) and _is_file(Path(source) / "config.json"):
+    if _is_folder(source):
         from .importers.huggingface import import_folder
 
         _refuse_dynamic(dynamic_shapes, "a Hugging Face folder gets a dynamic batch and sequence by itself")
-        return import_folder(Path(source), example_inputs)
+        return import_folder(Path(cast("str", source)), example_inputs)
     _refuse_dynamic(dynamic_shapes, "only a torch module is exported with dynamic shapes; an ONNX model has its own")
     return _import_onnx(source, example_inputs)
 
@@ -98,6 +100,22 @@ def _import_onnx(source: object, example_inputs: object) -> Source:
         )
     model, warnings = assemble(draft)
     return Source(model, to_samples(model, example_inputs), kind, path, arrange=arranger(model), warnings=warnings)
+
+
+def _with_samples(source: Source, more: list[Mapping[str, object]]) -> Source:
+    """The source with further samples, each arranged as a call of the module."""
+    assert source.arrange is not None
+    return replace(source, samples=(*source.samples, *(source.arrange(**item) for item in more)))
+
+
+def _is_exported_here(source: object) -> bool:
+    """Whether PyTorch makes the graph of it."""
+    return _is_a(source, "torch.nn", "Module") or _is_a(source, "torch.export", "ExportedProgram") or _is_folder(source)
+
+
+def _is_folder(source: object) -> bool:
+    """Whether it is a Hugging Face folder."""
+    return isinstance(source, (str, os.PathLike)) and _is_file(Path(source) / "config.json")
 
 
 def _is_file(path: Path) -> bool:

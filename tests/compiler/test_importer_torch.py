@@ -279,3 +279,11 @@ def test_an_exported_program_that_returns_a_number_is_exported_once_more() -> No
     have = answers(source, torch.ones(3, 2))
     assert source.kind == "program" and have[1] == 3
     close(have[0], torch.full((3, 2), 2.0))
+
+
+def test_a_list_of_dicts_is_a_list_of_samples_and_the_first_is_exported() -> None:
+    first, second = {"x": torch.ones(2, 4)}, {"x": torch.zeros(2, 4)}
+    source = import_model(Plain().eval(), [first, second])
+    assert [float(sample["x"].sum()) for sample in source.samples] == [8.0, 0.0]
+    with pytest.raises(InputError, match=r"'x' has the shape \[2, 4\], which \[3, 4\] does not fit"):
+        import_model(Plain().eval(), [first, {"x": torch.zeros(3, 4)}])
