@@ -44,7 +44,8 @@ def import_model(source: object, example_inputs: object = None, *, dynamic_shape
     """Bring in a model: a .onnx path, its bytes, a ModelProto, an onnx_ir.Model, a gs.Graph, a torch module or exported program, a Hugging Face folder.
 
     ``example_inputs`` for a module are its positional arguments (a tuple), its keyword arguments (a dict), or both as ``(args, kwargs)``; for the
-    others a sample, by input name or in order. A list of dicts is a list of samples, of which a module is exported with the first. ``dynamic_shapes`` is that of ``torch.export.export``. The source is not changed.
+    others a sample, by input name or in order. A list of dicts is a list of samples, of which a module is exported with the first.
+    ``dynamic_shapes`` is that of ``torch.export.export``. The source is not changed.
 
     Raises ModelError when the model is broken, InputError when the example inputs do not fit it, ExportError when PyTorch cannot export the module,
     BackendMissing when a package is needed that is not installed, UsageError when the source is nothing of the above.

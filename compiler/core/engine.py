@@ -21,6 +21,7 @@ from .names import Names
 from .order import Order
 from .passes import Context
 from .pattern import Probe, find
+from .piece import cut_pieces
 from .ranges import Ranges
 from .reasons import Skip, skip
 from .rule import Match, Rule, match_of, match_of_root
@@ -153,8 +154,6 @@ class _Engine:
         """What the judge says against a rule that only fires where it is measured to pay."""
         if not item.measured or self.context.judge is None:
             return None
-        from .piece import cut_pieces
-
         pieces = cut_pieces(self.model, match, pen, made)
         return self.context.judge.refusal(item.name, *pieces) if pieces is not None else skip("not all dtypes around it are known, so it cannot be timed")
 
