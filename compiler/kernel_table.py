@@ -21,6 +21,8 @@ from .piece_samples import Sizes, sized
 
 __all__ = ["KernelTable", "Timing", "open_table", "piece_key"]
 
+GAIN = 0.02
+"""A replacement must be this much faster: by how its memory happens to lie, a session can be better than another of the same model."""
 MOST_SPELLED = 64
 """Constants up to this many elements are part of what is timed: a Pow by 2 is another kernel than a Pow by 3."""
 
@@ -39,8 +41,8 @@ class Timing:
 
     @property
     def gains(self) -> bool:
-        """Whether the replacement is faster beyond doubt."""
-        return self.high < 1.0
+        """Whether the replacement is faster beyond doubt, and by enough to matter."""
+        return self.high < 1.0 and self.ratio <= 1.0 - GAIN
 
 
 class KernelTable:

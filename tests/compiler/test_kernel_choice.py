@@ -109,7 +109,7 @@ def test_a_rule_fires_where_its_replacement_is_faster() -> None:
     assert (timing.before_ms, timing.after_ms) == (pytest.approx(2.0), pytest.approx(1.0))
 
 
-@pytest.mark.parametrize("seconds", [1e-3, 3e-3])
+@pytest.mark.parametrize("seconds", [0.99e-3, 1e-3, 3e-3])
 def test_a_rule_whose_replacement_is_no_faster_is_refused_and_told_why(seconds: float) -> None:
     reasons = why_not(choice(Lab({"Add": 1e-3, "Mul": seconds})))
     assert reasons and all("not faster here" in reason for reason in reasons)
