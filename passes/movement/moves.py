@@ -55,15 +55,13 @@ class Plan:
         " { p = Reshape(x, f) q = Transpose<perm=[1,2,0]>(p) r = Reshape(q, b) y = Transpose<perm=[0,2,1,3]>(r) }",
     ],
     leaves=[
-        "g (float[N,4,4,3] x) => (float[N,3,16] y) <int64[3] s = {0,16,3}>"
-        " { a = Reshape(x, s) b = Transpose<perm=[0,2,1]>(a) y = Relu(b) }",
+        "g (float[N,4,4,3] x) => (float[N,3,16] y) <int64[3] s = {0,16,3}> { a = Reshape(x, s) b = Transpose<perm=[0,2,1]>(a) y = Relu(b) }",
         "g (float[A,S,3] x) => (float[S,A,3] y) { y = Transpose<perm=[1,0,2]>(x) }",
         "g (float[N,S,6] x) => (float[N,2,S,3] y) <int64[4] s = {0,0,2,3}> { a = Reshape(x, s) y = Transpose<perm=[0,2,1,3]>(a) }",
         "g (float[N,2,S,3] x) => (float[N,S,6] y) <int64[3] s = {0,0,6}> { a = Transpose<perm=[0,2,1,3]>(x) y = Reshape(a, s) }",
         "g (float[N,8,H,W] x) => (float[N,8,H,W] y) <int64[5] s = {0,2,4,1,-1}, int64[4] t = {0,8,3,3}>"
         " { a = Reshape(x, s) b = Transpose<perm=[0,2,1,3,4]>(a) y = Reshape(b, t) }",
-        "g (float[4,6] x) => (float[4,6] y) <int64[2] s = {8,3}, int64[2] t = {4,6}>"
-        " { a = Transpose(x) b = Reshape(a, s) c = Transpose(b) y = Reshape(c, t) }",
+        "g (float[4,6] x) => (float[4,6] y) <int64[2] s = {8,3}, int64[2] t = {4,6}> { a = Transpose(x) b = Reshape(a, s) c = Transpose(b) y = Reshape(c, t) }",
     ],
 )
 def merge_moves(op: Build, m: Match) -> Result:
@@ -199,4 +197,3 @@ def _built(op: Build, source: ir.Value, plan: Plan, root: ir.Node) -> ir.Value |
         value = op.Transpose(value, perm=plan.perm)  # type: ignore[assignment]
         value.shape = ir.Shape([shape[axis] for axis in plan.perm])
     return value if plan.last is None else reshaped(op, value, plan.last, positive)
-

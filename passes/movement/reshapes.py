@@ -40,8 +40,7 @@ def drop_flatten(op: Build, m: Match) -> Result:
         "g (float[N,C,1,1] x) => (float[N,C] y) <int64[1] s = {3}, int64[1] t = {-1}> { a = Squeeze(x, s) y = Squeeze(a, t) }",
         "g (float[N,S,K] x) => (float[1,N,1,S,K] y) <int64[1] s = {1}, int64[1] t = {0}> { a = Unsqueeze(x, s) y = Unsqueeze(a, t) }",
         "g (float[N,S,K] x) => (float[N,S,K] y) <int64[1] s = {1}, int64[1] t = {1}> { a = Unsqueeze(x, s) b = Squeeze(a, t) y = Relu(b) }",
-        "g (bool[0,3] x) => (bool[3,0,5] y) <int64[1] s = {0}, int64[3] t = {3,0,5}>"
-        " { a = Reshape<allowzero=1>(x, s) y = Reshape<allowzero=1>(a, t) }",
+        "g (bool[0,3] x) => (bool[3,0,5] y) <int64[1] s = {0}, int64[3] t = {3,0,5}> { a = Reshape<allowzero=1>(x, s) y = Reshape<allowzero=1>(a, t) }",
     ],
     leaves=[
         "g (float[N,1,1] x) => (float[A] y) <int64[0] s = {}, int64[1] t = {-1}> { a = Squeeze(x, s) y = Reshape(a, t) }",
