@@ -20,12 +20,13 @@ from .loops import History
 from .names import Names
 from .order import Order
 from .passes import Context
-from .pattern import Probe, find
+from .pattern import Pattern, Probe, find
 from .piece import cut_pieces
 from .ranges import Ranges
 from .reasons import Skip, skip
 from .rule import Match, Rule, match_of, match_of_root
 from .shapes import infer_node
+from .surroundings import Surroundings, plausible, surroundings
 from .target import STANDARD_DOMAINS
 
 MAX_REWRITES_PER_NODE = 20
@@ -49,6 +50,7 @@ class _Engine:
     rules: Sequence[Rule]
     context: Context
     index: dict[tuple[str, str], list[Rule]] = field(default_factory=dict)
+    hopeful: dict[tuple[str, str, Surroundings], list[tuple[Rule, tuple[Pattern, ...]]]] = field(default_factory=dict)
     queue: deque[ir.Node] = field(default_factory=deque)
     waiting: set[ir.Node] = field(default_factory=set)
     unsorted: dict[ir.Graph, None] = field(default_factory=dict)
@@ -106,13 +108,24 @@ class _Engine:
                 self.queue.append(node)
 
     def _visit(self, node: ir.Node) -> bool:
-        key = ("" if node.domain == "ai.onnx" else node.domain, node.op_type)
-        return any(self._try(item, node) for item in self.index.get(key, ()))
+        return any(self._try(item, patterns, node) for item, patterns in self._hopeful(node))
 
-    def _try(self, item: Rule, node: ir.Node) -> bool:
+    def _hopeful(self, node: ir.Node) -> list[tuple[Rule, tuple[Pattern, ...]]]:
+        """The rules that may start at a node, with those of their patterns that fit what feeds it; all of them when somebody wants reasons."""
+        domain = "" if node.domain == "ai.onnx" else node.domain
+        if self.context.reasons is not None:
+            return [(item, item.patterns) for item in self.index.get((domain, node.op_type), ())]
+        key = (domain, node.op_type, surroundings(node))
+        found = self.hopeful.get(key)
+        if found is None:
+            left = [(item, tuple(drawn for drawn in item.patterns if plausible(drawn, key[2]))) for item in self.index.get(key[:2], ())]
+            found = self.hopeful[key] = [(item, patterns) for item, patterns in left if patterns or item.roots]
+        return found
+
+    def _try(self, item: Rule, patterns: tuple[Pattern, ...], node: ir.Node) -> bool:
         reasons = self.context.reasons
         probe = Probe() if reasons is not None and reasons.wants(item.name) else None
-        for match in _matches(item, node, probe):
+        for match in _matches(item, patterns, node, probe):
             match.ranges, match.fast_math = self.ranges, self.context.fast_math
             pen = Build()
             result = item.build(pen, match)
@@ -211,8 +224,8 @@ class _Engine:
         self._push(_downstream(changed, self.reach))
 
 
-def _matches(item: Rule, node: ir.Node, probe: Probe | None) -> Iterator[Match]:
-    for pattern in item.patterns:
+def _matches(item: Rule, patterns: tuple[Pattern, ...], node: ir.Node, probe: Probe | None) -> Iterator[Match]:
+    for pattern in patterns:
         for binding in find(pattern, node, probe):
             yield match_of(pattern, node, binding)
     if any(node.op_type == kind and (domain == node.domain or node.domain == "ai.onnx") for domain, kind in item.roots):

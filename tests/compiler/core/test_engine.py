@@ -12,7 +12,7 @@ from graphwright.compiler.core.errors import PassError
 from graphwright.compiler.core.graph import bind_opsets, opset
 from graphwright.compiler.core.ledger import Ledger
 from graphwright.compiler.core.passes import Context, parse_pipeline
-from graphwright.compiler.core.pattern import ANY, Const, trace
+from graphwright.compiler.core.pattern import ANY, Const, find, trace
 from graphwright.compiler.core.reasons import Reasons, skip
 from graphwright.compiler.core.rule import Match, rule
 from graphwright.compiler.core.shapes import infer_shapes
@@ -346,3 +346,16 @@ def test_a_rule_that_names_only_its_root_may_replace_siblings_too() -> None:
     assert apply_rules(model, [merge_negs], Context()) == 1
     assert sorted(operators(model)) == ["Neg", "Relu"]
     check(model)
+
+
+def test_rules_that_what_feeds_a_node_rules_out_are_not_even_tried(monkeypatch) -> None:
+    tried = []
+
+    def counted(pattern, node, probe=None):
+        tried.append(node.op_type)
+        return find(pattern, node, probe)
+
+    monkeypatch.setattr("graphwright.compiler.core.engine.find", counted)
+    assert apply_rules(chain("Relu", 1000), [drop_two_negs], Context()) == 0
+    assert apply_rules(model_of("g (float[2] x) => (float[2] y) { a = Relu(x) b = Neg(a) c = Relu(b) y = Neg(c) }"), [drop_two_negs], Context()) == 0
+    assert not tried
