@@ -9,9 +9,15 @@ class Names:
     """Hands out value and node names that are unique over a whole model, subgraphs and functions included."""
 
     def __init__(self, model: ir.Model) -> None:
+        self._model = model
         self._taken: set[str] = set()
         self._next: dict[str, int] = {}
-        graphs: list[ir.Graph | ir.Function] = [model.graph, *model.functions.values()]
+        self._ready = False
+
+    def _look(self) -> None:
+        """Collect the names there are; most passes never ask for a fresh one."""
+        self._ready = True
+        graphs: list[ir.Graph | ir.Function] = [self._model.graph, *self._model.functions.values()]
         for graph in graphs:
             self._note(graph)
 
@@ -30,6 +36,8 @@ class Names:
 
     def fresh(self, hint: str) -> str:
         """A name starting with ``hint`` that no value or node of the model has."""
+        if not self._ready:
+            self._look()
         number = self._next.get(hint, 0)
         name = hint if number == 0 else f"{hint}_{number}"
         while name in self._taken:
