@@ -10,7 +10,7 @@ from ...compiler.core.rulepass import RulePass
 
 @dataclass(frozen=True)
 class FoldWeights(RulePass):
-    """BatchNormalization, constant scales and shifts, and padding, folded into Conv, ConvTranspose, Gemm and MatMul."""
+    """Constant arithmetic and padding folded into Conv, ConvTranspose, Gemm and MatMul; chains and sums of these made one."""
 
     name = "fold-weights"
     drift = ROUNDING
