@@ -17,7 +17,7 @@ from .core.errors import BackendMissing, BudgetError, ContractError, Graphwright
 from .core.graph import all_graphs, clone_model
 from .core.judge import Judge
 from .core.ledger import Ledger
-from .core.passes import Context, Pass, format_pass
+from .core.passes import OUR_PASSES, Context, Pass, format_pass
 from .core.reasons import Reasons
 from .core.records import Difference, PassRecord, Rewrite, RolledBack
 from .core.rulepass import RulePass
@@ -74,10 +74,13 @@ class Manager:
     judge: Judge | None = None
     _drift: Drift = field(default=Drift.EXACT, init=False)
     _undone: int = field(default=0, init=False)
+    _changes: int = field(default=0, init=False)
+    _settled: dict[str, int] = field(default_factory=dict, init=False)
+    """For each pass by its text, how many changes had been made when it had run: it has nothing to do until there are more."""
 
     def run(self, model: ir.Model, passes: Sequence[Pass]) -> tuple[PassRecord, ...]:
         """Run the passes in order; one record each."""
-        self._drift = Drift.EXACT
+        self._drift, self._changes, self._settled = Drift.EXACT, 0, {}
         if self.verifier is not None:
             self.verifier.start(model)
         records: list[PassRecord] = []
@@ -95,6 +98,7 @@ class Manager:
     def _together(self, model: ir.Model, steps: Sequence[Pass]) -> list[PassRecord] | None:
         """Run all passes on the model itself and check the numbers once; None, with the model as it was, when anything is wrong."""
         before = clone_model(model)
+        self._settled = {}
         try:
             records: list[PassRecord] = []
             nodes = _count(before)
@@ -125,10 +129,13 @@ class Manager:
 
     def _plainly(self, model: ir.Model, step: Pass, nodes: int) -> PassRecord:
         """Run one pass on the model itself; raises when it leaves the graph broken."""
-        self._tell(format_pass(step))
         ledger, start = Ledger(), time.perf_counter()
+        if self._is_settled(step):
+            return _record(step, ledger, 0, 0.0, nodes, nodes)
+        self._tell(format_pass(step))
         changes = step.run(model, self._context(ledger, self.reasons))
         seconds = time.perf_counter() - start
+        self._settle(step, changes or len(ledger.entries))
         if not changes and not ledger.entries:
             return _record(step, ledger, 0, seconds, nodes, nodes)
         check(model)
@@ -150,6 +157,8 @@ class Manager:
     def _step(self, model: ir.Model, step: Pass) -> PassRecord:
         """Run one pass on a copy and keep it when it holds; else find the rewrites to blame and run it without them."""
         text, nodes = format_pass(step), _count(model)
+        if self._is_settled(step):
+            return _record(step, Ledger(), 0, 0.0, nodes, nodes)
         self._tell(text)
         denials = Denials()
         undone: list[RolledBack] = []
@@ -169,8 +178,17 @@ class Manager:
             denials = _without(denials, undone)
         if outcome.changes:
             self._keep(model, step, outcome.model)
+        self._settle(step, outcome.changes)
         record = _record(step, outcome.ledger, outcome.changes, seconds, nodes, _count(model))
         return replace(record, verify_seconds=verify_seconds, difference=outcome.difference, rolled_back=tuple(undone))
+
+    def _is_settled(self, step: Pass) -> bool:
+        """Whether the pass has run, and nothing has changed the model since. A user's own passes may want to run twice."""
+        return type(step).__module__.startswith(OUR_PASSES) and self._settled.get(format_pass(step)) == self._changes
+
+    def _settle(self, step: Pass, changes: int) -> None:
+        self._changes += changes
+        self._settled[format_pass(step)] = self._changes
 
     def _keep(self, model: ir.Model, step: Pass, candidate: ir.Model) -> None:
         _adopt(model, candidate)

@@ -9,11 +9,9 @@ from pathlib import Path
 from .budget import Budget, Metric, read_budget
 from .core.backend import Progress
 from .core.errors import UsageError
-from .core.passes import Pass
+from .core.passes import OUR_PASSES, Pass
 from .core.target import Target
 from .pipeline import Level, narrow, steps_of
-
-OUR_PASSES = f"{__name__.partition('.')[0]}.passes."
 
 
 def silent(text: str) -> None:

@@ -25,6 +25,9 @@ from .ledger import Ledger
 from .reasons import Reasons
 from .target import PORTABLE, Target
 
+OUR_PASSES = f"{__name__.partition('.')[0]}.passes."
+"""What the names of modules with passes of this package start with."""
+
 
 @dataclass
 class Context:

@@ -17,7 +17,7 @@ from graphwright.compiler.core.drift import EXACT, LOSSY, ROUNDING, Drift
 from graphwright.compiler.core.errors import ContractError, PassError, TargetError
 from graphwright.compiler.core.graph import all_graphs, bind_opsets, clone_model, is_op, make_constant
 from graphwright.compiler.core.names import Names
-from graphwright.compiler.core.passes import Context, Pass
+from graphwright.compiler.core.passes import Context, Pass, parse_pipeline, pass_classes
 from graphwright.compiler.core.records import PassRecord
 from graphwright.compiler.core.target import PORTABLE
 from graphwright.compiler.core.wellformed import check
@@ -450,3 +450,13 @@ def test_a_replay_folder_that_cannot_be_written_stops_nothing(tmp_path: Path) ->
     model = chain(5)
     (record,) = managed(model, DropIdentity((("i_3", nudge(1.0)),)), replay_folder=tmp_path / "file" / "replays")
     assert identities(model) == ["i_3"] and record.rolled_back[0].replay is None
+
+
+def test_a_pass_of_ours_does_not_run_again_until_something_has_changed(monkeypatch: pytest.MonkeyPatch) -> None:
+    ran = []
+    for kind in (pass_classes()["drop-no-ops"], pass_classes()["fold-constants"]):
+        monkeypatch.setattr(kind, "run", lambda self, model, context, run=kind.run: ran.append(self.name) or run(self, model, context))
+    model = chain(5)
+    records = Manager(PORTABLE).run(model, parse_pipeline("drop-no-ops,fold-constants,drop-no-ops,fold-constants,drop-no-ops"))
+    assert [record.changes for record in records] == [5, 0, 0, 0, 0]
+    assert ran == ["drop-no-ops", "fold-constants"]
