@@ -8,14 +8,16 @@ import numpy as np
 import onnx_ir as ir
 
 from ...compiler.core.build import Build
+from ...compiler.core.dims import same_shape
 from ...compiler.core.drift import ROUNDING
 from ...compiler.core.graph import array, attribute, constant, is_op
 from ...compiler.core.reasons import Skip, skip
 from ...compiler.core.rule import Match, Result, rule
-from .arithmetic import FLOATS, Arithmetic, aligned, arithmetic, narrowed, trimmed
+from ...compiler.core.shapes import dims_of
+from .arithmetic import FLOATS, arithmetic, narrowed
 from .carrying import carried_up, carrier
 from .constants import MAX_BYTES
-from .linear import linear, refuses_output, shifted, with_output
+from .linear import linear, refuses_output, with_output
 
 DEPTH = 12
 """How many operators arithmetic is moved across at most."""
@@ -90,11 +92,8 @@ class Climb:
     def summed(self, node: ir.Node, scale: np.ndarray, shift: np.ndarray) -> ir.Value | Skip:
         """(x + y) * scale + shift = (x * scale + shift) + y * scale, where neither is broadcast"""
         left, right = node.inputs
-        rank = scale.ndim
-        if left is None or right is None or any(value.shape is None or len(value.shape) != rank for value in (left, right)):
-            return skip("one of the terms is broadcast")
-        whole = node.outputs[0].shape
-        if any(dim == 1 for value in (left, right) for dim in value.shape or ()) and (whole is None or any(v.shape != whole for v in (left, right))):
+        whole = dims_of(node.outputs[0])
+        if left is None or right is None or not (same_shape(dims_of(left), whole) and same_shape(dims_of(right), whole)):
             return skip("one of the terms is broadcast")
         first = self.folded(left, scale, shift)
         if isinstance(first, Skip):
@@ -251,6 +250,8 @@ def fold_batch_norm(op: Build, m: Match) -> Result:
         "g (float[1,2,2] x) => (float[1,2,2] y) <float[2,2] w = {1,2,3,4}, float[2,1] s = {5,7}> { c = MatMul(x, w) y = Mul(c, s) }",
         "g (float[1,1,3,2] x) => (float[2,2,3,2] y) <float[2,1,1,1] w = {2,3}, float[2,1,1,1] s = {5,7}> { c = Conv(x, w) y = Mul(c, s) }",
         f"{PLANE}, float[2,1,1] s = {{5,-7}}> {{ c = Conv(x, w) d = Relu(c) y = Mul(s, d) }}",
+        "g (float[N,2] x, float[M,2] z) => (float[K,2] y) <float[2,1] w = {2,3}, float[2,2] v = {1,2,3,4}, float[2] s = {5,7}>"
+        " { c = MatMul(x, w) d = MatMul(z, v) e = Add(c, d) y = Mul(s, e) }",
         f"{PLANE}, float[2,1,1] s = {{5,0}}> {{ c = Conv(x, w) y = Div(c, s) }}",
         f"{PLANE}, float s = {{5}}> {{ c = Conv(x, w) y = Div(s, c) }}",
         "g (float16[N,1,3,2] x) => (float16[N,2,3,2] y) <float16[2,1,1,1] w = {2000,3}, float16[1] s = {50}> { c = Conv(x, w) y = Mul(s, c) }",

@@ -26,7 +26,7 @@ class Arithmetic:
 
 def arithmetic(node: ir.Node | None) -> Arithmetic | None:
     """What ``node`` computes if it is +, -, *, / with a constant, a negation, or a BatchNormalization at inference; floats only."""
-    if node is None or not node.outputs or node.outputs[0].dtype not in FLOATS:
+    if node is None or len(node.outputs) != 1 or node.outputs[0].dtype not in FLOATS:
         return None
     if is_op(node, "Neg"):
         return _about(node.inputs[0], -np.ones(()), np.zeros(()))
@@ -80,8 +80,6 @@ def _normalisation(node: ir.Node) -> Arithmetic | None:
     """(x - mean) / sqrt(var + epsilon) * scale + bias, by channel."""
     x = node.inputs[0]
     if x is None or x.shape is None or len(x.shape) < 2 or attribute(node, "training_mode", 0):
-        return None
-    if any(value.name and (value.uses() or value.is_graph_output()) for value in node.outputs[1:]):
         return None
     found = [array(value, MAX_CONSTANT_BYTES) for value in node.inputs[1:5]]
     if any(content is None or content.ndim != 1 for content in found):
