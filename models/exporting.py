@@ -44,7 +44,7 @@ def torchscript(
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """No warnings, log lines or progress bars from torch and transformers inside."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.onnx._internal.exporter._registration", "torch.export", "onnxscript")]
+    loggers = [logging.getLogger(name) for name in ("transformers", "torch.onnx", "torch.onnx._internal.exporter._registration", "torch.export", "onnxscript")]
     levels = [logger.level for logger in loggers]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

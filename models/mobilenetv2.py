@@ -46,11 +46,11 @@ def network(classes: int = 1000) -> torch.nn.Module:
                 channels = after
         head = [*conv(channels, 1280), nn.ReLU6(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(0.2), nn.Linear(1280, classes)]
         module = nn.Sequential(*layers, *head)
-        _randomise(module)
+        randomise_statistics(module)
     return module.eval().requires_grad_(False)
 
 
-def _randomise(module: torch.nn.Module) -> None:
+def randomise_statistics(module: torch.nn.Module) -> None:
     """Give every BatchNormalization the statistics of a trained one: without that, folding it would be folding ones and zeros."""
     import torch
 
