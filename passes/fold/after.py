@@ -143,10 +143,10 @@ def reachable(value: ir.Value | None, depth: int) -> bool:
         return False
     if linear(node) is not None:
         return True
-    inner = arithmetic(node)
-    if inner is not None:
-        return reachable(inner.x, depth - 1)
-    if is_op(node, "Concat", "Add", "Sub"):
+    if is_op(node, "Add", "Sub", "Mul", "Div", "Neg", "BatchNormalization"):
+        open_parts = [part for part in node.inputs[:2] if constant(part) is None]
+        return bool(open_parts) and all(reachable(part, depth - 1) for part in open_parts)
+    if is_op(node, "Concat"):
         return all(reachable(part, depth - 1) for part in node.inputs)
     if is_op(node, "MatMul"):
         return any(reachable(part, depth - 1) for part in node.inputs)
@@ -284,6 +284,7 @@ def fold_scale(op: Build, m: Match) -> Result:
         "g (float[2,3] x) => (float[2,2] y) <float[3,2] w = {1,2,3,4,5,6}, float[2,2] t = {5,6,7,8}> { c = Gemm(x, w) y = Add(t, c) }",
     ],
     leaves=[
+        f"{PLANE}, float s = {{12582912}}> {{ c = Conv(x, w) d = Add(c, s) y = Sub(d, s) }}",
         "g (float[1,1,3,2] x) => (float[1,2,3,2] y) <float[2,1,1,1] w = {2,3}, float[2] s = {5,7}> { c = Conv(x, w) y = Add(c, s) }",
         f"{ROWS}, float[2] b = {{1,2}}> {{ c = MatMul(x, w) y = Add(b, c) }}",
         f"{PLANE}, float[2,1,1] s = {{5,7}}> {{ c = Conv(x, w) d = Relu(c) y = Add(s, d) }}",
