@@ -157,5 +157,8 @@ def match_of_root(root: ir.Node) -> Match:
 
 
 def rules_in(module: ModuleType) -> list[Rule]:
-    """The rules a module defines, in the order they stand there."""
-    return [item for item in vars(module).values() if isinstance(item, Rule)]
+    """The rules a module defines, alone or in tuples (families made of a table), in the order they stand there."""
+    found: list[Rule] = []
+    for item in vars(module).values():
+        found += [part for part in (item if isinstance(item, tuple) else (item,)) if isinstance(part, Rule)]
+    return found

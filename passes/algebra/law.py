@@ -1,0 +1,138 @@
+"""Laws: two drawings that compute the same, and what it takes for that to hold.
+
+A family of laws is a table of facts and a drawing with a gap; `law` makes a `Rule` of each row, with an example drawn from the law itself.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import ml_dtypes
+import onnx_ir as ir
+
+from ...compiler.core.build import Build
+from ...compiler.core.dims import broadcast, broadcasts_into
+from ...compiler.core.drift import DOMAIN, Drift
+from ...compiler.core.pattern import Const
+from ...compiler.core.ranges import Ranges
+from ...compiler.core.reasons import Skip, skip
+from ...compiler.core.rule import Match, Result, Rule, rule
+from .sketch import Bounds, sketch
+
+Drawing = Callable[..., object]
+Guard = Callable[[Match], Skip | None]
+
+T = ir.DataType
+FLOATS = frozenset({T.FLOAT, T.DOUBLE, T.FLOAT16, T.BFLOAT16})
+SIGNED = frozenset({T.INT8, T.INT16, T.INT32, T.INT64})
+UNSIGNED = frozenset({T.UINT8, T.UINT16, T.UINT32, T.UINT64})
+INTEGERS = SIGNED | UNSIGNED
+NUMBERS = FLOATS | INTEGERS
+BOOLEAN = frozenset({T.BOOL})
+
+
+@dataclass(frozen=True)
+class Need:
+    """What must be proven of an operand, and the bounds by which an example of the law proves it."""
+
+    what: str
+    holds: Callable[[Ranges, ir.Value], bool]
+    bounds: Bounds
+
+
+def inside(low: float, high: float) -> Need:
+    """A number in [low, high]."""
+    return Need(f"in [{low:g}, {high:g}]", lambda ranges, value: ranges.within(value, low, high), (max(low, -3.0), min(high, 3.0)))
+
+
+def _is_moderate(ranges: Ranges, value: ir.Value) -> bool:
+    bound = ranges.bound(value)
+    return bound is not None and value.dtype in FLOATS and bound < float(ml_dtypes.finfo(value.dtype.numpy()).max) ** 0.5 / 2
+
+
+NONNEGATIVE = Need("not negative", Ranges.is_nonnegative, (0.0, 3.0))
+POSITIVE = Need("positive", Ranges.is_positive, (0.5, 3.0))
+FINITE = Need("finite", Ranges.is_finite, (-3.0, 3.0))
+MODERATE = Need("small enough for its square not to overflow", _is_moderate, (-3.0, 3.0))
+MEASURED = Need("small, not negative", lambda ranges, value: _is_moderate(ranges, value) and ranges.is_nonnegative(value), (0.0, 3.0))
+DIVISOR = Need("between 1e-4 and 1e4", lambda ranges, value: ranges.within(value, 1e-4, 1e4), (0.5, 3.0))
+EXPONENT = Need("between -5 and 5", lambda ranges, value: ranges.within(value, -5, 5), (-3.0, 3.0))
+
+
+def law(
+    name: str,
+    equation: str,
+    before: Drawing,
+    after: Drawing,
+    *,
+    drift: Drift,
+    dtypes: frozenset[ir.DataType] = FLOATS,
+    typed: str = "",
+    constants: Sequence[str] = (),
+    needs: Mapping[str, Need] | None = None,
+    guard: Guard | None = None,
+    given: Mapping[str, str] | None = None,
+    result: str = "",
+    bounds: Mapping[str, Bounds] | None = None,
+    examples: Sequence[str] = (),
+    leaves: Sequence[str] = (),
+    opset: int = 7,
+) -> Rule:
+    """The rule that turns ``before`` into ``after``, drawings whose parameters of the same name are the same value.
+
+    ``dtypes`` are those of the operand ``typed`` (the first). ``constants`` names the parameters that must be constants. ``needs`` says what has to be
+    proven of an operand of a `DOMAIN` law. An operand that ``after`` no longer has may not have widened the result. ``given`` and ``result`` are the
+    types of the example's operands and result (``float[N,3]`` by default); without an entry in ``given`` a constant is 2. ``bounds`` keeps an operand of
+    the example where the law's functions are defined.
+    """
+    names = list(inspect.signature(before).parameters)[1:]
+    kept = list(inspect.signature(after).parameters)[1:]
+    dropped = [item for item in names if item not in kept]
+    if constants:
+        before.__annotations__ = {**before.__annotations__, **dict.fromkeys(constants, Const)}
+    typed = typed or names[0]
+
+    def build(op: Build, m: Match) -> Result:
+        dtype = getattr(m, typed).dtype
+        if dtype not in dtypes:
+            return skip("'%s' is %s", getattr(m, typed).name, dtype)
+        refusal = _unproven(m, needs or {}) or _narrower(m, kept, dropped) or (guard(m) if guard is not None else None)
+        return refusal or after(op, *(getattr(m, item) for item in kept))  # type: ignore[return-value]
+
+    build.__name__, build.__doc__, build.__module__ = name.replace("-", "_"), equation, before.__module__
+    kind = _kind(dtypes)
+    drawn = sketch(before, kind, given or {}, result, {**(bounds or {}), **{key: need.bounds for key, need in (needs or {}).items()}})
+    careless = [sketch(before, kind, given or {}, result, {})] if drift is DOMAIN and needs else []
+    return rule(before, drift=drift, examples=[drawn, *examples], leaves=[*careless, *leaves], opset=opset)(build)
+
+
+def _kind(dtypes: frozenset[ir.DataType]) -> str:
+    """The dtype that an example has, in ONNX text."""
+    if T.FLOAT in dtypes:
+        return "float"
+    if T.BOOL in dtypes:
+        return "bool"
+    return "int64" if T.INT64 in dtypes else "uint64"
+
+
+def _unproven(m: Match, needs: Mapping[str, Need]) -> Skip | None:
+    if m.fast_math:
+        return None
+    for name, need in needs.items():
+        value = getattr(m, name)
+        if not need.holds(m.ranges, value):
+            return skip("'%s' is not proven to be %s", value.name, need.what)
+    return None
+
+
+def _narrower(m: Match, kept: list[str], dropped: list[str]) -> Skip | None:
+    """Why leaving operands out might make the result smaller; an operator that is not elementwise drops none."""
+    if not dropped:
+        return None
+    whole = broadcast(*(getattr(m, name).shape for name in kept))
+    for name in dropped:
+        if not broadcasts_into(getattr(m, name).shape, whole):
+            return skip("'%s' may broadcast the result to a larger shape", getattr(m, name).name)
+    return None
