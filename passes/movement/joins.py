@@ -231,8 +231,7 @@ def merge_splits(op: Build, m: Match) -> Result:
         return sizes
     m.take(outer)
     m.outputs = tuple(parts)
-    made = op.Split(outer.inputs[0], op.const(sizes, "sizes"), axis=axis, _outputs=len(parts))
-    return made  # type: ignore[return-value]
+    return op.Split(outer.inputs[0], op.const(sizes, "sizes"), axis=axis, _outputs=len(parts))  # type: ignore[return-value]
 
 
 def _sizes(parts: Sequence[ir.Value], axis: int) -> list[int] | Skip:

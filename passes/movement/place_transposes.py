@@ -1,0 +1,202 @@
+"""The pass that puts transposes where they cost least.
+
+Exporters of models in another layout (NHWC) transpose before and after each operator that wants the usual one. A stretch of operators that do not
+care computes in whichever order of dims leaves the fewest bytes to transpose: found as a minimum cut, since each operator has one of two layouts and
+a transpose stands wherever neighbours differ. Runtimes lay out convolutions in blocks by themselves, so nothing but transposes is counted.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import numpy as np
+import onnx_ir as ir
+
+from ...compiler.core.build import Build
+from ...compiler.core.drift import ROUNDING, Drift
+from ...compiler.core.engine import apply_rules
+from ...compiler.core.graph import all_graphs, constant, is_op, opset, replace, swap_names, sweep
+from ...compiler.core.names import Names
+from ...compiler.core.passes import Context, Pass
+from ...compiler.core.ranges import Ranges
+from ...compiler.core.shapes import dims_of, settle_shapes
+from ..cleanup.identity import drop_transpose, merge_transposes, permutation
+from .layouts import AGNOSTIC, Faces, Layout, after, data_slots, identity, inverse, rewritten
+from .region import Region, widens
+
+RULE = "place-transposes"
+OLDEST = 13
+"""The first opset in which the operators read their axes as they are read here."""
+LIMIT = 1000
+"""Stretches are not changed more often than this in one model."""
+
+
+@dataclass(frozen=True)
+class PlaceTransposes(Pass):
+    """Lets stretches of operators compute in the order of dims that leaves the fewest bytes to transpose, and cancels transposes that meet."""
+
+    name: ClassVar[str] = RULE
+    drift: ClassVar[Drift] = ROUNDING
+
+    def run(self, model: ir.Model, context: Context) -> int:
+        """Change one stretch after the other while that saves bytes; returns how many changes were made."""
+        if opset(model) < OLDEST or RULE in context.without:
+            return 0
+        settle_shapes(model)
+        tidy = [item for item in (drop_transpose, merge_transposes) if item.name not in context.without]
+        changes = apply_rules(model, tidy, context)
+        work = _Work(model, context)
+        while work.changed < LIMIT and work.round():
+            changes += apply_rules(model, tidy, context)
+        return changes + work.changed
+
+
+@dataclass
+class _Work:
+    """The changes to one model."""
+
+    model: ir.Model
+    context: Context
+    changed: int = 0
+    seen: set[tuple[ir.Node, Faces]] = field(default_factory=set)
+
+    def round(self) -> int:
+        """Look at every Transpose once; returns how many stretches were changed."""
+        before = self.changed
+        self.names, self.ranges = Names(self.model), Ranges()
+        for graph in list(all_graphs(self.model)):
+            for node in [node for node in graph if is_op(node, "Transpose")]:
+                for downwards in (True, False):
+                    if node.graph is graph and dims_of(node.outputs[0]) is not None:
+                        self.changed += self.around(node, downwards)
+        return self.changed - before
+
+    def around(self, moved: ir.Node, downwards: bool) -> bool:
+        """Change the stretch on one side of a Transpose, if that saves anything."""
+        region = Region.around(moved, self.possible, downwards)
+        if self.seen.issuperset(region.faces.items()):
+            return False
+        chosen = region.chosen()
+        if not chosen:
+            self.seen.update(region.faces.items())
+            return False
+        if not self.context.ledger.permit(RULE, moved.outputs[0].name or ""):
+            return False
+        _Rewrite(self.names, {node: region.faces[node] for node in chosen}).run()
+        return True
+
+    def possible(self, node: ir.Node) -> bool:
+        """Whether the order of its dims is nothing to an operator. The largest of numbers with a NaN among them depends on the order in kernels."""
+        if not is_op(node, *AGNOSTIC) or any(dims_of(value) is None for value in (*node.inputs, *node.outputs) if value is not None):
+            return False
+        if not is_op(node, "ReduceMax", "ReduceMin"):
+            return True
+        source = node.inputs[0]
+        whole = source is not None and source.dtype is not None and source.dtype.is_integer()
+        return whole or self.context.fast_math or self.ranges.is_finite(source)
+
+
+class _Rewrite:
+    """Writes some operators anew for other layouts, with transposes where they meet the rest."""
+
+    def __init__(self, names: Names, faces: dict[ir.Node, Faces]) -> None:
+        self.names = names
+        self.faces = faces
+        self.made: dict[tuple[ir.Value, Layout], ir.Value] = {}
+
+    def run(self) -> None:
+        """Rewrite in order, then let every other reader have what it had."""
+        graph = next(iter(self.faces)).graph
+        assert isinstance(graph, ir.Graph)
+        nodes = [node for node in graph if node in self.faces]
+        fresh: list[tuple[ir.Value, ir.Value, Layout]] = []
+        for node in nodes:
+            op, faces = Build(), self.faces[node]
+            new = rewritten(op, node, faces, self._inputs(op, node, faces))
+            self._insert(op, node)
+            for old, value in zip(node.outputs, new.outputs, strict=True):
+                self._describe(value, old, faces.outer)
+                self.made[old, faces.outer] = value
+                fresh.append((old, value, faces.outer))
+        for old, value, layout in fresh:
+            self._hand_back(old, value, layout)
+        sweep(reversed(nodes))
+
+    def _inputs(self, op: Build, node: ir.Node, faces: Faces) -> list[ir.Value | None]:
+        slots = data_slots(node)
+        values: list[ir.Value | None] = []
+        for slot, value in enumerate(node.inputs):
+            shape = dims_of(value)
+            if value is not None and slot in slots:
+                values.append(self._in_layout(op, value, faces.inner))
+            elif value is not None and widens(node) and shape and any(dim != 1 for dim in shape):
+                values.append(self._in_layout(op, self._widened(op, value, len(faces.outer)), faces.outer))
+            else:
+                values.append(value)
+        return values
+
+    def _widened(self, op: Build, value: ir.Value, rank: int) -> ir.Value:
+        """The value with as many dims of size 1 in front as broadcasting gives it."""
+        shape = dims_of(value) or ()
+        missing = rank - len(shape)
+        content = constant(value)
+        if content is not None:
+            return op.const(content.numpy().reshape((1,) * missing + content.numpy().shape), "wide")
+        made: ir.Value = op.Unsqueeze(value, op.const(list(range(missing)), "axes"))  # type: ignore[assignment]
+        made.shape, made.type = ir.Shape((1,) * missing + shape), value.type
+        return made
+
+    def _in_layout(self, op: Build, value: ir.Value, layout: Layout) -> ir.Value:
+        """The value in another layout: made anew, permuted if it is constant, else transposed."""
+        known = self.made.get((value, layout))
+        if known is not None:
+            return known
+        content, maker = constant(value), value.producer()
+        perm = permutation(maker) if maker is not None and is_op(maker, "Transpose") else None
+        if content is not None:
+            made = op.const(np.ascontiguousarray(content.numpy().transpose(layout)), "moved")
+        elif perm is not None and maker is not None and maker.inputs[0] is not None:
+            made = self._transposed(op, maker.inputs[0], after(tuple(perm), layout))
+        else:
+            made = self._transposed(op, value, layout)
+        self._describe(made, value, layout)
+        self.made[value, layout] = made
+        return made
+
+    def _transposed(self, op: Build, value: ir.Value, layout: Layout) -> ir.Value:
+        return value if layout == identity(len(layout)) else op.Transpose(value, perm=list(layout))  # type: ignore[return-value]
+
+    def _describe(self, value: ir.Value, old: ir.Value, layout: Layout) -> None:
+        shape = dims_of(old)
+        if value.shape is None and shape is not None:
+            value.shape = ir.Shape([shape[axis] for axis in layout])
+        if value.type is None:
+            value.type = old.type
+
+    def _insert(self, op: Build, node: ir.Node) -> None:
+        graph = node.graph
+        assert isinstance(graph, ir.Graph)
+        for value in op.constants:
+            if value.uses():
+                value.name = self.names.fresh(f"{node.outputs[0].name}_{value.meta['hint']}")
+                graph.register_initializer(value)
+        for made in op.nodes:
+            made.name = self.names.fresh(f"{node.name or node.op_type}_{made.op_type}")
+            for output in made.outputs:
+                output.name = self.names.fresh(f"{made.name}_out")
+            graph.insert_before(node, made)
+
+    def _hand_back(self, old: ir.Value, value: ir.Value, layout: Layout) -> None:
+        """Give those who still read the old value a transposed one."""
+        node = old.producer()
+        if node is None or not (old.is_graph_output() or any(reader not in self.faces for reader, _ in old.uses())):
+            return
+        op = Build()
+        back = self._transposed(op, value, inverse(layout))
+        self._insert(op, node)
+        self._describe(back, old, identity(len(layout)))
+        named = bool(old.name) and not old.is_graph_output() and back is not value
+        replace(old, back, self.names)
+        if named:
+            swap_names(old, back, self.names)
