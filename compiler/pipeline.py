@@ -17,8 +17,9 @@ LEVELS = (0, 1, 2, 3)
 NORMALISE = "inline-functions,normalise-opset"
 CANONICAL = f"{NORMALISE},constants-to-initialisers,deduplicate-initialisers"
 CLEAN = "drop-no-ops,fold-constants,fold-shapes,eliminate-common-subexpressions,eliminate-dead-code"
-FOLDED = f"{CANONICAL},{CLEAN},fold-weights,{CLEAN},deduplicate-initialisers"
-FUSED = f"{CANONICAL},{CLEAN},raise,fold-weights,{CLEAN},fuse,eliminate-dead-code,deduplicate-initialisers"
+CONTROLLED = f"{CANONICAL},{CLEAN},simplify-control-flow,{CLEAN}"
+FOLDED = f"{CONTROLLED},fold-weights,move-data,{CLEAN},deduplicate-initialisers"
+FUSED = f"{CONTROLLED},raise,fold-weights,move-data,{CLEAN},raise,fuse,eliminate-dead-code,deduplicate-initialisers"
 
 Step = Pass | SurgeonFunction
 Level = int | str | Sequence[Step]
