@@ -1,11 +1,11 @@
-"""Expands that change nothing, or nothing that their readers would not do by themselves."""
+"""Expands that change nothing that their readers would not do by themselves."""
 
 from __future__ import annotations
 
 import onnx_ir as ir
 
-from ...compiler.core.dims import broadcasts_into, same_shape
-from ...compiler.core.graph import is_op, make_constant, opset, replace, sweep, users
+from ...compiler.core.dims import broadcasts_into
+from ...compiler.core.graph import is_op, make_constant, opset, sweep, users
 from ...compiler.core.ledger import Ledger
 from ...compiler.core.names import Names
 from ...compiler.core.shapes import dims_of
@@ -16,19 +16,6 @@ _BROADCASTING = (
 )  # fmt: skip
 _ALL_BROADCAST = 8
 """Since this opset each of them broadcasts all its inputs."""
-
-
-def drop_expand(node: ir.Node, ledger: Ledger, names: Names) -> int:
-    """Expand(x) to the shape x has -> x"""
-    if not is_op(node, "Expand") or not same_shape(dims_of(node.inputs[0]), dims_of(node.outputs[0])):
-        return 0
-    if not ledger.permit("drop-expand", node.outputs[0].name or ""):
-        return 0
-    source = node.inputs[0]
-    assert source is not None
-    replace(node.outputs[0], source, names)
-    sweep([node])
-    return 1
 
 
 def read_before_expand(node: ir.Node, ledger: Ledger, names: Names) -> int:

@@ -1,4 +1,4 @@
-"""Reshapes whose target is known."""
+"""Reshapes whose target is known, and those that change nothing."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from ...compiler.core.names import Names
 from ...compiler.core.shapes import dims_of, never_zero
 
 
-def drop_reshape(node: ir.Node, ledger: Ledger, names: Names) -> int:
-    """Reshape(x) to the shape x has -> x"""
-    if not is_op(node, "Reshape") or not same_shape(dims_of(node.inputs[0]), dims_of(node.outputs[0])):
+def drop_unchanged(node: ir.Node, ledger: Ledger, names: Names) -> int:
+    """Reshape(x) or Expand(x) to the shape x has -> x"""
+    if not is_op(node, "Reshape", "Expand") or not same_shape(dims_of(node.inputs[0]), dims_of(node.outputs[0])):
         return 0
-    if not ledger.permit("drop-reshape", node.outputs[0].name or ""):
+    if not ledger.permit(f"drop-{node.op_type.lower()}", node.outputs[0].name or ""):
         return 0
     source = node.inputs[0]
     assert source is not None

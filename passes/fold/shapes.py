@@ -16,8 +16,8 @@ from ...compiler.core.names import Names
 from ...compiler.core.passes import Context, Pass
 from ...compiler.core.shapes import dims_of, infer_shapes, known_ints, static_shape
 from .constants import can_store, store
-from .expand import drop_expand, read_before_expand
-from .reshape import drop_reshape, fold_target
+from .expand import read_before_expand
+from .reshape import drop_unchanged, fold_target
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class _Work:
                 changes += fold_target(node, self.ledger, self.names)
         for node in list(graph):
             if node.graph is graph:
-                changes += drop_reshape(node, self.ledger, self.names) or drop_expand(node, self.ledger, self.names)
+                changes += drop_unchanged(node, self.ledger, self.names)
         for node in list(graph):
             if node.graph is graph:
                 changes += read_before_expand(node, self.ledger, self.names)
