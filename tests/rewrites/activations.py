@@ -30,8 +30,7 @@ GRAPHS: tuple[Graph, ...] = (
     ),
     graph(
         "gelu, erf, jax: through the complement 1 - erf(-z)",
-        X + " <float r = {0.70710677}, float one = {1}, float h = {0.5}>"
-        " { n = Neg(x) b = Mul(n, r) e = Erf(b) c = Sub(one, e) a = Mul(h, x) y = Mul(a, c) }",
+        X + " <float r = {0.70710677}, float one = {1}, float h = {0.5}> { n = Neg(x) b = Mul(n, r) e = Erf(b) c = Sub(one, e) a = Mul(h, x) y = Mul(a, c) }",
         ERF,
     ),
     graph(
@@ -76,7 +75,11 @@ GRAPHS: tuple[Graph, ...] = (
         X + " <float c = {1.702}> { a = Mul(x, c) s = Sigmoid(a) y = Mul(x, s) }",
         every(has(*SWISH), gone("Sigmoid")),
     ),
-    graph("swish with a slope, in a standard operator", X + " <float c = {1.702}> { a = Mul(c, x) s = Sigmoid(a) y = Mul(s, x) }", every(has(*SWISH), gone("Sigmoid"))),
+    graph(
+        "swish with a slope, in a standard operator",
+        X + " <float c = {1.702}> { a = Mul(c, x) s = Sigmoid(a) y = Mul(s, x) }",
+        every(has(*SWISH), gone("Sigmoid")),
+    ),
     graph("silu: x sigmoid(x)", IMAGE + " { s = Sigmoid(x) y = Mul(x, s) }", every(has(*SWISH), gone("Sigmoid"))),
     graph(
         "silu, by hand: x / (1 + exp(-x))",

@@ -7,7 +7,8 @@ from .graphs import Graph, at_most, every, gone, graph, has
 GRAPHS: tuple[Graph, ...] = (
     graph(
         "a condition that is constant",
-        "g (float[N] x) => (float[N] y) <bool c = {1}> { y = If(c) <then_branch = t () => (float[N] p) { p = Exp(x) }, else_branch = e () => (float[N] q) { q = Neg(x) }> }",
+        "g (float[N] x) => (float[N] y) <bool c = {1}> { y = If(c) <then_branch = t () => (float[N] p)"
+        " { p = Exp(x) }, else_branch = e () => (float[N] q) { q = Neg(x) }> }",
         at_most(1),
     ),
     graph(
@@ -26,12 +27,14 @@ GRAPHS: tuple[Graph, ...] = (
     ),
     graph(
         "two cheap branches are a choice",
-        "g (float[N] x, bool c) => (float[N] y) { y = If(c) <then_branch = t () => (float[N] p) { p = Neg(x) }, else_branch = e () => (float[N] q) { q = Relu(x) }> }",
+        "g (float[N] x, bool c) => (float[N] y) { y = If(c) <then_branch = t () => (float[N] p)"
+        " { p = Neg(x) }, else_branch = e () => (float[N] q) { q = Relu(x) }> }",
         every(has("Where"), gone("If")),
     ),
     graph(
         "two branches that are the same",
-        "g (float[N] x, bool c) => (float[N] y) { y = If(c) <then_branch = t () => (float[N] p) { p = Exp(x) }, else_branch = e () => (float[N] q) { q = Exp(x) }> }",
+        "g (float[N] x, bool c) => (float[N] y) { y = If(c) <then_branch = t () => (float[N] p)"
+        " { p = Exp(x) }, else_branch = e () => (float[N] q) { q = Exp(x) }> }",
         gone("If"),
     ),
     graph(
@@ -49,7 +52,8 @@ GRAPHS: tuple[Graph, ...] = (
     graph(
         "a loop of two rounds that collects, and uses its counter",
         "g (float[N] x) => (float[N] y, float[2,N] z) <int64 n = {2}>"
-        " { y, z = Loop(n, , x) <body = b (int64 i, bool ci, float[N] a) => (bool co, float[N] o, float[N] e) { co = Identity(ci) f = Cast<to=1>(i) o = Add(a, f) e = Exp(o) }> }",
+        " { y, z = Loop(n, , x) <body = b (int64 i, bool ci, float[N] a) => (bool co, float[N] o, float[N] e)"
+        " { co = Identity(ci) f = Cast<to=1>(i) o = Add(a, f) e = Exp(o) }> }",
         gone("Loop"),
     ),
     graph(
@@ -61,7 +65,8 @@ GRAPHS: tuple[Graph, ...] = (
     graph(
         "a scan over an axis that is known",
         "g (float[4] h, float[3,4] x) => (float[4] y, float[3,4] z)"
-        " { y, z = Scan(h, x) <num_scan_inputs = 1, body = b (float[4] s, float[4] e) => (float[4] t, float[4] o) { u = Add(s, e) t = Tanh(u) o = Neg(t) }> }",
+        " { y, z = Scan(h, x) <num_scan_inputs = 1, body = b (float[4] s, float[4] e) => (float[4] t, float[4] o)"
+        " { u = Add(s, e) t = Tanh(u) o = Neg(t) }> }",
         gone("Scan"),
     ),
     graph(

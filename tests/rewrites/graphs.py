@@ -14,7 +14,6 @@ import onnx
 
 from .operations import operations
 
-
 MATMUL = ("MatMul", "Gemm", "FusedMatMul", "FusedGemm", "TransposeMatMul", "FusedMatMulActivation", "Attention", "QAttention")
 CONV = ("Conv", "FusedConv", "NhwcConv", "NhwcFusedConv")
 GELU = ("Gelu", "FastGelu", "BiasGelu", "QuickGelu")

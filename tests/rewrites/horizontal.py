@@ -13,7 +13,8 @@ GRAPHS: tuple[Graph, ...] = (
     ),
     graph(
         "three projections with biases",
-        "g (float[B,8,32] x) => (float[B,8,32] q, float[B,8,32] k, float[B,8,32] v) <float[32,32] a, float[32,32] b, float[32,32] c, float[32] d, float[32] e, float[32] f>"
+        "g (float[B,8,32] x) => (float[B,8,32] q, float[B,8,32] k, float[B,8,32] v) <float[32,32] a, float[32,32] b,"
+        " float[32,32] c, float[32] d, float[32] e, float[32] f>"
         " { m = MatMul(x, a) q = Add(m, d) n = MatMul(x, b) k = Add(e, n) o = MatMul(x, c) v = Add(o, f) }",
         every(at_most(1, *MATMUL), at_most(3)),
     ),
@@ -25,22 +26,26 @@ GRAPHS: tuple[Graph, ...] = (
     ),
     graph(
         "projections of which only one has a bias, whisper",
-        "g (float[B,8,32] x) => (float[B,8,32] q, float[B,8,32] k) <float[32,32] a, float[32,32] b, float[32] d> { m = MatMul(x, a) q = Add(m, d) k = MatMul(x, b) }",
+        "g (float[B,8,32] x) => (float[B,8,32] q, float[B,8,32] k) <float[32,32] a, float[32,32] b, float[32] d>"
+        " { m = MatMul(x, a) q = Add(m, d) k = MatMul(x, b) }",
         at_most(1, *MATMUL),
     ),
     graph(
         "gate and up projections of a gated layer",
-        "g (float[B,8,32] x) => (float[B,8,64] y) <float[32,64] a, float[32,64] b> { g0 = MatMul(x, a) u = MatMul(x, b) s = Sigmoid(g0) h = Mul(g0, s) y = Mul(h, u) }",
+        "g (float[B,8,32] x) => (float[B,8,64] y) <float[32,64] a, float[32,64] b>"
+        " { g0 = MatMul(x, a) u = MatMul(x, b) s = Sigmoid(g0) h = Mul(g0, s) y = Mul(h, u) }",
         at_most(1, *MATMUL),
     ),
     graph(
         "two gemms of one input",
-        "g (float[N,32] x) => (float[N,8] y, float[N,16] z) <float[8,32] a, float[16,32] b, float[8] c, float[16] d> { y = Gemm<transB=1>(x, a, c) z = Gemm<transB=1>(x, b, d) }",
+        "g (float[N,32] x) => (float[N,8] y, float[N,16] z) <float[8,32] a, float[16,32] b, float[8] c, float[16] d>"
+        " { y = Gemm<transB=1>(x, a, c) z = Gemm<transB=1>(x, b, d) }",
         at_most(1, *MATMUL),
     ),
     graph(
         "two convolutions of one input, inception",
-        "g (float[N,8,H,W] x) => (float[N,4,H,W] y, float[N,6,H,W] z) <float[4,8,1,1] a, float[6,8,1,1] b, float[4] c, float[6] d> { y = Conv(x, a, c) z = Conv(x, b, d) }",
+        "g (float[N,8,H,W] x) => (float[N,4,H,W] y, float[N,6,H,W] z) <float[4,8,1,1] a, float[6,8,1,1] b, float[4] c, float[6]"
+        " d> { y = Conv(x, a, c) z = Conv(x, b, d) }",
         at_most(1, *CONV),
     ),
     graph(
@@ -51,7 +56,8 @@ GRAPHS: tuple[Graph, ...] = (
     ),
     graph(
         "slices side by side are a split",
-        "g (float[B,12] x) => (float[B,4] p, float[B,4] q, float[B,4] r) <int64[1] c0 = {0}, int64[1] c4 = {4}, int64[1] c8 = {8}, int64[1] c12 = {12}, int64[1] a = {1}>"
+        "g (float[B,12] x) => (float[B,4] p, float[B,4] q, float[B,4] r) <int64[1] c0 = {0}, int64[1] c4 = {4}, int64[1] c8 ="
+        " {8}, int64[1] c12 = {12}, int64[1] a = {1}>"
         " { p = Slice(x, c0, c4, a) q = Slice(x, c4, c8, a) r = Slice(x, c8, c12, a) }",
         every(has("Split"), at_most(1)),
     ),

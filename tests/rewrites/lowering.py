@@ -11,7 +11,9 @@ CONV_CALL = "c = Conv<pads=[1,1,1,1]>(x, w, b)"
 ONE_CONV = every(has(*CONV), at_most(1))
 
 GRAPHS: tuple[Graph, ...] = (
-    runtime_graph("a residual into layer norm", X + f" <{NORM}> {{ s = Add(x, r) y = LayerNormalization<axis=-1>(s, w, b) }}", every(has(*LAYER_NORM), at_most(1))),
+    runtime_graph(
+        "a residual into layer norm", X + f" <{NORM}> {{ s = Add(x, r) y = LayerNormalization<axis=-1>(s, w, b) }}", every(has(*LAYER_NORM), at_most(1))
+    ),
     runtime_graph(
         "a residual into layer norm, used again",
         X.replace("16] y)", "16] y, float[B,S,16] s)") + f" <{NORM}> {{ s = Add(r, x) y = LayerNormalization<axis=-1>(s, w, b) }}",

@@ -15,14 +15,16 @@ GRAPHS: tuple[Graph, ...] = (
     graph(
         "layer norm, torchscript: the square as a power, axes as attributes",
         X + " <float two = {2}, float e = {0.00001}, float[16] w, float[16] b>"
-        " { m = ReduceMean<axes=[-1]>(x) d = Sub(x, m) q = Pow(d, two) v = ReduceMean<axes=[-1]>(q) p = Add(v, e) r = Sqrt(p) n = Div(d, r) o = Mul(n, w) y = Add(o, b) }",
+        " { m = ReduceMean<axes=[-1]>(x) d = Sub(x, m) q = Pow(d, two) v = ReduceMean<axes=[-1]>(q) p = Add(v, e) r = Sqrt(p) n"
+        " = Div(d, r) o = Mul(n, w) y = Add(o, b) }",
         LAYER,
         opset=14,
     ),
     graph(
         "layer norm, jax: the square as a product, times a reciprocal root",
         X + f" <{AXIS}, float[16] w, float[16] b>"
-        " { m = ReduceMean(x, a) d = Sub(x, m) q = Mul(d, d) v = ReduceMean(q, a) p = Add(e, v) r = Sqrt(p) i = Reciprocal(r) s = Mul(i, w) n = Mul(d, s) y = Add(n, b) }",
+        " { m = ReduceMean(x, a) d = Sub(x, m) q = Mul(d, d) v = ReduceMean(q, a) p = Add(e, v) r = Sqrt(p) i = Reciprocal(r) s"
+        " = Mul(i, w) n = Mul(d, s) y = Add(n, b) }",
         LAYER,
     ),
     graph(
@@ -46,7 +48,8 @@ GRAPHS: tuple[Graph, ...] = (
     graph(
         "layer norm, the deviation subtracted twice",
         X + f" <{AXIS}, float two = {{2}}, float[16] w, float[16] b>"
-        " { m = ReduceMean(x, a) d = Sub(x, m) c = Sub(x, m) q = Pow(c, two) v = ReduceMean(q, a) p = Add(v, e) r = Sqrt(p) n = Div(d, r) o = Mul(n, w) y = Add(o, b) }",
+        " { m = ReduceMean(x, a) d = Sub(x, m) c = Sub(x, m) q = Pow(c, two) v = ReduceMean(q, a) p = Add(v, e) r = Sqrt(p) n ="
+        " Div(d, r) o = Mul(n, w) y = Add(o, b) }",
         LAYER,
     ),
     graph(
@@ -60,13 +63,15 @@ GRAPHS: tuple[Graph, ...] = (
     graph(
         "layer norm over the last two axes",
         "g (float[B,4,8] x) => (float[B,4,8] y) <int64[2] a = {1,2}, float e = {0.00001}, float two = {2}, float[4,8] w, float[4,8] b>"
-        " { m = ReduceMean(x, a) d = Sub(x, m) q = Pow(d, two) v = ReduceMean(q, a) p = Add(v, e) r = Sqrt(p) n = Div(d, r) o = Mul(n, w) y = Add(o, b) }",
+        " { m = ReduceMean(x, a) d = Sub(x, m) q = Pow(d, two) v = ReduceMean(q, a) p = Add(v, e) r = Sqrt(p) n = Div(d, r) o ="
+        " Mul(n, w) y = Add(o, b) }",
         LAYER,
     ),
     graph(
         "layer norm over channels between two transposes, convnext",
         "g (float[N,8,H,W] x) => (float[N,8,H,W] y) <int64[1] a = {1}, float e = {0.000001}, float two = {2}, float[8,1,1] w, float[8,1,1] b>"
-        " { m = ReduceMean(x, a) d = Sub(x, m) q = Pow(d, two) v = ReduceMean(q, a) p = Add(v, e) r = Sqrt(p) n = Div(d, r) o = Mul(n, w) y = Add(o, b) }",
+        " { m = ReduceMean(x, a) d = Sub(x, m) q = Pow(d, two) v = ReduceMean(q, a) p = Add(v, e) r = Sqrt(p) n = Div(d, r) o ="
+        " Mul(n, w) y = Add(o, b) }",
         every(has(*LAYER_NORM), gone("ReduceMean")),
     ),
     graph(
@@ -106,7 +111,8 @@ GRAPHS: tuple[Graph, ...] = (
         "rms norm, t5 in half precision, computed in single",
         "g (float16[B,S,16] h) => (float16[B,S,16] y)"
         f" <{AXIS}, float two = {{2}}, float16[16] w>"
-        " { x = Cast<to=1>(h) q = Pow(x, two) v = ReduceMean(q, a) p = Add(v, e) r = Sqrt(p) i = Reciprocal(r) n = Mul(x, i) c = Cast<to=10>(n) y = Mul(w, c) }",
+        " { x = Cast<to=1>(h) q = Pow(x, two) v = ReduceMean(q, a) p = Add(v, e) r = Sqrt(p) i = Reciprocal(r) n = Mul(x, i) c"
+        " = Cast<to=10>(n) y = Mul(w, c) }",
         RMS,
     ),
     graph(
@@ -125,7 +131,8 @@ GRAPHS: tuple[Graph, ...] = (
     graph(
         "instance norm, decomposed",
         IMAGE + " <int64[2] a = {2,3}, float e = {0.00001}, float two = {2}, float[8,1,1] w, float[8,1,1] b>"
-        " { m = ReduceMean(x, a) d = Sub(x, m) q = Pow(d, two) v = ReduceMean(q, a) p = Add(v, e) r = Sqrt(p) n = Div(d, r) o = Mul(n, w) y = Add(o, b) }",
+        " { m = ReduceMean(x, a) d = Sub(x, m) q = Pow(d, two) v = ReduceMean(q, a) p = Add(v, e) r = Sqrt(p) n = Div(d, r) o ="
+        " Mul(n, w) y = Add(o, b) }",
         every(has("InstanceNormalization"), gone("ReduceMean")),
     ),
     graph(
@@ -167,8 +174,10 @@ GRAPHS: tuple[Graph, ...] = (
     ),
     runtime_graph(
         "embeddings, added and normalised",
-        "g (int64[B,8] ids, int64[B,8] kinds) => (float[B,8,16] y) <float[30,16] words, float[8,16] places, float[2,16] types, float[16] w, float[16] b, int64[1,8] p = {0,1,2,3,4,5,6,7}>"
-        " { e = Gather(words, ids) t = Gather(types, kinds) q = Gather(places, p) s = Add(e, t) u = Add(s, q) y = LayerNormalization<axis=-1, epsilon=0.00001>(u, w, b) }",
+        "g (int64[B,8] ids, int64[B,8] kinds) => (float[B,8,16] y) <float[30,16] words, float[8,16] places, float[2,16] types,"
+        " float[16] w, float[16] b, int64[1,8] p = {0,1,2,3,4,5,6,7}>"
+        " { e = Gather(words, ids) t = Gather(types, kinds) q = Gather(places, p) s = Add(e, t) u = Add(s, q) y ="
+        " LayerNormalization<axis=-1, epsilon=0.00001>(u, w, b) }",
         has("EmbedLayerNormalization", "SkipLayerNormalization"),
     ),
 )

@@ -13,7 +13,8 @@ QUANTISED = ("QuantizeLinear", "DequantizeLinear")
 GRAPHS: tuple[Graph, ...] = (
     graph(
         "a pair of quantisation twice over",
-        f"{X} => (float[B,4,6,8] y) <{SCALE}> {{ a = QuantizeLinear(x, s, z) b = DequantizeLinear(a, s, z) c = QuantizeLinear(b, s, z) y = DequantizeLinear(c, s, z) }}",
+        f"{X} => (float[B,4,6,8] y) <{SCALE}> {{ a = QuantizeLinear(x, s, z) b = DequantizeLinear(a, s, z) c = QuantizeLinear(b,"
+        " s, z) y = DequantizeLinear(c, s, z) }",
         at_most(2),
     ),
     graph(
@@ -33,18 +34,23 @@ GRAPHS: tuple[Graph, ...] = (
     ),
     graph(
         "a max pool between a pair",
-        f"{CODES} => (uint8[B,4,3,4] y) <{SCALE}> {{ a = DequantizeLinear(x, s, z) r = MaxPool<kernel_shape=[2,2], strides=[2,2]>(a) y = QuantizeLinear(r, s, z) }}",
+        f"{CODES} => (uint8[B,4,3,4] y) <{SCALE}> {{ a = DequantizeLinear(x, s, z) r = MaxPool<kernel_shape=[2,2],"
+        " strides=[2,2]>(a) y = QuantizeLinear(r, s, z) }",
         every(gone(*QUANTISED), at_most(1)),
     ),
     graph(
         "a concatenation of codes of one scale",
-        f"g (uint8[B,4] p, uint8[B,2] q) => (uint8[B,6] y) <{SCALE}> {{ a = DequantizeLinear(p, s, z) b = DequantizeLinear(q, s, z) r = Concat<axis=1>(a, b) y = QuantizeLinear(r, s, z) }}",
+        f"g (uint8[B,4] p, uint8[B,2] q) => (uint8[B,6] y) <{SCALE}>"
+        " { a = DequantizeLinear(p, s, z) b = DequantizeLinear(q, s, z) r = Concat<axis=1>(a, b) y = QuantizeLinear(r, s, z)"
+        " }",
         every(gone(*QUANTISED), at_most(1)),
     ),
     runtime_graph(
         "a convolution between pairs runs on integers",
-        f"{CODES} => (uint8[B,5,C,D] y) <{SCALE}, {OTHER}, int8[5,4,3,3] qw, float sw = {{0.01}}, int8 zw = {{0}}, int32[5] qb, float sb = {{0.0005}}, int32 zb = {{0}}>"
-        " { a = DequantizeLinear(x, s, z) w = DequantizeLinear(qw, sw, zw) b = DequantizeLinear(qb, sb, zb) c = Conv(a, w, b) y = QuantizeLinear(c, s2, z2) }",
+        f"{CODES} => (uint8[B,5,C,D] y) <{SCALE}, {OTHER}, int8[5,4,3,3] qw, float sw = {{0.01}}, int8 zw ="
+        " {0}, int32[5] qb, float sb = {0.0005}, int32 zb = {0}>"
+        " { a = DequantizeLinear(x, s, z) w = DequantizeLinear(qw, sw, zw) b = DequantizeLinear(qb, sb, zb) c = Conv(a, w, b) y"
+        " = QuantizeLinear(c, s2, z2) }",
         every(has("QLinearConv", "ConvInteger"), gone(*CONV)),
     ),
     runtime_graph(
@@ -56,7 +62,8 @@ GRAPHS: tuple[Graph, ...] = (
     ),
     runtime_graph(
         "a sum between pairs runs on integers",
-        f"g (uint8[B,8] p, uint8[B,8] q) => (uint8[B,8] y) <{SCALE}, {OTHER}> {{ a = DequantizeLinear(p, s, z) b = DequantizeLinear(q, s2, z2) c = Add(a, b) y = QuantizeLinear(c, s, z) }}",
+        f"g (uint8[B,8] p, uint8[B,8] q) => (uint8[B,8] y) <{SCALE}, {OTHER}>"
+        " { a = DequantizeLinear(p, s, z) b = DequantizeLinear(q, s2, z2) c = Add(a, b) y = QuantizeLinear(c, s, z) }",
         has("QLinearAdd"),
     ),
     runtime_graph(
@@ -72,7 +79,8 @@ GRAPHS: tuple[Graph, ...] = (
     ),
     graph(
         "a clip to what the codes can hold",
-        f"{X} => (uint8[B,4,6,8] y) <float s = {{0.5}}, uint8 z = {{0}}, float lo = {{-10}}, float hi = {{200}}> {{ r = Clip(x, lo, hi) y = QuantizeLinear(r, s, z) }}",
+        f"{X} => (uint8[B,4,6,8] y) <float s = {{0.5}}, uint8 z = {{0}}, float lo = {{-10}}, float hi = {{200}}>"
+        " { r = Clip(x, lo, hi) y = QuantizeLinear(r, s, z) }",
         gone("Clip"),
     ),
 )

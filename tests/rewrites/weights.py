@@ -23,27 +23,40 @@ GRAPHS: tuple[Graph, ...] = (
         f"{IMAGE} <float[3,4,2,2] w, {BATCH_NORM}> {{ c = ConvTranspose<strides=[2,2]>(x, w) y = BatchNormalization(c, s, t, m, var) }}",
         every(has("ConvTranspose"), at_most(1)),
     ),
-    graph("batch norm before a convolution without padding", f"{IMAGE} <float[4,3,3,3] w, {THREE}> {{ n = BatchNormalization(x, s, t, m, var) y = Conv(n, w) }}", ONE),
+    graph(
+        "batch norm before a convolution without padding",
+        f"{IMAGE} <float[4,3,3,3] w, {THREE}> {{ n = BatchNormalization(x, s, t, m, var) y = Conv(n, w) }}",
+        ONE,
+    ),
     graph(
         "batch norm behind a linear layer",
-        f"g (float[N,8] x) => (float[N,4] y) <float[4,8] w, float[4] b, {BATCH_NORM}> {{ c = Gemm<transB=1>(x, w, b) y = BatchNormalization(c, s, t, m, var) }}",
+        f"g (float[N,8] x) => (float[N,4] y) <float[4,8] w, float[4] b, {BATCH_NORM}>"
+        " { c = Gemm<transB=1>(x, w, b) y = BatchNormalization(c, s, t, m, var) }",
         every(has(*MATMUL), at_most(1)),
     ),
     graph(
         "batch norm before a linear layer, flattened in between",
-        f"g (float[N,4,2,2] x) => (float[N,5] y) <float[5,16] w, float[5] b, {BATCH_NORM}> {{ n = BatchNormalization(x, s, t, m, var) f = Flatten(n) y = Gemm<transB=1>(f, w, b) }}",
+        f"g (float[N,4,2,2] x) => (float[N,5] y) <float[5,16] w, float[5] b, {BATCH_NORM}>"
+        " { n = BatchNormalization(x, s, t, m, var) f = Flatten(n) y = Gemm<transB=1>(f, w, b) }",
         gone("BatchNormalization", *MUL),
     ),
     graph(
         "batch norm of one dimension behind a transpose, speech",
-        f"g (float[B,S,4] x) => (float[B,4,S] y) <float[4,4] w, {BATCH_NORM}> {{ p = MatMul(x, w) q = Transpose<perm=[0,2,1]>(p) y = BatchNormalization(q, s, t, m, var) }}",
+        f"g (float[B,S,4] x) => (float[B,4,S] y) <float[4,4] w, {BATCH_NORM}>"
+        " { p = MatMul(x, w) q = Transpose<perm=[0,2,1]>(p) y = BatchNormalization(q, s, t, m, var) }",
         gone("BatchNormalization", *MUL),
     ),
-    graph("a scale for each channel behind a convolution", f"{IMAGE} <float[4,3,3,3] w, float[4] b, float[4,1,1] k> {{ c = Conv(x, w, b) y = Mul(k, c) }}", ONE),
+    graph(
+        "a scale for each channel behind a convolution", f"{IMAGE} <float[4,3,3,3] w, float[4] b, float[4,1,1] k> {{ c = Conv(x, w, b) y = Mul(k, c) }}", ONE
+    ),
     graph("a shift in front of the sum", f"{IMAGE} <float[4,3,3,3] w, float[4] b, float[4,1,1] k> {{ c = Conv(x, w, b) y = Add(k, c) }}", ONE),
     graph("a constant minus a convolution", f"{IMAGE} <float[4,3,3,3] w, float[1,4,1,1] k> {{ c = Conv(x, w) y = Sub(k, c) }}", ONE),
     graph("a convolution divided", f"{IMAGE} <float[4,3,3,3] w, float d = {{255}}> {{ c = Conv(x, w) y = Div(c, d) }}", ONE),
-    graph("pixels scaled before a convolution", f"{IMAGE} <float[4,3,3,3] w, float[4] b, float d = {{255}}> {{ u = Div(x, d) y = Conv<pads=[1,1,1,1]>(u, w, b) }}", ONE),
+    graph(
+        "pixels scaled before a convolution",
+        f"{IMAGE} <float[4,3,3,3] w, float[4] b, float d = {{255}}> {{ u = Div(x, d) y = Conv<pads=[1,1,1,1]>(u, w, b) }}",
+        ONE,
+    ),
     graph(
         "pixels normalised before a convolution without padding",
         f"{IMAGE} <float[4,3,3,3] w, float[1,3,1,1] m, float[1,3,1,1] var> {{ u = Sub(x, m) v = Div(u, var) y = Conv(v, w) }}",
@@ -114,7 +127,11 @@ GRAPHS: tuple[Graph, ...] = (
         "g (int64[B,S] ids) => (float[B,S,4] y) <float[20,8] e, float[8,4] w> { u = Gather(e, ids) y = MatMul(u, w) }",
         gone(*MATMUL),
     ),
-    graph("alpha and beta of a gemm", "g (float[N,8] x) => (float[N,4] y) <float[8,4] w, float[4] b, float k = {0.5}> { m = Gemm(x, w, b) y = Mul(m, k) }", at_most(1)),
+    graph(
+        "alpha and beta of a gemm",
+        "g (float[N,8] x) => (float[N,4] y) <float[8,4] w, float[4] b, float k = {0.5}> { m = Gemm(x, w, b) y = Mul(m, k) }",
+        at_most(1),
+    ),
     graph(
         "a head's features reordered behind a linear layer",
         LINEAR.replace("S,4] y", "S,4] y") + " <float[8,4] w, int64[4] i = {2,0,3,1}> { m = MatMul(x, w) y = Gather<axis=2>(m, i) }",
