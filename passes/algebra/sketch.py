@@ -44,7 +44,7 @@ class Sketch:
     def _operand(self, item: object) -> str:
         if item is None:
             return ""
-        return item if isinstance(item, str) else self.constant(self.kind, _text(item))
+        return item if isinstance(item, str) else self.constant("bool" if isinstance(item, bool) else self.kind, _text(item))
 
 
 def _text(value: object) -> str:
