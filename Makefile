@@ -11,7 +11,7 @@ STAMP := $(VENV)/.graphwright
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: env demo test bench lint
+.PHONY: env demo test bench bench-rewrites lint
 
 env: $(STAMP)
 
@@ -33,6 +33,9 @@ test: env
 # One of them: make bench ARGS=scale
 bench: env
 	@$(RUN) tests/bench/main.py $(ARGS)
+
+bench-rewrites: env
+	@$(RUN) tests/bench/main.py rewrites $(ARGS)
 
 # mypy must meet the checkout under the package's name, whatever its folder is called.
 lint: env

@@ -1,4 +1,4 @@
-"""``make bench``: all benchmarks, or the ones named: exports, scale, models.
+"""``make bench``: all benchmarks, or the ones named: exports, rewrites, scale, models.
 
 Each prints a table and writes its figures as JSON into ``out/bench``. Exit code 1 when a claim does not hold.
 """
@@ -10,14 +10,14 @@ import importlib
 import sys
 from pathlib import Path
 
-NAMES = ("exports", "scale", "models")
+NAMES = ("exports", "rewrites", "scale", "models")
 
 
 def main() -> int:
     """Run the benchmarks; returns the exit code."""
     parser = argparse.ArgumentParser(prog="make bench ARGS=", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"any of {', '.join(NAMES)}; all when none is named")
-    parser.add_argument("--only", metavar="TEXT", default="", help="only models whose name holds this")
+    parser.add_argument("--only", metavar="TEXT", default="", help="only models (categories of rewrites) whose name holds this")
     parser.add_argument("--seconds", type=float, default=10.0, help="how long one comparison may take")
     arguments = parser.parse_args()
     unknown = set(arguments.names) - set(NAMES)
