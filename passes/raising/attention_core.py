@@ -1,0 +1,266 @@
+"""The algebra of attention (Vaswani et al. 2017): softmax(a q k' + mask) v, followed from the product with the values back to queries and keys.
+
+Nothing here rewrites; the rules that raise it to the standard operator and those that lower it to a kernel both start from a `Core`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import onnx_ir as ir
+
+from ...compiler.core.build import Build
+from ...compiler.core.dims import Dim, broadcasts_into, same, same_shape
+from ...compiler.core.graph import attribute, is_op, producer, scalar
+from ...compiler.core.reasons import Skip, skip
+from ...compiler.core.rule import Match
+
+MAX_STEPS = 16
+FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16)
+
+
+@dataclass(frozen=True)
+class Term:
+    """Something added to the scores, times ``factor``."""
+
+    value: ir.Value
+    factor: float
+
+
+@dataclass(frozen=True)
+class Hidden:
+    """``source`` times ``factor``, replaced by ``number`` wherever ``condition`` is not ``kept``."""
+
+    source: ir.Value
+    condition: ir.Value
+    kept: bool
+    number: float
+    factor: float
+
+
+@dataclass
+class Core:
+    """softmax(scale q kt + terms, hidden) v; with ``cap`` the product goes through cap tanh(x / cap) before anything is added."""
+
+    q: ir.Value
+    kt: ir.Value
+    v: ir.Value
+    product: ir.Value
+    scale: float = 1.0
+    cap: float | None = None
+    guarded: bool = False
+    terms: list[Term] = field(default_factory=list)
+    hidden: list[Hidden] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """The dimensions of an attention: ``q`` is [batch, heads, queries, size], ``k`` and ``v`` have ``kv_heads`` and ``keys``."""
+
+    batch: Dim
+    heads: Dim
+    kv_heads: Dim
+    queries: Dim
+    keys: Dim
+    size: Dim
+    value_size: Dim
+
+    @property
+    def scores(self) -> tuple[Dim, ...]:
+        """The shape of the scores."""
+        return (self.batch, self.heads, self.queries, self.keys)
+
+    @property
+    def all(self) -> tuple[Dim, ...]:
+        """Every dimension."""
+        return (*self.scores, self.kv_heads, self.size, self.value_size)
+
+
+def find_core(m: Match, weighted: ir.Node) -> Core | Skip | None:
+    """The attention that ends in ``weighted``, the product with the values; None when no softmax leads there."""
+    if not is_op(weighted, "MatMul") or weighted.inputs[1] is None:
+        return None
+    softmax, guarded = _softmax_before(m, weighted.inputs[0])
+    if softmax is None:
+        return None
+    rank = _rank(softmax.outputs[0])
+    if rank is None or attribute(softmax, "axis", -1) not in (-1, rank - 1):
+        return skip("the softmax is not over the keys")
+    m.take(weighted)
+    m.take(softmax)
+    found = _scores(m, softmax.inputs[0])
+    if isinstance(found, Skip):
+        return found
+    found.v, found.guarded = weighted.inputs[1], guarded
+    if found.q.dtype not in FLOATS or found.v.dtype != found.q.dtype:
+        return skip("the kernels take float and float16, not %s", found.q.dtype)
+    if not (np.isfinite(found.scale) and found.scale > 0):
+        return skip("the scale is %s", found.scale)
+    return found
+
+
+def _softmax_before(m: Match, value: ir.Value | None) -> tuple[ir.Node | None, bool]:
+    """The Softmax behind casts and a guard against NaN, and whether there is a guard."""
+    guarded = False
+    for _ in range(4):
+        node = producer(value, "Softmax", "Cast", "Where")
+        if node is None or node.op_type == "Softmax":
+            return node, guarded
+        m.take(node)
+        value = node.inputs[0]
+        if node.op_type == "Where":
+            asked = producer(node.inputs[0], "IsNaN")
+            if asked is None or asked.inputs[0] is not node.inputs[2] or scalar(node.inputs[1]) != 0:
+                return None, False
+            m.take(asked)
+            value, guarded = node.inputs[2], True
+    return None, False
+
+
+def _scores(m: Match, value: ir.Value | None) -> Core | Skip:
+    """Peel everything off the scores down to the product of Q and K, claiming each node on the way."""
+    terms: list[Term] = []
+    hidden: list[Hidden] = []
+    factor, cap = 1.0, None
+    for _ in range(MAX_STEPS):
+        node = value.producer() if value is not None else None
+        if node is None:
+            return skip("'%s' is no product of Q and K", value.name if value is not None else "nothing")
+        if is_op(node, "MatMul"):
+            return _product(m, node, Core(node.inputs[0], node.inputs[1], node.outputs[0], node.outputs[0], factor, cap, False, terms, hidden))  # type: ignore[arg-type]
+        outcome = _step(node, factor, terms, hidden, cap is not None)
+        if isinstance(outcome, Skip):
+            return outcome
+        m.take(node)
+        if is_op(node, "Tanh"):
+            cap = factor
+        value, factor = outcome
+    return skip("too much lies between the softmax and the product of Q and K")
+
+
+def _step(node: ir.Node, factor: float, terms: list[Term], hidden: list[Hidden], capped: bool) -> tuple[ir.Value, float] | Skip:
+    """The scores before one node, and the factor they are multiplied by from there on."""
+    if is_op(node, "Cast"):
+        source = node.inputs[0]
+        return (source, factor) if source is not None and source.dtype in FLOATS else skip("'%s' is cast from %s", node.name, source and source.dtype)
+    if is_op(node, "Mul", "Div") and (scaled := unscaled_once(node)) is not None:
+        return scaled[0], factor * scaled[1]
+    if is_op(node, "Tanh") and node.inputs[0] is not None and not capped and factor > 0:
+        return node.inputs[0], factor
+    if is_op(node, "Add") and not capped:
+        return _added(node, factor, terms)
+    if is_op(node, "Where") and not capped:
+        return _masked(node, factor, hidden)
+    return skip("%s between the softmax and the product of Q and K", node.op_type)
+
+
+def _added(node: ir.Node, factor: float, terms: list[Term]) -> tuple[ir.Value, float] | Skip:
+    source = next((item for item in node.inputs if _leads_to_product(item)), None)
+    if source is None:
+        return skip("neither operand of '%s' is a product of Q and K", node.name)
+    other = next(item for item in node.inputs if item is not source) if node.inputs[0] is not node.inputs[1] else source
+    if other is None or not _stays(source, node, other):
+        return skip("'%s' may broadcast the scores", node.name)
+    if other.dtype != source.dtype:
+        return skip("the mask is %s", other.dtype)
+    terms.append(Term(other, factor))
+    return source, factor
+
+
+def _masked(node: ir.Node, factor: float, hidden: list[Hidden]) -> tuple[ir.Value, float] | Skip:
+    condition, yes, no = node.inputs
+    kept = _leads_to_product(yes)
+    source, number = (yes, scalar(no)) if kept else (no, scalar(yes))
+    if condition is None or source is None or number is None or not _leads_to_product(source):
+        return skip("'%s' does not replace hidden scores by a number", node.name)
+    if not _stays(source, node, condition):
+        return skip("'%s' may broadcast the scores", node.name)
+    hidden.append(Hidden(source, condition, kept, float(number) * factor, factor))
+    return source, factor
+
+
+def _stays(source: ir.Value, node: ir.Node, other: ir.Value) -> bool:
+    return same_shape(source.shape, node.outputs[0].shape) and broadcasts_into(other.shape, source.shape)
+
+
+def _leads_to_product(value: ir.Value | None) -> bool:
+    """Whether a MatMul of two computed values makes ``value``, but for what a mask or a scale does to it."""
+    frontier = [value]
+    for _ in range(MAX_STEPS):
+        if not frontier:
+            return False
+        node = producer(frontier.pop(), "MatMul", "Mul", "Div", "Add", "Where", "Cast", "Tanh")
+        if node is None:
+            continue
+        if node.op_type == "MatMul":
+            return True
+        frontier.extend(node.inputs)
+    return False
+
+
+def _product(m: Match, node: ir.Node, core: Core) -> Core:
+    m.take(node)
+    core.q, q_factor = unscaled(core.q)
+    core.kt, k_factor = unscaled(core.kt)
+    core.scale *= q_factor * k_factor
+    return core
+
+
+def unscaled(value: ir.Value) -> tuple[ir.Value, float]:
+    """``value`` without the constant factors on top of it, and their product."""
+    factor = 1.0
+    while (node := producer(value, "Mul", "Div")) is not None and (found := unscaled_once(node)) is not None:
+        value, factor = found[0], factor * found[1]
+    return value, factor
+
+
+def unscaled_once(node: ir.Node) -> tuple[ir.Value, float] | None:
+    """What a Mul or Div scales, and by which number; None when neither operand is a number, or the result is larger than the operand."""
+    left, right = (scalar(item) for item in node.inputs)
+    inner, factor = None, 1.0
+    if right is not None and (node.op_type == "Mul" or right != 0):
+        inner, factor = node.inputs[0], float(right) if node.op_type == "Mul" else 1.0 / float(right)
+    elif left is not None and node.op_type == "Mul":
+        inner, factor = node.inputs[1], float(left)
+    if inner is None or _rank(inner) is None or _rank(inner) != _rank(node.outputs[0]):
+        return None
+    return inner, factor
+
+
+def keys(op: Build, kt: ir.Value) -> tuple[ir.Value, float]:
+    """K with its last two dimensions the right way round, and the constant factor that was found inside its transposes."""
+    rank = _rank(kt) or 0
+    perm, factor = [*range(rank - 2), rank - 1, rank - 2], 1.0
+    for _ in range(4):
+        kt, scale = unscaled(kt)
+        factor *= scale
+        node = producer(kt, "Transpose")
+        if node is None or node.inputs[0] is None:
+            break
+        before = attribute(node, "perm", list(range(rank))[::-1])
+        perm = [int(before[axis]) for axis in perm]  # type: ignore[index]
+        kt = node.inputs[0]
+    return (kt if perm == list(range(rank)) else op.Transpose(kt, perm=perm)), factor  # type: ignore[return-value]
+
+
+def sizes(q: ir.Value, kt: ir.Value, v: ir.Value) -> Sizes | Skip:
+    """The dimensions of the attention of 4-D Q, transposed K and V; 3-D ones have one head."""
+    shapes = [value.shape for value in (q, kt, v)]
+    if any(shape is None or len(shape) not in (3, 4) for shape in shapes) or len({len(shape) for shape in shapes if shape is not None}) != 1:
+        return skip("Q, K and V have the shapes %s, %s and %s", *shapes)
+    one = (1,) if len(shapes[0] or ()) == 3 else ()
+    (batch, heads, queries, size), (k_batch, k_heads, k_size, k_keys), (v_batch, v_heads, v_keys, value_size) = (
+        (shape[0], *one, *list(shape)[1:])  # type: ignore[index, arg-type]
+        for shape in shapes
+    )
+    agree = [(batch, k_batch), (batch, v_batch), (size, k_size), (k_keys, v_keys), (k_heads, v_heads)]
+    if not all(same(a, b) for a, b in agree):
+        return skip("Q, K and V have the shapes %s, %s and %s", *shapes)
+    if not (same(heads, k_heads) or k_heads == 1):
+        return skip("there are %s heads of Q and %s of K", heads, k_heads)
+    return Sizes(batch, heads, k_heads, queries, k_keys, size, value_size)
+
+
+def _rank(value: ir.Value) -> int | None:
+    return None if value.shape is None else len(value.shape)
