@@ -1,4 +1,4 @@
-"""The cheapest way to part a network of pipes in two (Ford and Fulkerson 1956; shortest paths first: Edmonds and Karp 1972)."""
+"""The cheapest way to part a network of pipes in two: a minimum cut is where the largest flow is stopped (Ford and Fulkerson 1956, Dinitz 1970)."""
 
 from __future__ import annotations
 
@@ -18,33 +18,48 @@ class Network:
 
     def pipe(self, start: Hashable, end: Hashable, capacity: int) -> None:
         """Let so much more flow from ``start`` to ``end``."""
-        forth, back = self._left.setdefault(start, {}), self._left.setdefault(end, {})
         if capacity:
+            forth, back = self._left.setdefault(start, {}), self._left.setdefault(end, {})
             forth[end] = forth.get(end, 0) + capacity
             back.setdefault(start, 0)
 
     def parted(self) -> set[Hashable]:
         """The points on the side of the source where the pipes that are cut carry least; of several ways the one with the fewest points."""
-        while True:
-            came_from = self._reached()
-            if SINK not in came_from:
-                return set(came_from)
-            path, point = [], SINK
-            while point != SOURCE:
-                path.append((came_from[point], point))
-                point = came_from[point]
-            room = min(self._left[start][end] for start, end in path)
-            for start, end in path:
-                self._left[start][end] -= room
-                self._left[end][start] = self._left[end].get(start, 0) + room
+        while SINK in (levels := self._levels()):
+            pipes = {point: [after for after in self._left[point] if levels.get(after) == levels[point] + 1] for point in levels}
+            while self._push(pipes):
+                pass
+        return set(levels)
 
-    def _reached(self) -> dict[Hashable, Hashable]:
-        came_from: dict[Hashable, Hashable] = {SOURCE: SOURCE}
+    def _levels(self) -> dict[Hashable, int]:
+        """How many pipes with room each point is away from the source, for those that can be reached."""
+        levels: dict[Hashable, int] = {SOURCE: 0}
         queue: deque[Hashable] = deque([SOURCE])
-        while queue and SINK not in came_from:
+        while queue:
             point = queue.popleft()
             for after, room in self._left[point].items():
-                if room > 0 and after not in came_from:
-                    came_from[after] = point
+                if room > 0 and after not in levels:
+                    levels[after] = levels[point] + 1
                     queue.append(after)
-        return came_from
+        return levels
+
+    def _push(self, pipes: dict[Hashable, list[Hashable]]) -> bool:
+        """Fill one way from the source to the sink along ``pipes``, and take the full ones off; False when there is none left."""
+        path: list[Hashable] = [SOURCE]
+        while path[-1] != SINK:
+            here = path[-1]
+            while pipes[here] and self._left[here][pipes[here][-1]] == 0:
+                pipes[here].pop()
+            if pipes[here]:
+                path.append(pipes[here][-1])
+                continue
+            path.pop()
+            if not path:
+                return False
+            pipes[path[-1]].pop()
+        steps = list(zip(path, path[1:], strict=False))
+        room = min(self._left[start][end] for start, end in steps)
+        for start, end in steps:
+            self._left[start][end] -= room
+            self._left[end][start] += room
+        return True

@@ -16,7 +16,7 @@ import onnx_ir as ir
 from ...compiler.core.build import Build
 from ...compiler.core.drift import ROUNDING, Drift
 from ...compiler.core.engine import apply_rules
-from ...compiler.core.graph import all_graphs, constant, is_op, opset, replace, swap_names, sweep
+from ...compiler.core.graph import all_graphs, constant, is_op, opset, replace, swap_names, sweep, users
 from ...compiler.core.names import Names
 from ...compiler.core.passes import Context, Pass
 from ...compiler.core.ranges import Ranges
@@ -48,7 +48,7 @@ class PlaceTransposes(Pass):
         changes = apply_rules(model, tidy, context)
         work = _Work(model, context)
         while work.changed < LIMIT and work.round():
-            changes += apply_rules(model, tidy, context)
+            pass
         return changes + work.changed
 
 
@@ -104,6 +104,7 @@ class _Rewrite:
         self.names = names
         self.faces = faces
         self.made: dict[tuple[ir.Value, Layout], ir.Value] = {}
+        self.named: set[ir.Value] = set()
 
     def run(self) -> None:
         """Rewrite in order, then let every other reader have what it had."""
@@ -152,7 +153,7 @@ class _Rewrite:
         known = self.made.get((value, layout))
         if known is not None:
             return known
-        content, maker = constant(value), value.producer()
+        content, maker = value.const_value if value in op.constants else constant(value), value.producer()
         perm = permutation(maker) if maker is not None and is_op(maker, "Transpose") else None
         if content is not None:
             made = op.const(np.ascontiguousarray(content.numpy().transpose(layout)), "moved")
@@ -188,15 +189,29 @@ class _Rewrite:
             graph.insert_before(node, made)
 
     def _hand_back(self, old: ir.Value, value: ir.Value, layout: Layout) -> None:
-        """Give those who still read the old value a transposed one."""
+        """Give those who still read the old value what they had: one Transpose of the new one for each layout that is needed."""
+        for reader in users(old):
+            perm = permutation(reader) if is_op(reader, "Transpose") and reader.graph is old.graph else None
+            if perm is not None:
+                self._stand_in(reader.outputs[0], self._from(old, value, after(inverse(layout), tuple(perm))))
+                sweep([reader])
+        if old.is_graph_output() or any(reader not in self.faces for reader, _ in old.uses()):
+            self._stand_in(old, self._from(old, value, inverse(layout)))
+
+    def _from(self, old: ir.Value, value: ir.Value, perm: Layout) -> ir.Value:
+        """The new value transposed, once for each permutation, where the old one was made."""
         node = old.producer()
-        if node is None or not (old.is_graph_output() or any(reader not in self.faces for reader, _ in old.uses())):
-            return
-        op = Build()
-        back = self._transposed(op, value, inverse(layout))
-        self._insert(op, node)
-        self._describe(back, old, identity(len(layout)))
-        named = bool(old.name) and not old.is_graph_output() and back is not value
-        replace(old, back, self.names)
-        if named:
-            swap_names(old, back, self.names)
+        if (value, perm) not in self.made and node is not None:
+            op = Build()
+            self.made[value, perm] = made = self._transposed(op, value, perm)
+            self._insert(op, node)
+            self._describe(made, value, perm)
+        return self.made[value, perm]
+
+    def _stand_in(self, old: ir.Value, new: ir.Value) -> None:
+        maker = new.producer()
+        inherits = maker is not None and is_op(maker, "Transpose") and bool(old.name) and not old.is_graph_output() and new not in self.named
+        replace(old, new, self.names)
+        if inherits:
+            self.named.add(new)
+            swap_names(old, new, self.names)

@@ -56,6 +56,7 @@ class _Queue:
     def __init__(self, region: Region, graph: object, possible: Possible) -> None:
         self.region, self.graph, self.possible = region, graph, possible
         self.open: list[ir.Node] = []
+        self.read: set[tuple[ir.Value, Layout]] = set()
 
     def grow(self) -> None:
         while self.open and len(self.region.faces) < LARGEST:
@@ -75,8 +76,9 @@ class _Queue:
             self._add(node, lambda: from_output(node, layout))
 
     def readers(self, value: ir.Value, layout: Layout) -> None:
-        if constant(value) is not None:
+        if constant(value) is not None or (value, layout) in self.read:
             return
+        self.read.add((value, layout))
         for node, slot in value.uses():
             if slot in data_slots(node):
                 self._add(node, lambda node=node: from_input(node, layout))  # type: ignore[misc]
