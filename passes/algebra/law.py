@@ -6,6 +6,7 @@ A family of laws is a table of facts and a drawing with a gap; `law` makes a `Ru
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -52,13 +53,23 @@ def _is_moderate(ranges: Ranges, value: ir.Value) -> bool:
     return bound is not None and value.dtype in FLOATS and bound < float(ml_dtypes.finfo(value.dtype.numpy()).max) ** 0.5 / 2
 
 
+def _is_exponent(ranges: Ranges, value: ir.Value) -> bool:
+    bound = ranges.bound(value)
+    return bound is not None and value.dtype in FLOATS and 2.1 * bound < math.log(float(ml_dtypes.finfo(value.dtype.numpy()).max))
+
+
+def _is_divisor(ranges: Ranges, value: ir.Value) -> bool:
+    """Whether products and quotients of two such numbers neither overflow nor get lost."""
+    size = 2.0**7 if value.dtype == T.FLOAT16 else 1e4
+    return ranges.within(value, 1 / size, size)
+
+
 NONNEGATIVE = Need("not negative", Ranges.is_nonnegative, (0.0, 3.0))
 POSITIVE = Need("positive", Ranges.is_positive, (0.5, 3.0))
 FINITE = Need("finite", Ranges.is_finite, (-3.0, 3.0))
 MODERATE = Need("small enough for its square not to overflow", _is_moderate, (-3.0, 3.0))
-MEASURED = Need("small, not negative", lambda ranges, value: _is_moderate(ranges, value) and ranges.is_nonnegative(value), (0.0, 3.0))
-DIVISOR = Need("between 1e-4 and 1e4", lambda ranges, value: ranges.within(value, 1e-4, 1e4), (0.5, 3.0))
-EXPONENT = Need("between -5 and 5", lambda ranges, value: ranges.within(value, -5, 5), (-3.0, 3.0))
+DIVISOR = Need("positive and of moderate size", _is_divisor, (0.5, 3.0))
+EXPONENT = Need("small enough for the square of its exponential not to overflow", _is_exponent, (-3.0, 3.0))
 
 
 def law(
@@ -79,6 +90,9 @@ def law(
     examples: Sequence[str] = (),
     leaves: Sequence[str] = (),
     opset: int = 7,
+    shared: bool = False,
+    doubtful: tuple[str, ...] = (),
+    measured: bool = False,
 ) -> Rule:
     """The rule that turns ``before`` into ``after``, drawings whose parameters of the same name are the same value.
 
@@ -105,7 +119,8 @@ def law(
     kind = _kind(dtypes)
     drawn = sketch(before, kind, given or {}, result, {**(bounds or {}), **{key: need.bounds for key, need in (needs or {}).items()}})
     careless = [sketch(before, kind, given or {}, result, {})] if drift is DOMAIN and needs else []
-    return rule(before, drift=drift, examples=[drawn, *examples], leaves=[*careless, *leaves], opset=opset)(build)
+    proofs = {"examples": [drawn, *examples], "leaves": [*careless, *leaves]}
+    return rule(before, drift=drift, opset=opset, shared=shared, doubtful=doubtful, measured=measured, **proofs)(build)
 
 
 def _kind(dtypes: frozenset[ir.DataType]) -> str:
