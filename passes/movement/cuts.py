@@ -9,8 +9,9 @@ import onnx_ir as ir
 
 from ...compiler.core.build import Build
 from ...compiler.core.dims import Dim
-from ...compiler.core.shapes import dims_of, known_ints
+from ...compiler.core.shapes import dims_of
 from ...compiler.core.symbolic.slicing import picked
+from .views import numbers_in
 
 ENDLESS = 2**31 - 1
 """Ends from here on mean "to the end" in every exporter."""
@@ -38,17 +39,17 @@ Cuts = Mapping[int, Cut]
 def cuts_of(node: ir.Node) -> dict[int, Cut] | None:
     """The cuts that a Slice makes; None when one of them depends on the inputs, or the rank does."""
     shape = dims_of(node.inputs[0])
-    parts = [known_ints(value) if value is not None else None for value in node.inputs[1:]]
+    parts = [numbers_in(value) for value in node.inputs[1:]]
     given = [value is not None for value in node.inputs[1:]]
     if shape is None or len(parts) < 2 or any(part is None for part, there in zip(parts, given, strict=True) if there):
         return None
     starts, ends = parts[0] or (), parts[1] or ()
-    axes = parts[2] if len(parts) > 2 and given[2] else tuple(range(len(starts)))
-    steps = parts[3] if len(parts) > 3 and given[3] else (1,) * len(starts)
+    axes = parts[2] if len(parts) > 2 and given[2] else list(range(len(starts)))
+    steps = parts[3] if len(parts) > 3 and given[3] else [1] * len(starts)
     rows = list(zip(starts, ends, axes or (), steps or (), strict=False))
-    if len(rows) != len(starts) or not all(isinstance(item, int) for row in rows for item in row):
+    if len(rows) != len(starts):
         return None
-    return {int(axis) % len(shape): Cut(int(start), int(end), int(step)) for start, end, axis, step in rows}  # type: ignore[call-overload]
+    return {axis % len(shape): Cut(start, end, step) for start, end, axis, step in rows}
 
 
 def sliced(op: Build, x: ir.Value, cuts: Cuts) -> ir.Value:

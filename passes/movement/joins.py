@@ -39,7 +39,7 @@ def axis_of(node: ir.Node) -> int | None:
 )
 def merge_concats(op: Build, m: Match) -> Result:
     """Concat(Concat(a, b), c) -> Concat(a, b, c) on the same axis"""
-    axis, parts = axis_of(m.root), []
+    axis, parts = axis_of(m.root), list[ir.Value | None]()
     for value in m.root.inputs:
         inner = producer(value, "Concat")
         if inner is not None and only_reader(value, m.root) and axis_of(inner) == axis:
@@ -114,11 +114,10 @@ def _piece(value: ir.Value | None, axis: int) -> Piece | None:
         return Piece(node.inputs[0], kept.start, kept.stop) if kept else None
     if axis_of(node) != axis:
         return None
-    sizes = [(dims_of(part) or (None,) * (axis + 1))[axis] for part in node.outputs[: value.index() + 1]]  # type: ignore[operator]
-    if not all(isinstance(part, int) and part > 0 for part in sizes):
+    sizes = _sizes(node.outputs[: (value.index() or 0) + 1], axis)
+    if isinstance(sizes, Skip) or 0 in sizes:
         return None
-    end = sum(sizes)  # type: ignore[arg-type]
-    return Piece(node.inputs[0], end - sizes[-1], end)  # type: ignore[operator]
+    return Piece(node.inputs[0], sum(sizes[:-1]), sum(sizes))
 
 
 def _cut_out(op: Build, piece: Piece, axis: int) -> ir.Value:
@@ -155,7 +154,7 @@ def split_at_joints(op: Build, m: Match) -> Result:
     groups = _groups([value for value in joined.inputs if value is not None], m.root.outputs, axis)
     if groups is None:
         return skip("its cuts are not proven to fall on the joints of the Concat")
-    return tuple(group[0] if len(group) == 1 else op.Concat(*group, axis=axis) for group in groups)
+    return tuple(group[0] if len(group) == 1 else op.Concat(*group, axis=axis) for group in groups)  # type: ignore[misc]
 
 
 def _groups(parts: list[ir.Value], wanted: Sequence[ir.Value], axis: int) -> list[list[ir.Value]] | None:
@@ -231,11 +230,10 @@ def merge_splits(op: Build, m: Match) -> Result:
         return sizes
     m.take(outer)
     m.outputs = tuple(parts)
-    return op.Split(outer.inputs[0], op.const(sizes, "sizes"), axis=axis, _outputs=len(parts))  # type: ignore[return-value]
+    return op.Split(outer.inputs[0], op.const(sizes, "sizes"), axis=axis, _outputs=len(parts))
 
 
 def _sizes(parts: Sequence[ir.Value], axis: int) -> list[int] | Skip:
     sizes = [(dims_of(part) or (None,) * (axis + 1))[axis] for part in parts]
-    if not all(isinstance(size, int) for size in sizes):
-        return skip("the parts have sizes %s", sizes)
-    return [int(size) for size in sizes]  # type: ignore[call-overload]
+    known = [size for size in sizes if isinstance(size, int)]
+    return known if len(known) == len(sizes) else skip("the parts have sizes %s", sizes)

@@ -14,8 +14,9 @@ import onnx_ir as ir
 from ...compiler.core.build import Build
 from ...compiler.core.dims import Dim
 from ...compiler.core.graph import array, attribute, constant, is_op
-from ...compiler.core.shapes import dims_of, known_ints
+from ...compiler.core.shapes import dims_of
 from .cuts import cuts_of, sliced
+from .views import numbers_in
 
 Layout = tuple[int, ...]
 
@@ -127,10 +128,8 @@ def _added(node: ir.Node) -> list[int] | None:
 
 
 def _axes(node: ir.Node, rank: int) -> list[int] | None:
-    axes = known_ints(node.inputs[1]) if len(node.inputs) > 1 and node.inputs[1] is not None else None
-    if axes is None or not all(isinstance(axis, int) for axis in axes):
-        return None
-    return [int(axis) % rank for axis in axes]  # type: ignore[call-overload]
+    axes = numbers_in(node.inputs[1] if len(node.inputs) > 1 else None)
+    return None if axes is None else [axis % rank for axis in axes]
 
 
 def _if_possible(node: ir.Node, faces: Faces) -> Faces | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
+from functools import partial
 
 import onnx_ir as ir
 
@@ -73,7 +74,7 @@ class _Queue:
     def maker(self, value: ir.Value, layout: Layout) -> None:
         node = value.producer()
         if node is not None:
-            self._add(node, lambda: from_output(node, layout))
+            self._add(node, partial(from_output, node, layout))
 
     def readers(self, value: ir.Value, layout: Layout) -> None:
         if constant(value) is not None or (value, layout) in self.read:
@@ -81,7 +82,7 @@ class _Queue:
         self.read.add((value, layout))
         for node, slot in value.uses():
             if slot in data_slots(node):
-                self._add(node, lambda node=node: from_input(node, layout))  # type: ignore[misc]
+                self._add(node, partial(from_input, node, layout))
 
     def _add(self, node: ir.Node, find: Callable[[], Faces | None]) -> None:
         if node.graph is not self.graph or node in self.region.faces or not self.possible(node):
@@ -136,7 +137,7 @@ class _Costs:
 
     def _value(self, value: ir.Value, layout: Layout) -> _Value:
         maker = value.producer()
-        mine = maker in self.faces and self.faces[maker].outer == layout  # type: ignore[index]
+        mine = maker is not None and maker in self.faces and self.faces[maker].outer == layout
         found = _Value(value, layout, maker if mine else None, _native(value, maker))
         for node, slot in value.uses():
             faces = self.faces.get(node)
@@ -150,8 +151,8 @@ class _Costs:
                     self.extra[node] = self.extra.get(node, 0) + found.weight
         if value.is_graph_output():
             found.demanded.add(identity(len(layout)))
-        if maker in self.faces and not mine:
-            self.extra[maker] = self.extra.get(maker, 0) + found.weight  # type: ignore[index,arg-type]
+        if maker is not None and maker in self.faces and not mine:
+            self.extra[maker] = self.extra.get(maker, 0) + found.weight
         return found
 
     def _note_narrow(self, node: ir.Node, slots: list[int], faces: Faces) -> None:
@@ -242,4 +243,4 @@ def bytes_of(value: ir.Value) -> int:
     for dim in dims_of(value) or ():
         total *= evaluate(dim, dict.fromkeys(free_symbols(dim), SYMBOL)) or 1
     width = 16 if value.dtype in (None, ir.DataType.STRING) else value.dtype.itemsize
-    return max(1, round(total * float(width)))  # type: ignore[arg-type]
+    return max(1, round(total * float(width)))

@@ -10,9 +10,9 @@ from ...compiler.core.drift import EXACT
 from ...compiler.core.graph import attribute, producer
 from ...compiler.core.reasons import Skip, skip
 from ...compiler.core.rule import Match, Result, rule
-from ...compiler.core.shapes import dims_of, known_ints
+from ...compiler.core.shapes import dims_of
 from .cuts import ENDLESS, Cut, Cuts, cut_for, cuts_of, keeps_all, one_after_other, sliced
-from .views import only_reader
+from .views import numbers_in, only_reader
 
 
 @rule(
@@ -171,9 +171,9 @@ def slice_before_pad(op: Build, m: Match) -> Result:
 def _pads(node: ir.Node) -> dict[int, tuple[int, int]] | None:
     """How much a Pad adds before and after, for each axis to which it adds."""
     rank = len(dims_of(node.inputs[0]) or ())
-    pads = known_ints(node.inputs[1])
-    axes = known_ints(node.inputs[3]) if len(node.inputs) > 3 and node.inputs[3] is not None else tuple(range(rank))
-    if pads is None or axes is None or not all(isinstance(item, int) for item in (*pads, *axes)) or len(pads) != 2 * len(axes):
+    pads = numbers_in(node.inputs[1])
+    axes = numbers_in(node.inputs[3]) if len(node.inputs) > 3 and node.inputs[3] is not None else list(range(rank))
+    if pads is None or axes is None or len(pads) != 2 * len(axes):
         return None
     rows = zip(axes, pads[: len(axes)], pads[len(axes) :], strict=True)
-    return {int(axis) % rank: (int(begin), int(end)) for axis, begin, end in rows if begin or end}  # type: ignore[call-overload]
+    return {axis % rank: (begin, end) for axis, begin, end in rows if begin or end}

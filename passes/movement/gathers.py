@@ -1,0 +1,189 @@
+"""Gathers and scatters that pick what lies together."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+
+from ...compiler.core.build import Build
+from ...compiler.core.drift import EXACT
+from ...compiler.core.graph import array, attribute, producer
+from ...compiler.core.pattern import ANY, Const, Pen
+from ...compiler.core.reasons import skip
+from ...compiler.core.rule import Match, Result, rule
+from ...compiler.core.shapes import dims_of
+from .cuts import Cut, cuts_of, keeps_all, sliced
+from .views import axes_of, only_reader
+
+MAX_INDEX_BYTES = 2**20
+
+
+def gathered(op: Pen, x: object, indices: Const) -> object:
+    return op.Gather(x, indices, axis=ANY)
+
+
+@rule(
+    gathered,
+    drift=EXACT,
+    opset=13,
+    examples=[
+        "g (float[N,6] x) => (float[N,3] y) <int64[3] i = {2,3,4}> { y = Gather<axis=1>(x, i) }",
+        "g (int64[5] x) => (int64[2] y) <int32[2] i = {-2,-1}> { a = Gather(x, i) y = Abs(a) }",
+        "g (string[3] x) => (string[3] y) <int64[3] i = {0,1,2}> { a = Gather(x, i) y = Identity(a) }",
+        "g (bool[N,4] x) => (bool[N,1] y) <int64[1] i = {3}> { a = Gather<axis=-1>(x, i) y = Not(a) }",
+    ],
+    leaves=[
+        "g (float[N,6] x) => (float[N,3] y) <int64[3] i = {2,4,5}> { y = Gather<axis=1>(x, i) }",
+        "g (float[N,6] x) => (float[3,6] y) <int64[3] i = {0,1,2}> { y = Gather<axis=0>(x, i) }",
+        "g (float[N,6] x) => (float[N,1,2] y) <int64[1,2] i = {0,1}> { y = Gather<axis=1>(x, i) }",
+        "g (float[N,6] x) => (float[N,2] y) <int64[2] i = {-1,0}> { y = Gather<axis=1>(x, i) }",
+        "g (float[N,6] x) => (float[N] y) <int64 i = {2}> { y = Gather<axis=1>(x, i) }",
+    ],
+)
+def slice_for_gather(op: Build, m: Match) -> Result:
+    """Gather(x, [i, i+1, ..., j]) -> Slice(x, i, j+1)"""
+    indices, shape = array(m.indices, MAX_INDEX_BYTES), dims_of(m.x)
+    if indices is None or indices.ndim != 1 or shape is None or not indices.size:
+        return skip("the indices are not a row of numbers")
+    axis = int(attribute(m.root, "axis", 0)) % len(shape)  # type: ignore[call-overload]
+    size = shape[axis]
+    if not isinstance(size, int):
+        return skip("the indices may lie outside the %s entries, where Gather fails and Slice does not", size)
+    places = np.where(indices < 0, indices + size, indices).astype(np.int64)
+    if (np.diff(places) != 1).any() or places[0] < 0 or places[-1] >= size:
+        return skip("the indices do not follow each other within the %s entries", size)
+    cut = Cut(int(places[0]), int(places[-1]) + 1)
+    return sliced(op, m.x, {} if keeps_all(cut, size) else {axis: cut})
+
+
+def picked_and_unsqueezed(op: Pen, x: object, index: Const, axes: Const) -> object:
+    return op.Unsqueeze(op.Gather(x, index, axis=ANY, _name="pick"), axes)
+
+
+@rule(
+    picked_and_unsqueezed,
+    drift=EXACT,
+    opset=13,
+    examples=[
+        "g (float[N,6] x) => (float[N,1] y) <int64 i = {2}, int64[1] a = {1}> { p = Gather<axis=1>(x, i) y = Unsqueeze(p, a) }",
+        "g (float[6,N] x) => (float[1,N] y) <int64 i = {-1}, int64[1] a = {0}> { p = Gather<axis=-2>(x, i) y = Unsqueeze(p, a) }",
+    ],
+    leaves=[
+        "g (float[N,6] x) => (float[1,N] y) <int64 i = {2}, int64[1] a = {0}> { p = Gather<axis=1>(x, i) y = Unsqueeze(p, a) }",
+        "g (float[N,6] x) => (float[N,1,2] y) <int64[2] i = {2,4}, int64[1] a = {1}> { p = Gather<axis=1>(x, i) y = Unsqueeze(p, a) }",
+        "g (float[N,6] x) => (float[1,6] y) <int64 i = {2}, int64[1] a = {0}> { p = Gather<axis=0>(x, i) y = Unsqueeze(p, a) }",
+    ],
+)
+def slice_for_pick(op: Build, m: Match) -> Result:
+    """Unsqueeze(Gather(x, i)) where x had the axis -> Slice(x, i, i+1)"""
+    shape, index = dims_of(m.x), m.scalar("index")
+    if shape is None or index is None or dims_of(m.index) != ():
+        return skip("the index is not one number")
+    axis = int(attribute(m.node("pick"), "axis", 0)) % len(shape)  # type: ignore[call-overload]
+    size = shape[axis]
+    if axes_of(m.root, len(shape)) != [axis]:
+        return skip("the axis comes back at another place")
+    if not isinstance(size, int) or not -size <= index < size:
+        return skip("the index %s may lie outside the %s entries, where Gather fails and Slice does not", index, size)
+    place = int(index) % size
+    return sliced(op, m.x, {axis: Cut(place, place + 1)})
+
+
+@rule(
+    "Squeeze",
+    drift=EXACT,
+    opset=13,
+    examples=[
+        "g (float[N,6] x) => (float[N] y) <int64[1] s = {2}, int64[1] e = {3}, int64[1] a = {1}> { p = Slice(x, s, e, a) y = Squeeze(p, a) }",
+        "g (float[2,6] x) => (float[2] y) <int64[1] s = {-1}, int64[1] e = {9223372036854775807}, int64[1] a = {-1}>"
+        " { p = Slice(x, s, e, a) y = Squeeze(p, a) }",
+        "g (float[N,6] x) => (float[N] y) <int64[1] i = {2}, int64[1] a = {1}> { p = Gather<axis=1>(x, i) y = Squeeze(p, a) }",
+    ],
+    leaves=[
+        "g (float[N,6] x) => (float[6] y) <int64[1] s = {2}, int64[1] e = {3}, int64[1] a = {0}> { p = Slice(x, s, e, a) y = Squeeze(p, a) }",
+        "g (float[N,6,1] x) => (float[N,1] y) <int64[1] s = {2}, int64[1] e = {3}, int64[1] a = {1}, int64[1] b = {2}>"
+        " { p = Slice(x, s, e, a) y = Squeeze(p, b) }",
+        "g (float[N,6] x) => (float[N] y) <int64[2] i = {2,4}, int64[1] z = {0}, int64[1] s = {1}, int64[1] a = {1}>"
+        " { q = Gather<axis=1>(x, i) p = Slice(q, z, s, a) r = Relu(p) y = Squeeze(r, a) }",
+    ],
+)
+def gather_for_pick(op: Build, m: Match) -> Result:
+    """Squeeze(Slice(x, i, i+1)) or Squeeze(Gather(x, [i])) -> Gather(x, i)"""
+    source = m.root.inputs[0]
+    picked = producer(source, "Slice", "Gather")
+    shape = dims_of(picked.inputs[0]) if picked is not None else None
+    if picked is None or shape is None or not only_reader(source, m.root):
+        return None
+    found = _one_entry(picked, shape)
+    if found is None or axes_of(m.root, len(shape)) != [found[0]]:
+        return skip("it does not drop the axis of which one entry is picked")
+    m.take(picked)
+    return op.Gather(picked.inputs[0], op.const(np.array(found[1], dtype=np.int64), "index"), axis=found[0])
+
+
+def _one_entry(picked: ir.Node, shape: tuple[object, ...]) -> tuple[int, int] | None:
+    """The axis of which a Slice or Gather keeps one entry of a known number, and which."""
+    if picked.op_type == "Gather":
+        indices = array(picked.inputs[1], MAX_INDEX_BYTES)
+        axis = int(attribute(picked, "axis", 0)) % len(shape)  # type: ignore[call-overload]
+        return (axis, int(indices[0])) if indices is not None and indices.shape == (1,) and isinstance(shape[axis], int) else None
+    cuts = cuts_of(picked)
+    if cuts is None or len(cuts) != 1:
+        return None
+    ((axis, cut),) = cuts.items()
+    size = shape[axis]
+    kept = cut.of_size(size) if isinstance(size, int) else range(0)
+    return (axis, kept[0]) if len(kept) == 1 else None
+
+
+def gathered_nd(op: Pen, x: object, indices: Const) -> object:
+    return op.GatherND(x, indices)
+
+
+@rule(
+    gathered_nd,
+    drift=EXACT,
+    opset=13,
+    examples=[
+        "g (float[5,N] x) => (float[3,N] y) <int64[3,1] i = {2,0,2}> { y = GatherND(x, i) }",
+        "g (string[5] x) => (string[1,2] y) <int64[1,2,1] i = {4,-1}> { y = GatherND(x, i) }",
+    ],
+    leaves=["g (float[5,2] x) => (float[2] y) <int64[2,2] i = {0,1,1,1}> { y = GatherND(x, i) }"],
+)
+def gather_rows(op: Build, m: Match) -> Result:
+    """GatherND(x, [[i], [j], ...]) -> Gather(x, [i, j, ...], axis=0)"""
+    indices = array(m.indices, MAX_INDEX_BYTES)
+    if indices is None or indices.ndim < 1 or indices.shape[-1] != 1:
+        return skip("an index names more than the first axis")
+    return op.Gather(m.x, op.const(np.ascontiguousarray(indices[..., 0]), "indices"), axis=0)
+
+
+def scattered_nd(op: Pen, x: object, indices: Const, updates: object) -> object:
+    return op.ScatterND(x, indices, updates)
+
+
+@rule(
+    scattered_nd,
+    drift=EXACT,
+    opset=13,
+    examples=[
+        "g (float[3,N] x, float[3,N] u) => (float[3,N] y) <int64[3,1] i = {0,1,2}> { a = ScatterND(x, i, u) y = Relu(a) }",
+        "g (int64[2,2] x, int64[2,2] u) => (int64[2,2] y) <int64[2,2,2] i = {0,0,0,1,1,0,1,1}> { a = ScatterND(x, i, u) y = Abs(a) }",
+    ],
+    leaves=[
+        "g (float[3,N] x, float[2,N] u) => (float[3,N] y) <int64[2,1] i = {0,1}> { y = ScatterND(x, i, u) }",
+        "g (float[3,N] x, float[3,N] u) => (float[3,N] y) <int64[3,1] i = {0,2,1}> { y = ScatterND(x, i, u) }",
+        'g (float[2,2] x, float[2,2] u) => (float[2,2] y) <int64[2,1] i = {0,1}> { y = ScatterND<reduction="add">(x, i, u) }',
+    ],
+)
+def drop_overwritten(op: Build, m: Match) -> Result:
+    """ScatterND(x, [[0], [1], ...], u) over all of x -> u"""
+    indices, shape = array(m.indices, MAX_INDEX_BYTES), dims_of(m.x)
+    if indices is None or indices.ndim < 1 or shape is None or not 0 < indices.shape[-1] <= len(shape):
+        return skip("the indices are not known")
+    depth = indices.shape[-1]
+    leading = shape[:depth]
+    if not all(isinstance(size, int) for size in leading) or indices.shape[:-1] != leading:
+        return skip("it writes %s of %s places", indices.shape[:-1], leading)
+    everything = np.stack(np.meshgrid(*(np.arange(size) for size in leading), indexing="ij"), axis=-1)
+    return m.updates if (indices == everything).all() else skip("it writes in another order")
