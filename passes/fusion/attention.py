@@ -1,19 +1,23 @@
-"""Scaled dot-product attention (Vaswani et al. 2017), found by following the algebra from the merging of its heads back to Q, K and V."""
+"""Attention lowered to ONNX Runtime's MultiHeadAttention, where the standard operator is not proven to agree.
+
+Its CPU kernel takes empty tensors and does what a softmax does with rows in which every key is hidden; the one of the standard Attention is faster,
+but does neither (`raising.attention`). Measured: as fast as the decomposed form with a mask, up to a tenth faster without.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-import numpy as np
 import onnx_ir as ir
 
 from ...compiler.core.build import Build
-from ...compiler.core.dims import same, same_shape
+from ...compiler.core.dims import broadcasts_into, multiply, same, same_shape
 from ...compiler.core.drift import ROUNDING
-from ...compiler.core.graph import array, attribute, is_op, producer, scalar
-from ...compiler.core.pattern import ANY, Const, Pen
+from ...compiler.core.graph import array, attribute, producer
 from ...compiler.core.reasons import Skip, skip
 from ...compiler.core.rule import Match, Result, rule
+from ..raising.attention_core import Core, Operands, find_core, forget_unused, operands
+from ..raising.attention_guard import guard_is_idle
+from ..raising.attention_heads import TO_HEADS, tokens_first
+from ..raising.attention_mask import Mask, as_given
 
 MICROSOFT = "com.microsoft"
 BODY = (
@@ -25,31 +29,8 @@ CONSTANTS = "int64[4] s = {0,0,2,4}, int64[3] r = {0,0,8}, float c = {0.5}"
 INPUTS = "float[N,S,8] q, float[N,S,8] k, float[N,S,8] v"
 
 
-def merged_heads(op: Pen, scores: object, v: object, shape: object, v_shape: object) -> object:
-    values = op.Transpose(op.Reshape(v, v_shape, allowzero=ANY, _name="v_heads"), perm=[0, 2, 1, 3])
-    attended = op.MatMul(op.Softmax(scores, axis=-1), values)
-    return op.Reshape(op.Transpose(attended, perm=[0, 2, 1, 3]), shape, allowzero=ANY)
-
-
-def merged_heads_last_axis(op: Pen, scores: object, v: object, shape: object, v_shape: object) -> object:
-    values = op.Transpose(op.Reshape(v, v_shape, allowzero=ANY, _name="v_heads"), perm=[0, 2, 1, 3])
-    attended = op.MatMul(op.Softmax(scores, axis=3), values)
-    return op.Reshape(op.Transpose(attended, perm=[0, 2, 1, 3]), shape, allowzero=ANY)
-
-
-@dataclass
-class Scores:
-    """What lies between the softmax and Q, K: the operands, the scale they are multiplied by and the mask that is added."""
-
-    q: ir.Value
-    k: ir.Value
-    scale: float
-    mask: ir.Value | None
-
-
 @rule(
-    merged_heads,
-    merged_heads_last_axis,
+    "Reshape",
     drift=ROUNDING,
     opset=13,
     kernels=("com.microsoft::MultiHeadAttention",),
@@ -58,167 +39,112 @@ class Scores:
         f"g ({INPUTS}, float[N,1,S,S] mask) => (float[N,S,8] y) <{CONSTANTS}>"
         f" {{ {BODY} qs = Mul(qt, c) ks = Mul(c, kt) m = MatMul(qs, ks) sc = Add(mask, m) {TAIL} }}",
         f"g ({INPUTS}) => (float[N,S,8] y) <{CONSTANTS}> {{ {BODY} m = MatMul(qt, kt) sc = Div(m, c) {TAIL} }}",
+        f"g ({INPUTS}, float[N,1,1,S] mask) => (float[N,S,8] y) <{CONSTANTS}> {{ {BODY} m = MatMul(qt, kt) sc = Add(mask, m) {TAIL} }}",
+        f"g ({INPUTS}, float[S] mask) => (float[N,S,8] y) <{CONSTANTS}> {{ {BODY} m = MatMul(qt, kt) a = Add(mask, m) sc = Mul(a, c) {TAIL} }}",
+        f"g ({INPUTS}, float[2,S,S] mask, float[N,1,S,S] more) => (float[N,S,8] y) <{CONSTANTS}>"
+        f" {{ {BODY} m = MatMul(qt, kt) a = Add(mask, m) sc = Add(a, more) {TAIL} }}",
+        "g (float[N,2,S,4] q, float[N,2,T,4] k, float[N,2,T,4] vt) => (float[N,S,8] y) <int64[3] r = {0,0,8}>"
+        f" {{ kt = Transpose<perm=[0,1,3,2]>(k) sc = MatMul(q, kt) {TAIL} }}",
+        "g (float[N,S,8] q, int8[N,S,8] ki, float[N,S,8] v, bool[N,1,1,S] seen) => (float[N,S,8] y) <int64[4] s = {0,0,2,4}, int64[3] r = {0,0,8},"
+        f" float low = {{-1e9}}> {{ h = Cast<to=2>(ki) k = Cast<to=1>(h) {BODY.replace('Reshape(q, s)', 'Reshape(k, s)')} m = MatMul(qt, kt)"
+        f" sc = Where(seen, m, low) {TAIL} }}",
+        "g (float[N,2,5,4] q, float[N,2,5,4] k, float[N,2,5,4] v, float[N,1,5,5] mask) => (float[N,5,8] y) <int64[3] f = {-1,5,4}, int64[3] fs = {-1,5,5},"
+        " int64[4] u = {-1,2,5,5}, int64[4] w = {-1,2,5,4}, int64[3] r = {0,0,8}> { q3 = Reshape(q, f) k3 = Reshape(k, f) v3 = Reshape(v, f)"
+        " kt = Transpose<perm=[0,2,1]>(k3) m3 = MatMul(q3, kt) m4 = Reshape(m3, u) a = Add(m4, mask) sc = Reshape(a, fs) p = Softmax(sc) o3 = MatMul(p, v3)"
+        " o = Reshape(o3, w) ot = Transpose<perm=[0,2,1,3]>(o) y = Reshape(ot, r) }",
     ],
     leaves=[
-        f"g ({INPUTS}, float[N,1,1,S] mask) => (float[N,S,8] y) <{CONSTANTS}> {{ {BODY} m = MatMul(qt, kt) sc = Add(mask, m) {TAIL} }}",
         f"g ({INPUTS}) => (float[N,S,8] y, float[N,2,S,S] p) <{CONSTANTS}> {{ {BODY} m = MatMul(qt, kt) sc = Mul(m, c) {TAIL} }}",
         f"g ({INPUTS}) => (float[N,S,8] y) <int64[4] s = {{0,0,2,4}}, int64[3] r = {{0,0,8}}, float[4] c = {{1,2,3,4}}>"
         f" {{ {BODY} qs = Mul(qt, c) m = MatMul(qs, kt) sc = Relu(m) {TAIL} }}",
+        "g (float16[N,S,8] q, float16[N,S,8] k, float16[N,S,8] v) => (float16[N,S,8] y) <int64[4] s = {0,0,2,4}, int64[3] r = {0,0,8}>"
+        f" {{ {BODY} sc = MatMul(qt, kt) {TAIL} }}",
+        f"g ({INPUTS}, bool[N,1,1,S] seen) => (float[N,S,8] y) <{CONSTANTS}, float low = {{-1e9}}>"
+        f" {{ {BODY} m = MatMul(qt, kt) sc = Where(seen, m, low) {TAIL} }}",
+        "g (float[N,2,S,4] q, float[N,1,T,4] k, float[N,1,T,4] vt) => (float[N,S,8] y) <int64[3] r = {0,0,8}>"
+        f" {{ kt = Transpose<perm=[0,1,3,2]>(k) sc = MatMul(q, kt) {TAIL} }}",
+        f"g ({INPUTS}) => (float[N,S,8] y) <{CONSTANTS}> {{ {BODY} m = MatMul(qt, kt) d = Tanh(m) sc = Mul(d, c) {TAIL} }}",
     ],
 )
 def fuse_attention(op: Build, m: Match) -> Result:
-    """merge(softmax(a split(q) split(k)' + mask) split(v)) -> MultiHeadAttention(q, k, v, mask, scale=a)"""
-    if m.v.dtype != ir.DataType.FLOAT:
-        return skip("the kernel takes float, not %s", m.v.dtype)
-    found = _scores(m)
-    if isinstance(found, Skip):
+    """merge(softmax(a q k' + mask) v) -> MultiHeadAttention(q, k, v, mask, scale=a)"""
+    moved = producer(m.root.inputs[0], "Transpose")
+    if moved is None or list(attribute(moved, "perm") or []) != TO_HEADS:  # type: ignore[call-overload]
+        return None
+    weighted = _unviewed(m, moved.inputs[0])
+    found = find_core(m, weighted) if weighted is not None else None
+    if found is None or isinstance(found, Skip):
         return found
-    if not np.isfinite(found.scale) or found.scale == 0:
-        return skip("the scale is %s, which the kernel takes for 1 / sqrt(size)", found.scale)
-    heads = _heads(m, found)
-    if isinstance(heads, Skip):
-        return heads
-    q, k, count = heads
-    return op.MultiHeadAttention(q, k, m.v, None, None, found.mask, num_heads=count, scale=found.scale, _domain=MICROSOFT)
-
-
-def _scores(m: Match) -> Scores | Skip:
-    """Peel the mask and the scales off the scores, claiming each node on the way."""
-    value, mask, scale = m.scores, None, 1.0
-    node = producer(value, "Add")
-    if node is not None:
-        product = next((item for item in node.inputs if _is_product(item)), None)
-        if product is None:
-            return skip("neither operand of %s is a product of Q and K", node.name)
-        mask = next(item for item in node.inputs if item is not product)
-        value = product
-        m.take(node)
-    if mask is not None and not _mask_fits(mask, value):
-        return skip("the mask has shape %s, the scores %s", mask.shape, value.shape)
-    value, factor = _unscaled(m, value)
-    scale *= factor
-    node = producer(value, "MatMul")
-    if node is None:
-        return skip("'%s' is not a MatMul of Q and K", value.name)
-    m.take(node)
-    q, q_factor = _unscaled(m, node.inputs[0])
-    k, k_factor = _unscaled(m, node.inputs[1])
-    return Scores(q, k, scale * q_factor * k_factor, mask)
-
-
-def _is_product(value: ir.Value | None) -> bool:
-    node = producer(value, "MatMul", "Mul", "Div")
-    while node is not None and is_op(node, "Mul", "Div"):
-        node = next((made for made in (producer(item, "MatMul", "Mul", "Div") for item in node.inputs) if made is not None), None)
-    return node is not None
-
-
-def _mask_fits(mask: ir.Value, scores: ir.Value) -> bool:
-    """The kernel takes [N or 1, heads or 1, S, T] and broadcasts the first two only."""
-    if mask.shape is None or scores.shape is None or len(mask.shape) != 4 or len(scores.shape) != 4:
-        return False
-    outer = all(have == 1 or same(have, want) for have, want in zip(list(mask.shape)[:2], list(scores.shape)[:2], strict=True))
-    return outer and same_shape(list(mask.shape)[2:], list(scores.shape)[2:])
-
-
-def _unscaled(m: Match, value: ir.Value | None) -> tuple[ir.Value, float]:
-    """``value`` without the constant factors on top of it, and their product."""
-    factor = 1.0
-    assert value is not None
-    while (node := producer(value, "Mul", "Div")) is not None:
-        numbers = [scalar(item) for item in node.inputs]
-        if node.op_type == "Mul" and numbers[0] is not None:
-            factor, inner = factor * float(numbers[0]), node.inputs[1]
-        elif numbers[1] is not None and (node.op_type == "Mul" or numbers[1] != 0):
-            factor = factor * float(numbers[1]) if node.op_type == "Mul" else factor / float(numbers[1])
-            inner = node.inputs[0]
-        else:
-            break
-        if inner is None or inner.shape is None or node.outputs[0].shape is None or len(inner.shape) != len(node.outputs[0].shape):
-            break
-        m.take(node)
-        value = inner
-    return value, factor
-
-
-def _heads(m: Match, found: Scores) -> tuple[ir.Value, ir.Value, int] | Skip:
-    """Q and K before their heads were split, and how many heads there are."""
-    q = _split(m, found.q, [0, 2, 1, 3])
-    k = _split(m, found.k, [0, 2, 3, 1])
-    if isinstance(q, Skip) or isinstance(k, Skip):
-        return q if isinstance(q, Skip) else k  # type: ignore[return-value]
-    v_heads = m.node("v_heads").outputs[0]
-    sizes = [_head_sizes(source, split) for source, split in (q, k, (m.v, v_heads))]
-    if any(size is None for size in sizes):
-        return skip("the heads are not split from [batch, tokens, heads * size]")
-    counts = {size[0] for size in sizes if size is not None}
-    if len(counts) != 1 or sizes[0] != sizes[1]:
-        return skip("Q, K and V have %s heads", sorted(counts))
-    output = m.root.outputs[0].shape
-    if output is None or m.v.shape is None or len(output) != 3 or output[2] != m.v.shape[2]:
-        return skip("the heads are merged to %s", output)
-    return q[0], k[0], counts.pop()
-
-
-def _split(m: Match, value: ir.Value, perm: list[int]) -> tuple[ir.Value, ir.Value] | Skip:
-    """The value before and after the Reshape that splits its heads."""
-    moved = producer(value, "Transpose")
-    if moved is None or list(attribute(moved, "perm") or []) != perm:  # type: ignore[call-overload]
-        return skip("'%s' is not transposed by %s", value.name, perm)
-    reshaped = producer(moved.inputs[0], "Reshape")
-    if reshaped is None or reshaped.inputs[0] is None:
-        return skip("'%s' is not split into heads by a Reshape", value.name)
     m.take(moved)
-    m.take(reshaped)
-    return reshaped.inputs[0], reshaped.outputs[0]
+    if found.cap is not None or found.q.dtype != ir.DataType.FLOAT:
+        return skip("the kernel takes float without a soft cap, not %s", found.q.dtype)
+    parts = operands(op, found)
+    if isinstance(parts, Skip):
+        return parts
+    if parts.flat != (weighted is not producer(moved.inputs[0])):
+        return skip("batch and heads are merged and split again differently")
+    made = _lowered(op, m, found, parts)
+    if made is None or isinstance(made, Skip):
+        return made
+    shaped = _shaped(op, m.root, moved, made)
+    return shaped if isinstance(shaped, Skip) else forget_unused(op, shaped)
 
 
-def _head_sizes(source: ir.Value, split: ir.Value) -> tuple[int, int] | None:
-    """(heads, size of a head) when [batch, tokens, heads * size] becomes [batch, tokens, heads, size]."""
-    if source.shape is None or split.shape is None or len(source.shape) != 3 or len(split.shape) != 4:
+def _unviewed(m: Match, value: ir.Value | None) -> ir.Node | None:
+    """The product with V, also behind a Reshape that splits its batch into batch and heads."""
+    node = producer(value, "MatMul", "Reshape")
+    if node is None or node.op_type == "MatMul":
+        return node
+    m.take(node)
+    return producer(node.inputs[0], "MatMul")
+
+
+def _lowered(op: Build, m: Match, core: Core, parts: Operands) -> ir.Value | Skip | None:
+    size = parts.sizes
+    if not (isinstance(size.heads, int) and isinstance(size.size, int) and isinstance(size.value_size, int) and same(size.heads, size.kv_heads)):
+        return skip("the kernel needs to know the heads, and as many of Q as of K and V: %s", size.all)
+    if len(parts.q.shape or ()) != 4 or size.heads * size.size * size.value_size == 0:
+        return skip("Q has the shape %s", parts.q.shape)
+    mask = as_given(op, m, core, parts)
+    if isinstance(mask, Skip):
+        return mask
+    if core.guarded and (mask.infinite or not guard_is_idle(m, core)):
+        return skip("the scores are not proven finite, and a guard against NaN stands behind the softmax")
+    whole = by_batch_and_head(op, mask, parts)
+    if isinstance(whole, Skip):
+        return whole
+    q = tokens_first(op, parts.q) or _moved(op, parts.q, size.heads * size.size)
+    k, v = tokens_first(op, parts.k), tokens_first(op, parts.v)
+    if k is None or v is None:
+        if not same(size.size, size.value_size):
+            return skip("heads of K have the size %s, those of V %s", size.size, size.value_size)
+        k, v = parts.k, parts.v
+    return op.MultiHeadAttention(q, k, v, None, None, whole, num_heads=size.heads, scale=core.scale, _domain=MICROSOFT)  # type: ignore[return-value]
+
+
+def _moved(op: Build, q: ir.Value, width: int) -> ir.Value:
+    return op.Reshape(op.Transpose(q, perm=TO_HEADS), op.const([0, 0, width], "joined"))  # type: ignore[return-value]
+
+
+def by_batch_and_head(op: Build, mask: Mask, parts: Operands) -> ir.Value | Skip | None:
+    """The mask as [batch or 1, heads or 1, queries, keys]."""
+    if mask.value is None:
         return None
-    if not same_shape(list(source.shape)[:2], list(split.shape)[:2]):
-        return None
-    heads, size = split.shape[2], split.shape[3]
-    return (heads, size) if isinstance(heads, int) and isinstance(size, int) else None
+    if not broadcasts_into(mask.shape, parts.sizes.scores):
+        return skip("the mask has the shape %s, the scores %s", mask.shape, parts.sizes.scores)
+    if len(mask.shape) == 4:
+        return mask.value
+    return op.Unsqueeze(mask.value, op.const(list(range(4 - len(mask.shape))), "axes"))  # type: ignore[return-value]
 
 
-def projected(
-    op: Pen, x: object, wq: Const, bq: Const, wk: Const, bk: Const, wv: Const, bv: Const, key_mask: object = None, pad: object = None, bias: object = None
-) -> object:
-    q, k, v = op.Add(op.MatMul(x, wq), bq), op.Add(op.MatMul(x, wk), bk), op.Add(op.MatMul(x, wv), bv)
-    return op.MultiHeadAttention(q, k, v, key_mask, pad, bias, _attrs=ANY, _domain=MICROSOFT)
-
-
-@rule(
-    projected,
-    drift=ROUNDING,
-    kernels=("com.microsoft::Attention",),
-    examples=[
-        "g (float[N,S,2] x, float[N,1,S,S] mask) => (float[N,S,4] y) <float[2,4] a = {1,2,3,4,5,6,7,8},"
-        " float[2,4] b = {2,2,3,4,1,6,7,8}, float[2,4] c = {3,2,3,0,5,6,7,8},"
-        " float[4] d = {1,2,0,1}> { q0 = MatMul(x, a) q = Add(q0, d) k0 = MatMul(x, b) k = Add(k0, d) v0 = MatMul(x, c) v = Add(d, v0)"
-        " y = com.microsoft.MultiHeadAttention<num_heads=2, scale=0.3>(q, k, v, , , mask) }"
-    ],
-    leaves=[
-        "g (float[N,S,2] x, float[N,S,2] z) => (float[N,S,4] y) <float[2,4] a = {1,2,3,4,5,6,7,8},"
-        " float[2,4] b = {2,2,3,4,1,6,7,8}, float[2,4] c = {3,2,3,0,5,6,7,8},"
-        " float[4] d = {1,2,0,1}> { q0 = MatMul(x, a) q = Add(q0, d) k0 = MatMul(z, b) k = Add(k0, d) v0 = MatMul(z, c) v = Add(d, v0)"
-        " y = com.microsoft.MultiHeadAttention<num_heads=2, scale=0.3>(q, k, v) }"
-    ],
-)
-def pack_attention(op: Build, m: Match) -> Result:
-    """MultiHeadAttention(x Wq + bq, x Wk + bk, x Wv + bv) -> Attention(x, [Wq Wk Wv], [bq bk bv])"""
-    if m.key_mask is not None or m.pad is not None:
-        return skip("it has a bias or a padding mask of its own")
-    weights, biases = ([array(getattr(m, kind + name)) for name in "qkv"] for kind in "wb")
-    sizes = [item.shape[1] for item in weights if item is not None and item.ndim == 2]
-    if len(sizes) != 3 or any(bias is None or bias.shape != (size,) for bias, size in zip(biases, sizes, strict=True)):
-        return skip("the projections are not of the form x W + b")
-    if m.x.shape is None or len(m.x.shape) != 3:
-        return skip("'%s' has shape %s", m.x.name, m.x.shape)
-    attributes = {name: attribute(m.root, name) for name in ("num_heads", "scale") if name in m.root.attributes}
-    if sizes[2] != sizes[0]:
-        attributes["qkv_hidden_sizes"] = sizes
-    weight, bias = op.const(np.concatenate(weights, axis=1), "qkv"), op.const(np.concatenate(biases), "qkv_bias")  # type: ignore[arg-type]
-    return op.Attention(m.x, weight, bias, None, None, m.bias, _domain=MICROSOFT, **attributes)
+def _shaped(op: Build, root: ir.Node, moved: ir.Node, made: ir.Value) -> ir.Value | Skip:
+    """What the heads were merged to: the kernel's [batch, tokens, heads * size], or another view of it."""
+    whole, target = moved.outputs[0].shape, root.outputs[0].shape
+    if whole is None or target is None:
+        return skip("the shapes are not known")
+    if same_shape(target, (whole[0], whole[1], multiply(whole[2], whole[3]))):
+        return made
+    wanted = array(root.inputs[1])
+    if wanted is None or (wanted == 0).any():
+        return skip("the heads are merged to %s", target)
+    return op.Reshape(made, root.inputs[1])  # type: ignore[return-value]

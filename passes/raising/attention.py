@@ -10,7 +10,7 @@ from ...compiler.core.drift import ROUNDING
 from ...compiler.core.reasons import Skip, skip
 from ...compiler.core.rule import Match, Result, rule
 from ...compiler.core.shapes import never_zero
-from .attention_core import Core, Sizes, find_core, keys, sizes
+from .attention_core import Core, Operands, Sizes, find_core, forget_unused, operands
 from .attention_guard import guard_is_idle
 from .attention_mask import Mask, softened
 
@@ -87,28 +87,37 @@ def raise_attention(op: Build, m: Match) -> Result:
     found = find_core(m, m.root)
     if found is None or isinstance(found, Skip):
         return found
-    k, factor = keys(op, found.kt)
-    found.scale *= factor
-    size = sizes(found.q, found.kt, found.v)
-    if isinstance(size, Skip):
-        return size
-    if not nonempty(m.root, size):
-        return skip("a dimension of %s may be 0, which the kernel refuses", size.all)
-    return _standard(op, m, found, k, size)
-
-
-def _standard(op: Build, m: Match, core: Core, k: ir.Value, size: Sizes) -> Result:
-    mask = softened(op, m, core, size)
+    parts = operands(op, found)
+    if isinstance(parts, Skip):
+        return parts
+    if not nonempty(m.root, parts.sizes):
+        return skip("a dimension of %s may be 0, which the kernel refuses", parts.sizes.all)
+    mask = softened(op, m, found, parts)
     if isinstance(mask, Skip):
         return mask
-    if not guard_is_idle(m, core):
+    if not guard_is_idle(m, found):
         return skip("the scores are not proven finite, and a guard against NaN stands behind the softmax")
+    return forget_unused(op, _standard(op, found, parts, mask))
+
+
+def _standard(op: Build, core: Core, parts: Operands, mask: Mask) -> ir.Value:
     attributes: dict[str, object] = {"scale": core.scale, "softcap": core.cap}
-    if len(core.q.shape or ()) == 3:
-        attributes |= {"q_num_heads": 1, "kv_num_heads": 1}
-        if mask.rank == 3:
-            mask = Mask(op.Unsqueeze(mask.value, op.const([1])), 4)  # type: ignore[arg-type]
-    return op.Attention(core.q, k, core.v, mask.value, **attributes)
+    if len(parts.q.shape or ()) == 4:
+        made = op.Attention(parts.q, parts.k, parts.v, mask.value, **attributes)
+        return _merged(op, made, parts) if parts.flat else made  # type: ignore[arg-type, return-value]
+    if mask.value is not None and len(mask.shape) == 3:
+        mask = Mask(op.Unsqueeze(mask.value, op.const([1])))  # type: ignore[arg-type]
+    return op.Attention(parts.q, parts.k, parts.v, mask.value, q_num_heads=1, kv_num_heads=1, **attributes)  # type: ignore[return-value]
+
+
+def _merged(op: Build, made: ir.Value, parts: Operands) -> ir.Value:
+    """[batch, heads, queries, size] as [batch * heads, queries, size]."""
+    ends = [op.const([dim]) if isinstance(dim, int) else op.Shape(value, start=axis, end=axis + 1) for value, axis, dim in _ends(parts)]
+    return op.Reshape(made, op.Concat(op.const([-1]), *ends, axis=0))  # type: ignore[return-value]
+
+
+def _ends(parts: Operands) -> list[tuple[ir.Value, int, Dim]]:
+    return [(parts.q, 2, parts.sizes.queries), (parts.v, 3, parts.sizes.value_size)]
 
 
 def nonempty(root: ir.Node, size: Sizes) -> bool:

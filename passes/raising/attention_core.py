@@ -41,7 +41,10 @@ class Hidden:
 
 @dataclass
 class Core:
-    """softmax(scale q kt + terms, hidden) v; with ``cap`` the product goes through cap tanh(x / cap) before anything is added."""
+    """softmax(scale q kt + terms, hidden) v.
+
+    With ``cap`` the product goes through cap tanh(x / cap) before anything is added; ``viewed`` when it is reshaped to split or merge batch and heads.
+    """
 
     q: ir.Value
     kt: ir.Value
@@ -50,6 +53,7 @@ class Core:
     scale: float = 1.0
     cap: float | None = None
     guarded: bool = False
+    viewed: bool = False
     terms: list[Term] = field(default_factory=list)
     hidden: list[Hidden] = field(default_factory=list)
 
@@ -122,19 +126,21 @@ def _scores(m: Match, value: ir.Value | None) -> Core | Skip:
     """Peel everything off the scores down to the product of Q and K, claiming each node on the way."""
     terms: list[Term] = []
     hidden: list[Hidden] = []
-    factor, cap = 1.0, None
+    factor, cap, viewed = 1.0, None, False
     for _ in range(MAX_STEPS):
         node = value.producer() if value is not None else None
         if node is None:
             return skip("'%s' is no product of Q and K", value.name if value is not None else "nothing")
         if is_op(node, "MatMul"):
-            return _product(m, node, Core(node.inputs[0], node.inputs[1], node.outputs[0], node.outputs[0], factor, cap, False, terms, hidden))  # type: ignore[arg-type]
+            v = product = node.outputs[0]
+            return _product(m, node, Core(node.inputs[0], node.inputs[1], v, product, factor, cap, False, viewed, terms, hidden))  # type: ignore[arg-type]
         outcome = _step(node, factor, terms, hidden, cap is not None)
         if isinstance(outcome, Skip):
             return outcome
         m.take(node)
         if is_op(node, "Tanh"):
             cap = factor
+        viewed = viewed or is_op(node, "Reshape")
         value, factor = outcome
     return skip("too much lies between the softmax and the product of Q and K")
 
@@ -144,6 +150,8 @@ def _step(node: ir.Node, factor: float, terms: list[Term], hidden: list[Hidden],
     if is_op(node, "Cast"):
         source = node.inputs[0]
         return (source, factor) if source is not None and source.dtype in FLOATS else skip("'%s' is cast from %s", node.name, source and source.dtype)
+    if is_op(node, "Reshape") and node.inputs[0] is not None and _same_end(node.inputs[0], node.outputs[0]):
+        return node.inputs[0], factor
     if is_op(node, "Mul", "Div") and (scaled := unscaled_once(node)) is not None:
         return scaled[0], factor * scaled[1]
     if is_op(node, "Tanh") and node.inputs[0] is not None and not capped and factor > 0:
@@ -190,13 +198,22 @@ def _leads_to_product(value: ir.Value | None) -> bool:
     for _ in range(MAX_STEPS):
         if not frontier:
             return False
-        node = producer(frontier.pop(), "MatMul", "Mul", "Div", "Add", "Where", "Cast", "Tanh")
+        node = producer(frontier.pop(), "MatMul", "Mul", "Div", "Add", "Where", "Cast", "Tanh", "Reshape")
         if node is None:
             continue
         if node.op_type == "MatMul":
             return True
-        frontier.extend(node.inputs)
+        frontier.extend(node.inputs[:1] if node.op_type == "Reshape" else node.inputs)
     return False
+
+
+def _same_end(before: ir.Value, after: ir.Value) -> bool:
+    """Whether a reshape leaves the last two dimensions alone."""
+    return before.shape is not None and after.shape is not None and min(_rank(before) or 0, _rank(after) or 0) >= 3 and _ends_alike(before, after)
+
+
+def _ends_alike(a: ir.Value, b: ir.Value) -> bool:
+    return a.shape is not None and b.shape is not None and same_shape(list(a.shape)[-2:], list(b.shape)[-2:])
 
 
 def _product(m: Match, node: ir.Node, core: Core) -> Core:
@@ -244,22 +261,73 @@ def keys(op: Build, kt: ir.Value) -> tuple[ir.Value, float]:
     return (kt if perm == list(range(rank)) else op.Transpose(kt, perm=perm)), factor  # type: ignore[return-value]
 
 
+@dataclass(frozen=True)
+class Operands:
+    """Q, K and V the right way round; ``flat`` when the product with V merges batch and heads, which they do not."""
+
+    q: ir.Value
+    k: ir.Value
+    v: ir.Value
+    sizes: Sizes
+    flat: bool = False
+
+
+def operands(op: Build, core: Core) -> Operands | Skip:
+    """Q, K and V, 4-D where they are so before batch and heads are merged; puts the factors found on the way into the scale."""
+    k, factor = keys(op, core.kt)
+    core.scale *= factor
+    split = [_before_merge(value) for value in (core.q, k, core.v)]
+    if None in split:
+        size = skip("the scores are reshaped") if core.viewed else sizes(core.q, core.kt, core.v)
+        return size if isinstance(size, Skip) else Operands(core.q, k, core.v, size)
+    q4, k4, v4 = split
+    size = _sizes(*(list(value.shape) for value in (q4, k4, v4)))  # type: ignore[union-attr, arg-type]
+    if isinstance(size, Skip):
+        return size
+    masks = [*(term.value for term in core.terms), *(item.condition for item in core.hidden)]
+    if not all(broadcasts_into(mask.shape, size.scores) for mask in masks):
+        return skip("a mask does not fit the scores of shape %s", size.scores)
+    return Operands(q4, k4, v4, size, True)  # type: ignore[arg-type]
+
+
+def _before_merge(value: ir.Value) -> ir.Value | None:
+    """[batch, heads, tokens, size] behind [batch * heads, tokens, size]."""
+    node = producer(value, "Reshape")
+    source = node.inputs[0] if node is not None else None
+    merged = source is not None and _rank(source) == 4 and _rank(value) == 3 and _ends_alike(source, value)
+    return source if merged else None
+
+
 def sizes(q: ir.Value, kt: ir.Value, v: ir.Value) -> Sizes | Skip:
     """The dimensions of the attention of 4-D Q, transposed K and V; 3-D ones have one head."""
-    shapes = [value.shape for value in (q, kt, v)]
-    if any(shape is None or len(shape) not in (3, 4) for shape in shapes) or len({len(shape) for shape in shapes if shape is not None}) != 1:
-        return skip("Q, K and V have the shapes %s, %s and %s", *shapes)
-    one = (1,) if len(shapes[0] or ()) == 3 else ()
-    (batch, heads, queries, size), (k_batch, k_heads, k_size, k_keys), (v_batch, v_heads, v_keys, value_size) = (
-        (shape[0], *one, *list(shape)[1:])  # type: ignore[index, arg-type]
-        for shape in shapes
+    if q.shape is None or kt.shape is None or v.shape is None:
+        return skip("the shapes are not known")
+    return _sizes(list(q.shape), [*list(kt.shape)[:-2], kt.shape[-1], kt.shape[-2]], list(v.shape))
+
+
+def _sizes(q: list[Dim], k: list[Dim], v: list[Dim]) -> Sizes | Skip:
+    if {len(q), len(k), len(v)} not in ({3}, {4}):
+        return skip("Q, K and V have the shapes %s, %s and %s", q, k, v)
+    one: list[Dim] = [1] if len(q) == 3 else []
+    (batch, heads, queries, size), (k_batch, k_heads, k_keys, k_size), (v_batch, v_heads, v_keys, value_size) = (
+        [shape[0], *one, *shape[1:]] for shape in (q, k, v)
     )
     agree = [(batch, k_batch), (batch, v_batch), (size, k_size), (k_keys, v_keys), (k_heads, v_heads)]
     if not all(same(a, b) for a, b in agree):
-        return skip("Q, K and V have the shapes %s, %s and %s", *shapes)
+        return skip("Q, K and V have the shapes %s, %s and %s", q, k, v)
     if not (same(heads, k_heads) or k_heads == 1):
         return skip("there are %s heads of Q and %s of K", heads, k_heads)
     return Sizes(batch, heads, k_heads, queries, k_keys, size, value_size)
+
+
+def forget_unused(op: Build, made: ir.Value) -> ir.Value:
+    """``made``, and the pen without the nodes that were tried on the way and are not part of it."""
+    for node in reversed(op.nodes[:]):
+        if made not in node.outputs and not any(value.uses() for value in node.outputs):
+            for index in range(len(node.inputs)):
+                node.replace_input_with(index, None)
+            op.nodes.remove(node)
+    return made
 
 
 def _rank(value: ir.Value) -> int | None:

@@ -18,7 +18,7 @@ from ...compiler.core.dims import Dim, broadcast, same
 from ...compiler.core.graph import array, producer, scalar
 from ...compiler.core.reasons import Skip, skip
 from ...compiler.core.rule import Match
-from .attention_core import Core, Hidden, Sizes, Term
+from .attention_core import Core, Hidden, Operands, Term
 
 SOFT = -1e30
 """Hides a key from the softmax, and is not the lowest number."""
@@ -32,10 +32,10 @@ MAX_BYTES = 2**24
 
 @dataclass(frozen=True)
 class Mask:
-    """What is added to the scores (None for nothing), its rank, and whether it may hide by -inf, or is not bounded."""
+    """What is added to the scores (None for nothing), its shape, and whether it may hide by -inf, or is not bounded."""
 
     value: ir.Value | None
-    rank: int = 0
+    shape: tuple[Dim, ...] = ()
     infinite: bool = False
 
 
@@ -48,7 +48,7 @@ class Part:
     hides: float = 0.0
 
 
-def softened(op: Build, m: Match, core: Core, sizes: Sizes) -> Mask | Skip:
+def softened(op: Build, m: Match, core: Core, operands: Operands) -> Mask | Skip:
     """The mask for a kernel that gives zeros where every key is hidden: one that provably leaves no such row, or one behind a guard."""
     parts: list[Part] = []
     for term in core.terms:
@@ -63,25 +63,25 @@ def softened(op: Build, m: Match, core: Core, sizes: Sizes) -> Mask | Skip:
         return cut
     if cut is not None and cut.hides == -math.inf and not (core.guarded or m.fast_math):
         return skip("a row in which every key is hidden would give 0, not NaN")
-    return _sum(op, core, sizes, [*parts, *([cut] if cut is not None else [])])
+    return _sum(op, operands, [*parts, *([cut] if cut is not None else [])])
 
 
-def as_given(op: Build, m: Match, core: Core, sizes: Sizes) -> Mask | Skip:
+def as_given(op: Build, m: Match, core: Core, operands: Operands) -> Mask | Skip:
     """The mask for a kernel that does what the softmax does."""
     parts = [_part(op, m, term) for term in core.terms if not is_zero(term.value)]
     cut = _cut(op, m, core)
     if isinstance(cut, Skip):
         return cut
     if cut is None:
-        return _total(op, core, sizes, parts)
-    return _sum(op, core, sizes, [*parts, cut])
+        return _total(op, operands, parts)
+    return _sum(op, operands, [*parts, cut])
 
 
-def _sum(op: Build, core: Core, sizes: Sizes, parts: list[Part]) -> Mask | Skip:
+def _sum(op: Build, operands: Operands, parts: list[Part]) -> Mask | Skip:
     hiding = [part for part in parts if part.hides < -DROWNED]
     if len(hiding) > 1:
         return skip("several masks hide keys, and sums of what they hide by differ")
-    return _total(op, core, sizes, parts)
+    return _total(op, operands, parts)
 
 
 def _part(op: Build, m: Match, term: Term) -> Part:
@@ -146,7 +146,7 @@ def _visible(op: Build, hidden: list[Hidden]) -> ir.Value:
     return result  # type: ignore[return-value]
 
 
-def _total(op: Build, core: Core, sizes: Sizes, parts: list[Part]) -> Mask:
+def _total(op: Build, operands: Operands, parts: list[Part]) -> Mask:
     """The sum of the parts, spread to [..., queries, keys]: the kernels do not broadcast those two."""
     if not parts:
         return Mask(None)
@@ -154,18 +154,20 @@ def _total(op: Build, core: Core, sizes: Sizes, parts: list[Part]) -> Mask:
     for part in parts[1:]:
         total = op.Add(total, part.value)  # type: ignore[assignment]
     shape = broadcast(*(part.shape for part in parts)) or ()
-    if len(shape) < 2 or not (same(shape[-2], sizes.queries) and same(shape[-1], sizes.keys)):
-        total = op.Expand(total, _score_shape(op, core, sizes))  # type: ignore[assignment]
-    return Mask(total, max(len(shape), 2), any(part.hides == -math.inf for part in parts))
+    size = operands.sizes
+    if len(shape) < 2 or not (same(shape[-2], size.queries) and same(shape[-1], size.keys)):
+        total = op.Expand(total, _score_shape(op, operands))  # type: ignore[assignment]
+        shape = (*shape[:-2], size.queries, size.keys)
+    return Mask(total, shape, any(part.hides == -math.inf for part in parts))
 
 
-def _score_shape(op: Build, core: Core, sizes: Sizes) -> ir.Value:
+def _score_shape(op: Build, operands: Operands) -> ir.Value:
     """[queries, keys] as a tensor."""
-    if isinstance(sizes.queries, int) and isinstance(sizes.keys, int):
-        return op.const([sizes.queries, sizes.keys], "scores_shape")
-    rank = len(core.q.shape or ())
-    ends = [op.Shape(value, start=rank - 2, end=rank - 1) for value in (core.q, core.v)]
-    return op.Concat(*ends, axis=0)
+    if isinstance(operands.sizes.queries, int) and isinstance(operands.sizes.keys, int):
+        return op.const([operands.sizes.queries, operands.sizes.keys], "scores_shape")
+    rank = len(operands.q.shape or ())
+    ends = [op.Shape(value, start=rank - 2, end=rank - 1) for value in (operands.q, operands.v)]
+    return op.Concat(*ends, axis=0)  # type: ignore[return-value]
 
 
 def _bounded_or_hidden(m: Match, value: ir.Value) -> bool:

@@ -1,0 +1,93 @@
+"""Attention whose Q, K and V are projections of one tensor: ONNX Runtime's packed Attention multiplies by all three weights at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+
+from ...compiler.core.build import Build
+from ...compiler.core.drift import ROUNDING
+from ...compiler.core.graph import array, attribute, producer
+from ...compiler.core.reasons import skip
+from ...compiler.core.rule import Match, Result, rule
+
+MICROSOFT = "com.microsoft"
+WEIGHTS = "float[2,4] a = {1,2,3,4,5,6,7,8}, float[2,4] b = {2,2,3,4,1,6,7,8}, float[2,4] c = {3,2,3,0,5,6,7,8}, float[4] d = {1,2,0,1}"
+
+
+@dataclass(frozen=True)
+class Projection:
+    """x W + b; no bias is zeros."""
+
+    source: ir.Value
+    weight: np.ndarray
+    bias: np.ndarray
+
+
+@rule(
+    "com.microsoft::MultiHeadAttention",
+    drift=ROUNDING,
+    kernels=("com.microsoft::Attention",),
+    examples=[
+        f"g (float[N,S,2] x, float[N,1,S,S] mask) => (float[N,S,4] y) <{WEIGHTS}>"
+        " { q0 = MatMul(x, a) q = Add(q0, d) k0 = MatMul(x, b) k = Add(k0, d) v0 = MatMul(x, c) v = Add(d, v0)"
+        " y = com.microsoft.MultiHeadAttention<num_heads=2, scale=0.3>(q, k, v, , , mask) }",
+        f"g (float[N,S,2] x) => (float[N,S,4] y) <{WEIGHTS}>"
+        " { q0 = MatMul(x, a) q = Add(q0, d) k = MatMul(x, b) v0 = MatMul(x, c) v = Add(d, v0)"
+        " y = com.microsoft.MultiHeadAttention<num_heads=2, scale=0.3>(q, k, v) }",
+        f"g (float[N,S,2] x) => (float[N,S,4] y) <{WEIGHTS}>"
+        " { q = MatMul(x, a) k = MatMul(x, b) v = MatMul(x, c) y = com.microsoft.MultiHeadAttention<num_heads=2>(q, k, v) }",
+    ],
+    leaves=[
+        f"g (float[N,S,2] x, float[N,S,2] z) => (float[N,S,4] y) <{WEIGHTS}>"
+        " { q0 = MatMul(x, a) q = Add(q0, d) k0 = MatMul(z, b) k = Add(k0, d) v0 = MatMul(z, c) v = Add(d, v0)"
+        " y = com.microsoft.MultiHeadAttention<num_heads=2, scale=0.3>(q, k, v) }",
+        f"g (float[N,S,2] x) => (float[N,S,4] y, float[N,S,4] k) <{WEIGHTS}>"
+        " { q = MatMul(x, a) k = MatMul(x, b) v = MatMul(x, c) y = com.microsoft.MultiHeadAttention<num_heads=2>(q, k, v) }",
+        f"g (float[N,S,2] x, bool[N,S] pad) => (float[N,S,4] y) <{WEIGHTS}>"
+        " { i = Cast<to=6>(pad) q = MatMul(x, a) k = MatMul(x, b) v = MatMul(x, c)"
+        " y = com.microsoft.MultiHeadAttention<num_heads=2>(q, k, v, , i) }",
+        "g (float[N,4] x) => (float[1,N,4] y) <float[4,4] a = {1,0,0,0,0,1,0,0,0,0,1,0,0,0,0,1}, int64[1] z = {0}>"
+        " { q0 = MatMul(x, a) q = Unsqueeze(q0, z) y = com.microsoft.MultiHeadAttention<num_heads=2>(q, q, q) }",
+    ],
+)
+def pack_attention(op: Build, m: Match) -> Result:
+    """MultiHeadAttention(x Wq + bq, x Wk + bk, x Wv + bv, mask) -> Attention(x, [Wq Wk Wv], [bq bk bv], mask)"""
+    inputs = [*m.root.inputs, *[None] * 6]
+    if any(item is not None for item in (*inputs[3:5], *inputs[6:])):
+        return skip("it has a bias, a padding mask or a cache of its own")
+    found = [_projection(m, value) for value in inputs[:3]]
+    if any(item is None for item in found) or len({item.source for item in found if item is not None}) != 1:
+        return skip("Q, K and V are not projections of one tensor")
+    projections = [item for item in found if item is not None]
+    source, sizes = projections[0].source, [item.weight.shape[1] for item in projections]
+    if source.shape is None or len(source.shape) != 3:
+        return skip("'%s' has shape %s", source.name, source.shape)
+    if sizes[0] != sizes[1]:
+        return skip("Q has the width %s and K %s", *sizes[:2])
+    attributes = {name: attribute(m.root, name) for name in ("num_heads", "scale") if name in m.root.attributes}
+    if sizes[2] != sizes[0]:
+        attributes["qkv_hidden_sizes"] = sizes
+    weight = op.const(np.concatenate([item.weight for item in projections], axis=1), "qkv")
+    bias = op.const(np.concatenate([item.bias for item in projections]), "qkv_bias")
+    return op.Attention(source, weight, bias, None, None, inputs[5], _domain=MICROSOFT, **attributes)
+
+
+def _projection(m: Match, value: ir.Value | None) -> Projection | None:
+    """What projects to ``value``, claimed."""
+    added = producer(value, "Add")
+    bias = next((found for item in added.inputs if (found := array(item)) is not None), None) if added is not None else None
+    if added is not None:
+        if bias is None:
+            return None
+        m.take(added)
+        value = next((item for item in added.inputs if array(item) is None), None)
+    node = producer(value, "MatMul")
+    weight = array(node.inputs[1]) if node is not None else None
+    if node is None or node.inputs[0] is None or weight is None or weight.ndim != 2:
+        return None
+    m.take(node)
+    bias = np.zeros(weight.shape[1], weight.dtype) if bias is None else bias
+    return Projection(node.inputs[0], weight, bias) if bias.shape == (weight.shape[1],) and weight.dtype == np.float32 else None
