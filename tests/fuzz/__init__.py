@@ -1,0 +1,1 @@
+"""Random graphs, run through every rule and compared with themselves."""
