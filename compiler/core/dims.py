@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import onnx_ir as ir
 
 from .errors import ModelError
-from .symbolic import expression, facts, polynomial
+from .symbolic import cases, expression, facts, polynomial
 from .symbolic.polynomial import Opaque, Polynomial
 
 Dim = int | ir.SymbolicDim
@@ -54,7 +54,10 @@ def same(a: Dim, b: Dim) -> bool:
         return isinstance(a, int) and isinstance(b, int) and a == b
     if a.value is None or b.value is None:
         return False
-    return a.value == b.value or _plain(a) == _plain(b)
+    if a.value == b.value:
+        return True
+    one, other = _plain(a), _plain(b)
+    return one == other or cases.equal_in_all_cases(one, other)
 
 
 def same_shape(a: Iterable[Dim] | None, b: Iterable[Dim] | None) -> bool:

@@ -24,6 +24,7 @@ from .pattern import Pattern, Probe, find
 from .piece import cut_pieces
 from .ranges import Ranges
 from .reasons import Skip, skip
+from .regular import Forms
 from .rule import Match, Rule, match_of, match_of_root
 from .shapes import infer_node
 from .surroundings import Surroundings, plausible, surroundings
@@ -68,7 +69,7 @@ class _Engine:
         self.names = Names(self.model)
         self.history = History()
         self.order = Order(self.model)
-        self.ranges = Ranges()
+        self.ranges, self.forms = Ranges(), Forms()
         self.reach = max(item.depth for found in self.index.values() for item in found)
         self._push(node for graph in all_graphs(self.model) for node in graph)
         bound = MAX_REWRITES_PER_NODE * len(self.queue) + 1000
@@ -126,7 +127,7 @@ class _Engine:
         reasons = self.context.reasons
         probe = Probe() if reasons is not None and reasons.wants(item.name) else None
         for match in _matches(item, patterns, node, probe):
-            match.ranges, match.fast_math = self.ranges, self.context.fast_math
+            match.ranges, match.forms, match.fast_math = self.ranges, self.forms, self.context.fast_math
             pen = Build()
             result = item.build(pen, match)
             refusal = result if result is None or isinstance(result, Skip) else self._commit(item, match, pen, result)

@@ -15,6 +15,7 @@ from .graph import array, scalar
 from .pattern import Binding, NodePattern, Pattern, trace
 from .ranges import Ranges
 from .reasons import Skip
+from .regular import Forms
 
 Result = ir.Value | tuple[ir.Value, ...] | Skip | None
 """A replacement for each output of the pattern, why there is none, or None for "not my business"."""
@@ -30,6 +31,8 @@ class Match:
         self._values = values
         self.ranges = Ranges()
         """Bounds of values; the engine shares one among all matches, so that each is found once."""
+        self.forms = Forms()
+        """What is known of values from the position alone; shared like the ranges."""
         self.fast_math = False
         """Whether the user allows what is only equal where both sides are defined, without a proof."""
         self._named = {pattern.name: node for pattern, node in nodes.items() if pattern.name}

@@ -29,14 +29,14 @@ def second(op: Pen, x: object, shape: object, y: object) -> object:
     drift=EXACT,
     opset=13,
     examples=[
-        "g (float[1,S] x, float z, int64[2] s) => (float[N,M] y) { e = Expand(x, s) a = Mul(z, e) y = Neg(a) }",
-        "g (int64[1,1,1,S] k, int64[1,1,S,1] q, int64[4] s, int64[4] t) => (bool[A,B,C,D] y)"
-        " { e = Expand(k, s) f = Expand(q, t) a = LessOrEqual(e, f) y = Not(a) }",
-        "g (int64[1,S] x, int64 z, int64[2] s) => (int64[N,M] y) { e = Expand(x, s) a = Sub(z, e) y = Neg(a) }",
+        "g (float[1,S] x, float[1] z, float[N,S] w) => (float[N,S] y) { s = Shape(w) e = Expand(x, s) a = Mul(z, e) y = Neg(a) }",
+        "g (int64[1,1,1,S] k, int64[1,1,S,1] q, float[N,1,1,S] v, float[N,1,S,1] w) => (bool[N,1,S,S] y)"
+        " { s = Shape(v) t = Shape(w) e = Expand(k, s) f = Expand(q, t) a = LessOrEqual(e, f) y = Not(a) }",
+        "g (int64[1,S] x, int64[1] z, float[N,S] w) => (int64[N,S] y) { s = Shape(w) e = Expand(x, s) a = Sub(z, e) y = Neg(a) }",
     ],
     leaves=[
         "g (float[1,S] x, float[N,S] z) => (float[N,S] y) { s = Shape(z) e = Expand(x, s) a = Mul(z, e) y = Neg(a) }",
-        "g (float[1,S] x, float z, int64[2] s) => (float[N,M] y, float[N,M] e) { e = Expand(x, s) a = Mul(z, e) y = Neg(a) }",
+        "g (float[1,S] x, float[1] z, float[N,S] w) => (float[N,S] y, float[N,S] e) { s = Shape(w) e = Expand(x, s) a = Mul(z, e) y = Neg(a) }",
     ],
 )
 def work_before_expand(op: Build, m: Match) -> Result:
@@ -60,7 +60,9 @@ def choice(op: Pen, c: object, shape: object, x: object, y: object) -> object:
     choice,
     drift=EXACT,
     opset=13,
-    examples=["g (bool[1,S] c, int64[2] s) => (float[N,M] y) <float a = {0}, float b = {-9}> { e = Expand(c, s) w = Where(e, a, b) y = Neg(w) }"],
+    examples=[
+        "g (bool[1,S] c, float[N,S] v) => (float[N,S] y) <float a = {0}, float b = {-9}> { s = Shape(v) e = Expand(c, s) w = Where(e, a, b) y = Neg(w) }"
+    ],
     leaves=["g (bool[1,S] c, float[N,S] x) => (float[N,S] y) <float b = {-9}> { s = Shape(x) e = Expand(c, s) w = Where(e, x, b) y = Neg(w) }"],
 )
 def choose_before_expand(op: Build, m: Match) -> Result:
@@ -82,8 +84,8 @@ def alone(op: Pen, x: object, shape: object) -> object:
     alone,
     drift=EXACT,
     opset=13,
-    examples=["g (bool[1,S] c, int64[2] s) => (bool[N,M] y) { e = Expand(c, s) n = Not(e) y = Identity(n) }"],
-    leaves=["g (bool[1,S] c, int64[2] s) => (bool[N,M] y, bool[N,M] e) { e = Expand(c, s) n = Not(e) y = Identity(n) }"],
+    examples=["g (bool[1,S] c, float[N,S] v) => (bool[N,S] y) { s = Shape(v) e = Expand(c, s) n = Not(e) y = Identity(n) }"],
+    leaves=["g (bool[1,S] c, float[N,S] v) => (bool[N,S] y, bool[N,S] e) { s = Shape(v) e = Expand(c, s) n = Not(e) y = Identity(n) }"],
 )
 def compute_before_expand(op: Build, m: Match) -> Result:
     """f(Expand(x, s)) -> Expand(f(x), s)"""

@@ -208,3 +208,19 @@ def test_what_might_widen_the_result_does_not_broadcast_into(small: list[Dim] | 
 @pytest.mark.parametrize(("small", "big"), [([], [N]), ([1], [N]), ([N], [5]), ([1, N], [M, N]), ([3], [N, 3]), ([dims.minimum(N, 512)], [2, N])])
 def test_what_cannot_widen_the_result_broadcasts_into(small: list[Dim], big: list[Dim]) -> None:
     assert dims.broadcasts_into(small, big)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "equal"),
+    [
+        ("max(-min(1, N + min(1, N)) + min(N + 1, N + min(1, N)), 0)", "N", True),
+        ("min(N, 1) + max(N - 1, 0)", "N", True),
+        ("min(N, 2) + max(N - 2, 0)", "N", False),
+        ("min(N, 1)", "N", False),
+        ("min(N, 1) + min(M, 1)", "min(N, 1)", False),
+        ("max(N, M)", "N", False),
+        ("max(N, 1)", "N", False),
+    ],
+)
+def test_minima_and_maxima_are_proven_equal_case_by_case(one: str, other: str, equal: bool) -> None:
+    assert dims.same(ir.SymbolicDim(one), ir.SymbolicDim(other)) is equal
