@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ...compiler.core.drift import DOMAIN
+from ...compiler.core.drift import ROUNDING
 from ...compiler.core.rulepass import RulePass
 
 
@@ -13,5 +13,5 @@ class SimplifyAlgebra(RulePass):
     """Laws of arithmetic, applied where they save arithmetic, then bytes, then operators (DNNFusion, PLDI 2021)."""
 
     name = "simplify-algebra"
-    drift = DOMAIN
+    drift = ROUNDING
     folder = "passes.algebra"
