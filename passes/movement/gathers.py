@@ -185,5 +185,5 @@ def drop_overwritten(op: Build, m: Match) -> Result:
     leading = shape[:depth]
     if not all(isinstance(size, int) for size in leading) or indices.shape[:-1] != leading:
         return skip("it writes %s of %s places", indices.shape[:-1], leading)
-    everything = np.stack(np.meshgrid(*(np.arange(size) for size in leading), indexing="ij"), axis=-1)
+    everything = np.moveaxis(np.indices(indices.shape[:-1]), 0, -1)
     return m.updates if (indices == everything).all() else skip("it writes in another order")
