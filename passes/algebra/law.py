@@ -119,8 +119,8 @@ def law(
     kind = _kind(dtypes)
     drawn = sketch(before, kind, given or {}, result, {**(bounds or {}), **{key: need.bounds for key, need in (needs or {}).items()}})
     careless = [sketch(before, kind, given or {}, result, {})] if drift is DOMAIN and needs else []
-    proofs = {"examples": [drawn, *examples], "leaves": [*careless, *leaves]}
-    return rule(before, drift=drift, opset=opset, shared=shared, doubtful=doubtful, measured=measured, **proofs)(build)
+    shown, hidden = [drawn, *examples], [*careless, *leaves]
+    return rule(before, drift=drift, examples=shown, leaves=hidden, opset=opset, shared=shared, doubtful=doubtful, measured=measured)(build)
 
 
 def _kind(dtypes: frozenset[ir.DataType]) -> str:
