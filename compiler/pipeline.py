@@ -19,7 +19,8 @@ CANONICAL = f"{NORMALISE},constants-to-initialisers,deduplicate-initialisers"
 CLEAN = "drop-no-ops,fold-constants,fold-shapes,eliminate-common-subexpressions,eliminate-dead-code"
 CONTROLLED = f"{CANONICAL},{CLEAN},simplify-control-flow,{CLEAN}"
 FOLDED = f"{CONTROLLED},fold-weights,move-data,{CLEAN},deduplicate-initialisers"
-FUSED = f"{CONTROLLED},raise,fold-weights,move-data,{CLEAN},raise,fuse,eliminate-dead-code,deduplicate-initialisers"
+PLAINER = f"raise,fold-weights,simplify-algebra,place-transposes,move-data,{CLEAN}"
+FUSED = f"{CONTROLLED},{PLAINER},{PLAINER},merge-parallel,fuse,{CLEAN},deduplicate-initialisers"
 
 Step = Pass | SurgeonFunction
 Level = int | str | Sequence[Step]
