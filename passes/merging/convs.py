@@ -10,10 +10,11 @@ import onnx_ir as ir
 from ...compiler.core.build import Build
 from ...compiler.core.drift import ROUNDING
 from ...compiler.core.graph import array, attribute, is_op
+from ...compiler.core.reasons import skip
 from ...compiler.core.rule import Match, Result, rule
 from ..fold.linear import Linear, is_shared, linear
 from .elementwise import FUSED_BEHIND
-from .siblings import only_reader, same_attributes, siblings
+from .siblings import are_joined, only_reader, same_attributes, siblings
 
 TWO = "float[2,1,1,1] v = {2,3}, float[1,1,1,1] w = {4}"
 
@@ -91,6 +92,8 @@ def merge_convs(op: Build, m: Match) -> Result:
     parts = [part for part in found if _acts_alike(activation(part.node), act)]
     if len(parts) < 2 or parts[0].node is not m.root:
         return None
+    if are_joined([part.node.outputs[0] for part in parts]):
+        return skip("their results are concatenated: `join-weights` needs no Split")
     made = merged(op, x, parts)
     outputs = [part.node.outputs[0] for part in parts]
     if act is not None:

@@ -13,7 +13,7 @@ from ...compiler.core.graph import array, attribute, is_op
 from ...compiler.core.reasons import skip
 from ...compiler.core.rule import Match, Result, rule
 from ..fold.linear import is_shared, linear
-from .siblings import feeds_attention, only_reader, siblings
+from .siblings import are_joined, feeds_attention, only_reader, siblings
 
 TWO = "float[2,3] a = {1,2,3,4,5,6}, float[2,1] b = {7,8}"
 
@@ -98,6 +98,7 @@ def merged(op: Build, x: ir.Value, parts: list[Projection]) -> ir.Value:
         " { p = MatMul(x, a) q = MatMul(x, b) s = Sigmoid(p) y = Mul(s, q) }",
     ],
     leaves=[
+        f"g (float[N,2,2] x) => (float[N,2,4] y) <{TWO}> {{ p = MatMul(x, a) q = MatMul(x, b) y = Concat<axis=-1>(q, p) }}",
         f"g (float[N,2,2] x) => (float[N,2,3] y) <{TWO}> {{ y = MatMul(x, a) }}",
         f"g (float[N,2,2] x, float[N,2,2] w) => (float[N,2,3] y, float[N,2,1] z) <{TWO}> {{ y = MatMul(x, a) z = MatMul(w, b) }}",
         "g (float[N,2] x) => (float[N,2] y) <float[2,2] a = {1,2,3,4}, float[2,2] b = {5,6,7,8}>"
@@ -114,6 +115,8 @@ def merge_projections(op: Build, m: Match) -> Result:
     parts = [part for part in found if part is not None and not feeds_attention(part.output)]
     if len(parts) < 2 or parts[0].nodes[0] is not m.root:
         return None
+    if are_joined([part.output for part in parts]):
+        return skip("their results are concatenated: `join-weights` needs no Split")
     if len({part.weight.dtype for part in parts}) > 1:
         return skip("the weights are of different types")
     for node in (node for part in parts for node in part.nodes):

@@ -62,3 +62,10 @@ def feeds_attention(value: ir.Value) -> bool:
             seen.update(fresh)
             stack.extend(fresh)
     return False
+
+
+def are_joined(values: list[ir.Value]) -> bool:
+    """Whether all of them, activated or not, go into one Concat and nowhere else: no Split is needed there."""
+    ends = [only_reader(value) for value in values]
+    ends = [only_reader(node.outputs[0]) if node is not None and not is_op(node, "Concat") else node for node in ends]
+    return ends[0] is not None and is_op(ends[0], "Concat") and all(node is ends[0] for node in ends)
