@@ -11,7 +11,7 @@ from typing import ClassVar
 import onnx_ir as ir
 
 from ...compiler.core.drift import Drift
-from ...compiler.core.graph import all_graphs, subgraphs_of
+from ...compiler.core.graph import all_graphs, attribute, is_op, subgraphs_of
 from ...compiler.core.passes import Context, Pass
 from .scopes import ambiguous_names
 
@@ -42,7 +42,7 @@ class _Merger:
     def __init__(self, model: ir.Model, context: Context) -> None:
         self.context = context
         self.ambiguous = ambiguous_names(model)
-        self.contents = contents(value for graph in all_graphs(model) for value in graph.initializers.values() if not value.is_graph_input())
+        self.contents = contents(value for graph in all_graphs(model) for value in graph.initializers.values() if _is_steady(value))
         self.visible: dict[Hashable, ir.Value] = {}
 
     def merge_in(self, graph: ir.Graph) -> int:
@@ -67,6 +67,15 @@ class _Merger:
 
     def _may_stand_for(self, twin: ir.Value, value: ir.Value) -> bool:
         return not value.is_graph_output() and (twin.graph is value.graph or twin.name not in self.ambiguous)
+
+
+def _is_steady(value: ir.Value) -> bool:
+    """Whether it holds the same at every run: a caller cannot override it, and no BatchNormalization in training reads it.
+
+    ONNX Runtime writes the running mean and variance that such a node makes over the ones that it is given.
+    """
+    trained = (is_op(node, "BatchNormalization") and attribute(node, "training_mode", 0) for node, _ in value.uses())
+    return not value.is_graph_input() and not any(trained)
 
 
 def contents(values: Iterable[ir.Value]) -> dict[ir.Value, Hashable]:

@@ -116,6 +116,13 @@ def test_what_a_caller_can_override_or_an_output_shows_stays() -> None:
     check(model)
 
 
+def test_statistics_that_training_overwrites_are_shared_with_nothing() -> None:
+    model = _load(f"""{HEAD} g (float[2,1,2,2] x) => (float[2,1,2,2] y) <float[1] s = {{1}}, float[1] b = {{0}}, float[1] m = {{0}}, float[1] v = {{1}}> {{
+        y, p, q = BatchNormalization<training_mode=1>(x, s, b, m, v)
+    }}""")
+    assert DeduplicateInitialisers().run(model, Context()) == 0
+
+
 def test_ledger_says_no() -> None:
     model = _holding(*[ir.tensor(np.ones(3, np.float32)) for _ in range(4)])
     assert DeduplicateInitialisers().run(model, Context(ledger=Ledger(denied=frozenset({("merge-initialisers", "t2")})))) == 2
