@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 import onnx_ir as ir
 
@@ -42,11 +43,13 @@ def apply_rules(model: ir.Model, rules: Sequence[Rule], context: Context) -> int
 
     Raises PassError when rules undo each other.
     """
-    return _Engine(model, rules, context).run()
+    return Engine(model, rules, context).run()
 
 
 @dataclass
-class _Engine:
+class Engine:
+    """Applies rules in the order in which they come up; a subclass may choose another order, and object to a replacement (`objection`)."""
+
     model: ir.Model
     rules: Sequence[Rule]
     context: Context
@@ -57,21 +60,13 @@ class _Engine:
     unsorted: dict[ir.Graph, None] = field(default_factory=dict)
     rewrites: int = 0
     needed: int = 0
+    version: int = 0
 
     def run(self) -> int:
-        version = opset(self.model)
-        for item in self.rules:
-            if item.opset <= version and self._reachable(item.lifts, version) and all(self._has(kernel) for kernel in item.kernels):
-                for anchor in item.anchors:
-                    self.index.setdefault(anchor, []).append(item)
-        if not self.index:
+        """Apply the rules until none fires; returns how many rewrites were made."""
+        if not self.prepare():
             return 0
-        self.names = Names(self.model)
-        self.history = History()
-        self.order = Order(self.model)
-        self.ranges, self.forms = Ranges(), Forms()
-        self.reach = max(item.depth for found in self.index.values() for item in found)
-        self._push(node for graph in all_graphs(self.model) for node in graph)
+        self.push(node for graph in all_graphs(self.model) for node in graph)
         bound = MAX_REWRITES_PER_NODE * len(self.queue) + 1000
         while self.queue:
             node = self.queue.popleft()
@@ -80,11 +75,35 @@ class _Engine:
                 self.rewrites += 1
                 if self.rewrites > bound:
                     raise PassError(f"rewriting does not end: {self.rewrites} rewrites, the last by {self.context.ledger.entries[-1].rule}")
+        self.finish()
+        return self.rewrites
+
+    def prepare(self) -> bool:
+        """Index the rules that the model's opset and the target permit; whether there are any."""
+        version = self.version = opset(self.model)
+        for item in self.rules:
+            if item.opset <= version and self._reachable(item.lifts, version) and all(self._has(kernel) for kernel in item.kernels):
+                for anchor in item.anchors:
+                    self.index.setdefault(anchor, []).append(item)
+        if not self.index:
+            return False
+        self.names = Names(self.model)
+        self.history = History()
+        self.order = Order(self.model)
+        self.ranges, self.forms = Ranges(), Forms()
+        self.reach = max(item.depth for found in self.index.values() for item in found)
+        return True
+
+    def finish(self) -> None:
+        """Put nodes back into order, and the opset to the least that the replacements need."""
         for graph in self.unsorted:
             graph.sort()
-        if self.needed < opset(self.model) != version:
-            self._set_opset(max(self.needed, version))
-        return self.rewrites
+        if self.needed < opset(self.model) != self.version:
+            self._set_opset(max(self.needed, self.version))
+
+    def objection(self, match: Match, pen: Build) -> Skip | None:
+        """What speaks against a replacement; asked while it stands beside what it would replace, with all shapes known. Nothing, unless overridden."""
+        return None
 
     def _reachable(self, lifts: int, version: int) -> bool:
         return lifts <= version or CANONICAL_OPSET <= version <= lifts <= LATEST_LIFT
@@ -101,7 +120,8 @@ class _Engine:
         domain, _, op_type = kernel.rpartition("::")
         return self.context.target.has(domain, op_type)
 
-    def _push(self, nodes: Iterable[ir.Node]) -> None:
+    def push(self, nodes: Iterable[ir.Node]) -> None:
+        """Queue nodes at which rules may have come to fit."""
         for node in nodes:
             key = ("" if node.domain == "ai.onnx" else node.domain, node.op_type)
             if key in self.index and node not in self.waiting:
@@ -109,9 +129,9 @@ class _Engine:
                 self.queue.append(node)
 
     def _visit(self, node: ir.Node) -> bool:
-        return any(self._try(item, patterns, node) for item, patterns in self._hopeful(node))
+        return any(self._try(item, patterns, node) for item, patterns in self.hopeful_at(node))
 
-    def _hopeful(self, node: ir.Node) -> list[tuple[Rule, tuple[Pattern, ...]]]:
+    def hopeful_at(self, node: ir.Node) -> list[tuple[Rule, tuple[Pattern, ...]]]:
         """The rules that may start at a node, with those of their patterns that fit what feeds it; all of them when somebody wants reasons."""
         domain = "" if node.domain == "ai.onnx" else node.domain
         if self.context.reasons is not None:
@@ -126,19 +146,26 @@ class _Engine:
     def _try(self, item: Rule, patterns: tuple[Pattern, ...], node: ir.Node) -> bool:
         reasons = self.context.reasons
         probe = Probe() if reasons is not None and reasons.wants(item.name) else None
-        for match in _matches(item, patterns, node, probe):
-            match.ranges, match.forms, match.fast_math = self.ranges, self.forms, self.context.fast_math
-            pen = Build()
-            result = item.build(pen, match)
-            refusal = result if result is None or isinstance(result, Skip) else self._commit(item, match, pen, result)
-            if refusal is None and result is not None:
+        for match in matches_at(item, patterns, node, probe):
+            refusal = self.attempt(item, match)
+            if refusal is True:
                 return True
-            pen.discard()
             if probe is not None and refusal is not None:
                 probe.stop(len(match.nodes), "%s", refusal)
         if probe is not None and reasons is not None and probe.depth > 0:
             reasons.note(item.name, node_label(node), probe.depth, probe.reason)
         return False
+
+    def attempt(self, item: Rule, match: Match) -> Skip | Literal[True] | None:
+        """Replace the match as the rule says: True, or why not (None when the rule did not say); the graph is untouched in that case."""
+        match.ranges, match.forms, match.fast_math = self.ranges, self.forms, self.context.fast_math
+        pen = Build()
+        result = item.build(pen, match)
+        refusal = result if result is None or isinstance(result, Skip) else self._commit(item, match, pen, result)
+        if refusal is None and result is not None:
+            return True
+        pen.discard()
+        return refusal
 
     def _commit(self, item: Rule, match: Match, pen: Build, result: ir.Value | tuple[ir.Value, ...]) -> Skip | None:
         """Put the replacement in place of the match, or say why not; the graph is untouched in that case."""
@@ -151,7 +178,7 @@ class _Engine:
         if item.lifts > opset(self.model):
             self._set_opset(item.lifts)
         self._insert(match.root, pen)
-        refusal = _misfit(match.outputs, made) or self._slower(item, match, pen, made)
+        refusal = _misfit(match.outputs, made) or self.objection(match, pen) or self._slower(item, match, pen, made)
         if refusal is None and not self.context.ledger.permit(item.name, match.outputs[0].name or ""):
             refusal = skip("it was rolled back here")
         if refusal is not None:
@@ -220,12 +247,13 @@ class _Engine:
         last = list(match.nodes)
         sweep([match.root, *last])
         self._drop_constants(pen)
-        self._push(node for node in pen.nodes if node.graph is not None)
+        self.push(node for node in pen.nodes if node.graph is not None)
         changed = [value for node in pen.nodes for value in node.outputs] + [value for value in leaves if len(value.uses()) <= 2]
-        self._push(_downstream(changed, self.reach))
+        self.push(_downstream(changed, self.reach))
 
 
-def _matches(item: Rule, patterns: tuple[Pattern, ...], node: ir.Node, probe: Probe | None) -> Iterator[Match]:
+def matches_at(item: Rule, patterns: tuple[Pattern, ...], node: ir.Node, probe: Probe | None) -> Iterator[Match]:
+    """Every way a rule matches with its root at ``node``."""
     for pattern in patterns:
         for binding in find(pattern, node, probe):
             yield match_of(pattern, node, binding)
