@@ -293,6 +293,23 @@ def _matmul(node: ir.Node, found: Intervals) -> Interval:
     return Interval(0.0, size.high) if found[0].low >= 0 and found[1].low >= 0 else size
 
 
+def _attention(node: ir.Node, found: Intervals) -> Interval:
+    """Means of rows of V, or zeros, when no score is NaN: Q and K are finite, and the mask is at most finite."""
+    size = node.inputs[0].shape[-1] if node.inputs[0] is not None and node.inputs[0].shape is not None else None
+    scale = attribute(node, "scale", 1.0)
+    if len(node.inputs) > 4 or not isinstance(size, int) or not isinstance(scale, float) or not all(part.finite for part in found[:3]):
+        return ANYTHING
+    mask = found[3] if len(found) > 3 else around(0.0)
+    if mask.nan or mask.high == math.inf or found[0].magnitude * found[1].magnitude * size * max(scale, 1.0) > 1e37:
+        return ANYTHING
+    return loosened(hull([found[2], Interval(0.0, 0.0)]))
+
+
+def _rotated(node: ir.Node, found: Intervals) -> Interval:
+    """x1 cos - x2 sin."""
+    return around(2 * found[0].magnitude * max(part.magnitude for part in found[1:3]) * SLACK) if all(part.finite for part in found[:3]) else ANYTHING
+
+
 def _gemm(node: ir.Node, found: Intervals) -> Interval:
     weight = array(node.inputs[1], MAX_WEIGHT_BYTES)
     if weight is None or not all(part.finite for part in found):
@@ -374,6 +391,8 @@ _RULES: dict[str, Rule] = {
     "ReduceL2": _length,
     "MaxPool": _pooled,
     "MatMul": _matmul,
+    "Attention": _attention,
+    "RotaryEmbedding": _rotated,
     "Gemm": _gemm,
     "Conv": _conv,
     "DequantizeLinear": _dequantised,

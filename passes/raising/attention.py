@@ -58,6 +58,10 @@ CAST = "q = Cast<to=1>(qi) k = Cast<to=1>(ki) v = Cast<to=1>(vi)"
         f" {{ {CAST} {KT} m = MatMul(q, t) s = Where(hidden, low, m) p = Softmax(s) n = IsNaN(p) w = Where(n, z, p) y = MatMul(w, v) }}",
         f"g ({SMALL}, bool[2,1,4,5] seen) {OUT} <float z = {{0}}, float low = {{-inf}}>"
         f" {{ {CAST} {KT} m = MatMul(q, t) a = Where(seen, z, low) s = Add(m, a) p = Softmax(s) n = IsNaN(p) w = Where(n, z, p) y = MatMul(w, v) }}",
+        f"g ({QKV}) {OUT} <float[4,5] low = {{{','.join(['-inf'] * 20)}}}, int64 one = {{1}}, int64[1] zero = {{0}}>"
+        f" {{ {KT} m = MatMul(q, t) b = Trilu(low, one) a = Unsqueeze(b, zero) s = Add(m, a) p = Softmax(s) y = MatMul(p, v) }}",
+        f"g ({SMALL}, bool[4,5] seen) {OUT} <float z = {{0}}, float low = {{-3.4028235e38}}, int64[1] zero = {{0}}>"
+        f" {{ {CAST} {KT} m = MatMul(q, t) b = Where(seen, z, low) a = Unsqueeze(b, zero) s = Add(m, a) p = Softmax(s) y = MatMul(p, v) }}",
         f"g ({QKV}) {OUT} <float c = {{3}}> {{ {KT} m = MatMul(q, t) d = Div(m, c) h = Tanh(d) s = Mul(c, h) p = Softmax(s) y = MatMul(p, v) }}",
         "g (float16[2,3,4,2] q, float16[2,3,5,2] k, float16[2,3,5,6] v) => (float16[2,3,4,6] y)"
         f" {{ {KT} m = MatMul(q, t) f = Cast<to=1>(m) s = Softmax(f) p = Cast<to=10>(s) y = MatMul(p, v) }}",

@@ -209,10 +209,11 @@ def _leads_to_product(value: ir.Value | None) -> bool:
 
 def _same_end(before: ir.Value, after: ir.Value) -> bool:
     """Whether a reshape leaves the last two dimensions alone."""
-    return before.shape is not None and after.shape is not None and min(_rank(before) or 0, _rank(after) or 0) >= 3 and _ends_alike(before, after)
+    return before.shape is not None and after.shape is not None and min(_rank(before) or 0, _rank(after) or 0) >= 3 and ends_alike(before, after)
 
 
-def _ends_alike(a: ir.Value, b: ir.Value) -> bool:
+def ends_alike(a: ir.Value, b: ir.Value) -> bool:
+    """Whether the last two dimensions are the same."""
     return a.shape is not None and b.shape is not None and same_shape(list(a.shape)[-2:], list(b.shape)[-2:])
 
 
@@ -294,7 +295,7 @@ def _before_merge(value: ir.Value) -> ir.Value | None:
     """[batch, heads, tokens, size] behind [batch * heads, tokens, size]."""
     node = producer(value, "Reshape")
     source = node.inputs[0] if node is not None else None
-    merged = source is not None and _rank(source) == 4 and _rank(value) == 3 and _ends_alike(source, value)
+    merged = source is not None and _rank(source) == 4 and _rank(value) == 3 and ends_alike(source, value)
     return source if merged else None
 
 

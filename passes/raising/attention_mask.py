@@ -15,10 +15,10 @@ import onnx_ir as ir
 
 from ...compiler.core.build import Build
 from ...compiler.core.dims import Dim, broadcast, same
-from ...compiler.core.graph import array, producer, scalar
+from ...compiler.core.graph import array, attribute, producer, scalar
 from ...compiler.core.reasons import Skip, skip
 from ...compiler.core.rule import Match
-from .attention_core import Core, Hidden, Operands, Term
+from .attention_core import Core, Hidden, Operands, Term, ends_alike
 
 SOFT = -1e30
 """Hides a key from the softmax, and is not the lowest number."""
@@ -28,6 +28,7 @@ UNDERFLOW = 200.0
 """exp of minus this is 0 as a float."""
 GENTLE = 0.9
 MAX_BYTES = 2**24
+MOVES = ("Expand", "Unsqueeze", "Reshape", "Squeeze", "Transpose", "Slice", "Identity")
 
 
 @dataclass(frozen=True)
@@ -103,18 +104,29 @@ def _gentle(op: Build, m: Match, core: Core, term: Term) -> Part | None:
 
 def _lighter(op: Build, m: Match, core: Core, term: Term) -> Part | None:
     """Where(visible, bias, lowest) with `SOFT` for the lowest number, when scores and bias drown in both."""
-    node = producer(term.value, "Where")
-    if node is None or term.factor != 1 or term.value.dtype != ir.DataType.FLOAT:
+    product = m.ranges.bound(core.product)
+    drowns = m.fast_math or (product is not None and product * core.scale < DROWNED)
+    if term.factor != 1 or term.value.dtype != ir.DataType.FLOAT or not drowns:
         return None
-    place = next((index for index in (1, 2) if (scalar(node.inputs[index]) or 0) <= SOFT), None)
-    if place is None or scalar(node.inputs[place]) == -math.inf:
+    value = _with_soft(op, m, term.value)
+    return None if value is None else Part(value, _dims(term.value), SOFT)
+
+
+def _with_soft(op: Build, m: Match, value: ir.Value) -> ir.Value | None:
+    """The mask once more, with `SOFT` where it hides by a finite number below that."""
+    node = producer(value, "Where", *MOVES)
+    if node is None or node.inputs[0] is None:
         return None
-    bias, product = m.ranges.bound(node.inputs[3 - place]), m.ranges.bound(core.product)
-    if bias is None or bias > DROWNED or not (m.fast_math or (product is not None and product * core.scale < DROWNED)):
+    if node.op_type != "Where":
+        source = _with_soft(op, m, node.inputs[0])
+        return None if source is None else op.like(node, source, *node.inputs[1:])  # type: ignore[return-value]
+    place = next((index for index in (1, 2) if -math.inf < (scalar(node.inputs[index]) or 0) <= SOFT), None)
+    bias = m.ranges.bound(node.inputs[3 - place]) if place is not None else None
+    if place is None or bias is None or bias > DROWNED:
         return None
     inputs = list(node.inputs)
     inputs[place] = op.const(np.array(SOFT, np.float32), "hidden")
-    return Part(op.Where(*inputs), _dims(term.value), SOFT)  # type: ignore[arg-type]
+    return op.Where(*inputs)  # type: ignore[return-value]
 
 
 def _cut(op: Build, m: Match, core: Core) -> Part | Skip | None:
@@ -172,7 +184,7 @@ def _score_shape(op: Build, operands: Operands) -> ir.Value:
 
 def _bounded_or_hidden(m: Match, value: ir.Value) -> bool:
     """Whether a mask holds only bounded numbers and -inf."""
-    node = producer(value, "Where", "Expand", "Unsqueeze", "Reshape", "Slice", "Cast")
+    node = producer(value, "Where", *MOVES)
     if node is None:
         content = array(value, MAX_BYTES)
         return content is not None and not np.isnan(content).any() and not (content == np.inf).any()
@@ -182,7 +194,13 @@ def _bounded_or_hidden(m: Match, value: ir.Value) -> bool:
 
 
 def _hides_no_row(value: ir.Value) -> bool:
-    """Whether a constant mask lets every row see some key."""
+    """Whether a mask lets every row see some key: a triangle of zeros that starts at the first, or a constant."""
+    node = producer(value, "Trilu", "Unsqueeze", "Expand", "Identity")
+    if node is not None and node.op_type == "Trilu":
+        above = scalar(node.inputs[1]) if len(node.inputs) > 1 else 0
+        return attribute(node, "upper", 1) == 1 and above is not None and above >= 1
+    if node is not None and node.inputs[0] is not None:
+        return ends_alike(node.inputs[0], value) and _hides_no_row(node.inputs[0])
     content = array(value, MAX_BYTES)
     if content is None or content.ndim < 2 or content.shape[-1] < 2 or np.isnan(content).any():
         return False
@@ -195,7 +213,7 @@ def is_zero(value: ir.Value | None) -> bool:
     content = array(value, MAX_BYTES)
     if content is not None:
         return content.dtype != np.bool_ and not content.any()
-    node = producer(value, "Where", "Expand", "Unsqueeze", "Reshape", "Squeeze", "Transpose")
+    node = producer(value, "Where", *MOVES)
     if node is None:
         return False
     if node.op_type != "Where":
@@ -209,7 +227,7 @@ def _is_everywhere(value: ir.Value | None, wanted: bool = True) -> bool:
     content = array(value, MAX_BYTES)
     if content is not None:
         return content.dtype == np.bool_ and bool((content == wanted).all())
-    node = producer(value, "Expand", "Unsqueeze", "Reshape", "Squeeze", "Transpose")
+    node = producer(value, *MOVES)
     return node is not None and _is_everywhere(node.inputs[0], wanted)
 
 
