@@ -78,22 +78,35 @@ def merge_conv_chain(op: Build, m: Match) -> Result:
 
 @dataclass(frozen=True)
 class Branch:
-    """One term of a sum of Convs over ``source``: a Conv, arithmetic by channel, or the source itself."""
+    """One term of a sum of Convs over ``source``: a Conv or two, arithmetic by channel, or the source itself."""
 
     source: ir.Value
-    node: ir.Node | None = None
-    item: Linear | None = None
+    nodes: tuple[ir.Node, ...] = ()
+    items: tuple[Linear, ...] = ()
     arithmetic: Arithmetic | None = None
 
-    def kernel(self, like: Kernel | None = None) -> Kernel | None:
+    def kernel(self, like: Kernel | None = None) -> Kernel | Skip:
         """The term as a kernel; what is no Conv in as many groups as ``like``."""
-        if self.item is not None:
-            return kernel(self.item.node)
+        if self.items:
+            return _kernel(self.items)
         if like is None:
-            return None
+            return skip("there is no Conv among them")
         found = self.arithmetic
         factors, added = (np.ones(1), np.zeros(1)) if found is None else (found.scale.reshape(-1), found.shift.reshape(-1))
         return identity(like.channels[0], like, factors, added)
+
+
+def _kernel(items: tuple[Linear, ...]) -> Kernel | Skip:
+    """What Convs after one another do."""
+    found = [kernel(item.node) for item in items]
+    first, rest = found[0], found[1:]
+    if first is None or None in rest:
+        return skip("the padding of one of the Convs depends on the size")
+    made: Kernel | Skip = first
+    for following in rest:
+        if not isinstance(made, Skip) and following is not None:
+            made = composed(made, following)
+    return made
 
 
 @rule(
@@ -111,11 +124,14 @@ class Branch:
         " { c = Conv<group=2, pads=[1,1,1,1]>(x, w) d = Mul(x, s) y = Add(c, d) }",
         "g (float[N,1,4,4] x) => (float[N,1,4,4] y) <float[1,1,3,3] w = {1,2,3,4,5,6,7,8,9}, float[1,1,1,3] h = {1,2,3}>"
         f" {{ c = Conv{PADS}(x, w) d = Conv<pads=[0,1,0,1]>(x, h) y = Add(c, d) }}",
+        "g (float[N,2,2,2] x) => (float[N,2,2,2] y) <float[2,2,1,1] w = {1,2,3,4}, float[1,2,1,1] a = {1,2}, float[2,1,1,1] b = {3,4}>"
+        " { c = Conv(x, w) d = Conv(x, a) e = Conv(d, b) y = Add(c, e) }",
         "g (float[N,1,6,6] x) => (float[N,1,2,2] y) <float[1,1,3,3] w = {1,2,3,4,5,6,7,8,9}, float[1,1,3,3] v = {9,8,7,6,5,4,3,2,1}>"
         " { c = Conv<dilations=[2,2]>(x, w) d = Conv<dilations=[2,2]>(x, v) y = Add(c, d) }",
     ],
     leaves=[
         f"{IMAGE} <{WINDOW}> {{ y = Add(x, x) }}",
+        "g (float[N,3,2,2] x) => (float[N,3,2,2] y) <float[1,3,1,1] a = {1,2,3}, float[3,1,1,1] b = {3,4,5}> { d = Conv(x, a) e = Conv(d, b) y = Add(x, e) }",
         "g (float[N,1,4,4] x) => (float[N,1,4,4] y) <float[1,1,1,3] h = {1,2,3}, float[1,1,3,1] v = {1,2,3}>"
         " { c = Conv<pads=[1,0,1,0]>(x, v) d = Conv<pads=[0,1,0,1]>(x, h) y = Add(c, d) }",
         "g (float[N,1,4,4] x, float[N,1,4,4] z) => (float[N,1,4,4] y) <float[1,1,1,1] p = {3}> { c = Conv(x, p) d = Conv(z, p) y = Add(c, d) }",
@@ -129,49 +145,51 @@ class Branch:
 )
 def merge_conv_sum(op: Build, m: Match) -> Result:
     """x * v + x * w + s x -> x * (v + w + s I), the smaller windows laid into the larger, where that costs no more"""
-    pairs = [(a, b) for a in _branches(m.root.inputs[0]) for b in _branches(m.root.inputs[1]) if a.source is b.source and (a.item or b.item)]
+    pairs = [(a, b) for a in _branches(m.root.inputs[0]) for b in _branches(m.root.inputs[1]) if a.source is b.source and (a.items or b.items)]
     if not pairs:
         return None
-    found = max(pairs, key=lambda pair: sum(branch.node is not None for branch in pair))
-    items = [branch.item for branch in found if branch.item is not None]
+    found = max(pairs, key=lambda pair: sum(len(branch.nodes) for branch in pair))
+    items = [item for branch in found for item in branch.items]
     if any(is_shared(item) for item in items):
         return skip("a weight is large and needed elsewhere too")
     kernels = _kernels(found)
-    if isinstance(kernels, Skip):
-        return kernels
-    made = summed(*kernels)
+    made = kernels if isinstance(kernels, Skip) else summed(*kernels)
     if isinstance(made, Skip):
         return made
     before = sum(item.weight.size for item in items)
     if made.cost > before:
         return skip("it would multiply %s times for each place instead of %s", made.cost, before)
-    for branch in found:
-        if branch.node is not None:
-            m.take(branch.node)
+    for node in (node for branch in found for node in branch.nodes):
+        m.take(node)
     return _convolution(op, found[0].source, made, items[0])
 
 
 def _branches(value: ir.Value | None) -> list[Branch]:
-    """What a term can be taken for: a Conv, arithmetic by channel, or the source itself."""
+    """What a term can be taken for."""
     if value is None or constant(value) is not None:
         return []
     node = value.producer()
     item = linear(node) if is_op(node, "Conv") else None
-    if item is not None:
-        return [Branch(item.data, node, item), Branch(value)]
+    if node is not None and item is not None:
+        before = producer(item.data, "Conv")
+        inner = linear(before)
+        low = [Branch(inner.data, (before, node), (inner, item))] if before is not None and inner is not None else []
+        return [*low, Branch(item.data, (node,), (item,)), Branch(value)]
     found = arithmetic(node)
-    if found is None or any(size != 1 for content in (found.scale, found.shift) for axis, size in enumerate(content.shape) if axis != 1):
+    if node is None or found is None or any(size != 1 for content in (found.scale, found.shift) for axis, size in enumerate(content.shape) if axis != 1):
         return [Branch(value)]
-    return [Branch(found.x, node, None, found), Branch(value)]
+    return [Branch(found.x, (node,), (), found), Branch(value)]
 
 
 def _kernels(found: tuple[Branch, Branch]) -> tuple[Kernel, Kernel] | Skip:
-    like = next((made for made in (branch.kernel() for branch in found) if made is not None), None)
-    if like is None:
-        return skip("its padding depends on the size")
-    plain = any(branch.item is None for branch in found)
+    """Both terms, where the source has the channels that they read."""
+    like = next(branch for branch in found if branch.items).kernel()
+    if isinstance(like, Skip):
+        return like
     source = found[0].source
-    if plain and (source.shape is None or source.shape[1] != like.channels[0]):
+    if not all(branch.items for branch in found) and (source.shape is None or source.shape[1] != like.channels[0]):
         return skip("'%s' has not %s channels", source.name, like.channels[0])
     first, second = (branch.kernel(like) for branch in found)
-    return (first, second) if first is not None and second is not None else skip("its padding depends on the size")
+    if isinstance(first, Skip) or isinstance(second, Skip):
+        return first if isinstance(first, Skip) else second  # type: ignore[return-value]
+    return first, second
