@@ -22,10 +22,11 @@ class _Denying(Ledger):
 
 @dataclass(frozen=True)
 class Denials:
-    """Single rewrites, as (rule, where), and whole rules."""
+    """Single rewrites, as (rule, where), and whole rules. ``judged`` if what a judge refused is among them."""
 
     rewrites: frozenset[tuple[str, str]] = frozenset()
     rules: frozenset[str] = frozenset()
+    judged: bool = False
 
     def ledger(self, limit: int | None = None) -> Ledger:
         """A fresh ledger that permits ``limit`` rewrites (None: any number), and none of these."""

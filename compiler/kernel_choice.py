@@ -32,8 +32,8 @@ class KernelChoice:
     """A `judge.Judge` that lets a rule fire only where its replacement is measured to be faster.
 
     A match and its replacement run as two small models on made-up inputs, in turns; the replacement wins when the whole 95 % interval of the ratio
-    lies below 1, and its middle by 2 %. What was measured is remembered in ``table``, and every answer for as long as this object lives, so that a pass that runs again
-    makes the same choices. After ``total_s`` seconds nothing more is measured, and what is not known is refused.
+    lies below 1, and its middle by 2 %. What was measured is remembered in ``table``, and every answer for as long as this object lives, so that
+    a pass that runs again makes the same choices. After ``total_s`` seconds nothing more is measured, and what is not known is refused.
     """
 
     def __init__(

@@ -15,7 +15,7 @@ from .core.backend import Progress
 from .core.drift import Drift, loosest
 from .core.errors import BackendMissing, BudgetError, ContractError, GraphwrightError, InputError, NoChangeError, PassError, TargetError, UsageError
 from .core.graph import all_graphs, clone_model
-from .core.judge import Judge
+from .core.judge import Judge, Minutes
 from .core.ledger import Ledger
 from .core.passes import OUR_PASSES, Context, Pass, format_pass
 from .core.reasons import Reasons
@@ -40,7 +40,9 @@ _REFUSALS = (BackendMissing, BudgetError, InputError, NoChangeError, TargetError
 
 @dataclass
 class _Outcome:
-    """One run of a pass on a copy. ``fault`` says what is wrong with it, None when nothing is; ``stage`` is where that showed."""
+    """One run of a pass on a copy. ``fault`` says what is wrong with it, None when nothing is; ``stage`` is where that showed; ``refused`` holds the
+    (rule, place) that the judge refused.
+    """
 
     model: ir.Model
     ledger: Ledger
@@ -48,6 +50,7 @@ class _Outcome:
     seconds: float = 0.0
     verify_seconds: float = 0.0
     difference: Difference | None = None
+    refused: frozenset[tuple[str, str]] = frozenset()
     fault: str | None = None
     stage: str = ""
     error: Exception | None = None
@@ -201,8 +204,8 @@ class Manager:
         self._drift = loosest(self._drift, self._promise(step))
         self.verifier.accept()
 
-    def _context(self, ledger: Ledger, reasons: Reasons | None = None) -> Context:
-        return Context(self.target, ledger, self.fast_math, reasons=reasons, judge=self.judge)
+    def _context(self, ledger: Ledger, reasons: Reasons | None = None, judge: Judge | None = None) -> Context:
+        return Context(self.target, ledger, self.fast_math, reasons=reasons, judge=judge or self.judge)
 
     def _promise(self, step: Pass) -> Drift:
         """The contract a pass keeps here: with ``fast_math``, what its rules of the domain kind keep without a proof."""
@@ -221,14 +224,16 @@ class Manager:
         """Run the pass on a copy and check the result, the numbers on the samples ``only`` or not at all (``numbers=False``)."""
         candidate = clone_model(model)
         outcome = _Outcome(candidate, ledger)
+        minutes = Minutes(self.judge) if self.judge is not None else None
         start = time.perf_counter()
         try:
-            outcome.changes = int(step.run(candidate, self._context(ledger, reasons)) or 0) or len(ledger.entries)
+            outcome.changes = int(step.run(candidate, self._context(ledger, reasons, minutes)) or 0) or len(ledger.entries)
         except _REFUSALS:
             raise
         except Exception as error:
             outcome.fault, outcome.stage, outcome.error = f"it raised {type(error).__name__}: {_first_line(error)}", "raised", error
         outcome.seconds = time.perf_counter() - start
+        outcome.refused = frozenset(minutes.refused) if minutes is not None else frozenset()
         if outcome.fault is not None or not outcome.changes:
             return outcome
         try:
@@ -278,14 +283,20 @@ class Manager:
     def _undo(self, model: ir.Model, step: Pass, denials: Denials, entry: Rewrite, good: _Outcome, bad: _Outcome) -> RolledBack:
         reason = bad.fault or "it broke the pass"
         self._tell(f"{format_pass(step)}: undoing {entry.rule} at '{entry.where}'")
-        fault = Fault(format_pass(step), step.drift.value, entry.rule, entry.where, entry.index + 1, denials, reason, bad.difference, self.target)
+        told = self._told(denials, good, bad)
+        fault = Fault(format_pass(step), step.drift.value, entry.rule, entry.where, entry.index + 1, told, reason, bad.difference, self.target)
         folder = self._replay(fault, model, good.model, None if bad.stage == "raised" else bad.model)
         return RolledBack(entry.rule, entry.where, reason, bad.difference, folder)
+
+    def _told(self, denials: Denials, *outcomes: _Outcome) -> Denials:
+        """The denials with what the judge refused: whoever replays a pass has no judge that would say the same."""
+        refused = frozenset[tuple[str, str]]().union(*(outcome.refused for outcome in outcomes))
+        return Denials(denials.rewrites | refused, denials.rules, self.judge is not None)
 
     def _whole(self, model: ir.Model, step: Pass, denials: Denials, outcome: _Outcome) -> RolledBack:
         reason = outcome.fault or "too many of its rewrites broke its contract"
         self._tell(f"{format_pass(step)}: undoing the whole pass")
-        fault = Fault(format_pass(step), step.drift.value, "", "", None, denials, reason, outcome.difference, self.target)
+        fault = Fault(format_pass(step), step.drift.value, "", "", None, self._told(denials, outcome), reason, outcome.difference, self.target)
         folder = self._replay(fault, model, model, None if outcome.stage == "raised" else outcome.model)
         return RolledBack(step.name, "", f"the whole pass was undone: {reason}", outcome.difference, folder)
 

@@ -24,6 +24,7 @@ from .core.backend import Sample
 from .core.drift import Drift
 from .core.errors import ArtifactError, ModelError, UsageError
 from .core.graph import all_graphs, bind_opsets, clone_model
+from .core.judge import Willing
 from .core.ledger import Ledger
 from .core.passes import Context, Pass, parse_pipeline
 from .core.records import Difference
@@ -123,6 +124,7 @@ def _record(fault: Fault, entries: object, piece: bool) -> dict[str, object]:
         "limit": fault.limit,
         "denied": sorted(map(list, fault.denials.rewrites)),
         "denied_rules": sorted(fault.denials.rules),
+        "judged": fault.denials.judged,
         "target": {**dataclasses.asdict(fault.target), "kernels": sorted(fault.target.kernels)},
         "reason": fault.reason,
         "difference": _plain(fault.difference),
@@ -205,7 +207,9 @@ def _ledgers(record: dict[str, object]) -> tuple[Ledger, Ledger]:
 def _run(step: Pass, before: ir.Model, ledger: Ledger, record: dict[str, object]) -> ir.Model:
     model = clone_model(before)
     target = dict(record["target"])  # type: ignore[call-overload]
-    step.run(model, Context(Target(**{**target, "kernels": frozenset(target["kernels"])}), ledger))
+    # What the judge refused then is denied by the ledger.
+    judge = Willing() if record.get("judged") else None
+    step.run(model, Context(Target(**{**target, "kernels": frozenset(target["kernels"])}), ledger, judge=judge))
     return model
 
 

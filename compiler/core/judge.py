@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import onnx_ir as ir
@@ -13,4 +14,29 @@ class Judge(Protocol):
     """Times a piece of a model against its replacement on this machine."""
 
     def refusal(self, rule: str, before: ir.Model, after: ir.Model) -> Skip | None:
-        """Why the replacement is not worth it; None when it is faster. Both pieces have the same inputs and outputs."""
+        """Why the replacement is not worth it; None when it is faster. Both pieces have the same inputs and outputs,
+        and are called by the first value that would be replaced.
+        """
+
+
+@dataclass
+class Minutes:
+    """A judge that asks another, and remembers where it refused: (rule, the piece's name)."""
+
+    judge: Judge
+    refused: set[tuple[str, str]] = field(default_factory=set)
+
+    def refusal(self, rule: str, before: ir.Model, after: ir.Model) -> Skip | None:
+        """As `Judge.refusal`."""
+        found = self.judge.refusal(rule, before, after)
+        if found is not None:
+            self.refused.add((rule, before.graph.name or ""))
+        return found
+
+
+class Willing:
+    """A judge that refuses nothing."""
+
+    def refusal(self, rule: str, before: ir.Model, after: ir.Model) -> Skip | None:
+        """As `Judge.refusal`."""
+        return None

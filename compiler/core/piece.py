@@ -11,15 +11,13 @@ from .graph import constant, subgraphs_of, used_outside
 from .rule import Match
 from .symbolic.contents import content, note_content
 
-NAME = "piece"
-
 
 def cut_pieces(model: ir.Model, match: Match, pen: Build, made: Sequence[ir.Value]) -> tuple[ir.Model, ir.Model] | None:
     """(what stands there, what would stand there instead), as models with the same inputs and outputs; None when they cannot stand alone.
 
     The pen's nodes are in the graph already, and the match's still are. Values inside the match that are needed elsewhere are outputs of both
     pieces, so a node that stays counts on both sides. Constants are the very same tensors, not copies. Inputs keep their symbolic dimensions, and
-    what is known of their content.
+    what is known of their content. Both are called by the first value that is replaced.
     """
     matched = list(match.nodes)
     here = {*matched, *pen.nodes}
@@ -33,7 +31,9 @@ def cut_pieces(model: ir.Model, match: Match, pen: Build, made: Sequence[ir.Valu
     if not all(map(_is_plain, (*inputs, *olds))):
         return None
     idle = {value for node in pen.nodes for value in node.outputs if value not in made and not value.uses()}
-    return _model_of(model, before, inputs, olds, ()), _model_of(model, after, inputs, news, idle)
+    one, other = _model_of(model, before, inputs, olds, ()), _model_of(model, after, inputs, news, idle)
+    one.graph.name = other.graph.name = match.outputs[0].name or ""
+    return one, other
 
 
 def _upstream(wanted: Iterable[ir.Value], within: Collection[ir.Node]) -> list[ir.Node]:
@@ -91,7 +91,7 @@ def _model_of(model: ir.Model, nodes: Sequence[ir.Node], inputs: Iterable[ir.Val
             result, node.outputs[0].type, node.outputs[0].shape = node.outputs[0], result.type, result.shape
         result.name = f"result_{place}"
         results.append(result)
-    graph = ir.Graph(fed, results, nodes=body, initializers=initialisers, opset_imports=dict(model.graph.opset_imports), name=NAME)
+    graph = ir.Graph(fed, results, nodes=body, initializers=initialisers, opset_imports=dict(model.graph.opset_imports))
     return ir.Model(graph, ir_version=model.ir_version)
 
 

@@ -14,11 +14,16 @@ import pytest
 
 from graphwright.backends.ort.backend import OrtBackend
 from graphwright.compiler import replay as replaying
+from graphwright.compiler.core.build import Build
 from graphwright.compiler.core.drift import EXACT, ROUNDING, Drift
+from graphwright.compiler.core.engine import apply_rules
 from graphwright.compiler.core.errors import ArtifactError, InputError
 from graphwright.compiler.core.graph import bind_opsets, clone_model, is_op, make_constant
 from graphwright.compiler.core.ledger import Ledger
 from graphwright.compiler.core.passes import Context, Pass, parse_pipeline
+from graphwright.compiler.core.reasons import Skip, skip
+from graphwright.compiler.core.rule import Match, rule
+from graphwright.compiler.core.shapes import infer_shapes
 from graphwright.compiler.core.target import PORTABLE
 from graphwright.compiler.denials import Denials
 from graphwright.compiler.manager import Manager
@@ -105,6 +110,46 @@ def test_the_change_is_shown_with_the_operators_that_differ_marked(tmp_path: Pat
     assert "s_2 = Add (r_1, r_1)" in left and right.strip().startswith("> s_2 = Mul (r_1, factor_s_2)")
     assert "s_1" not in text and "[2.5]" in text and "double-one at 's_2' (reassociated)" in text
     assert replay(folder, step=Double()).text.splitlines()[1:] == text.splitlines()[4:]
+
+
+def twice(op, x):
+    return op.Add(x, x)
+
+
+@rule(twice, drift=ROUNDING, measured=True)
+def double_measured(op: Build, m: Match):
+    """x + x -> 2 x, and wrong for the third"""
+    return op.Mul(m.x, 2.5 if m.outputs[0].name == "s_2" else 2.0)
+
+
+@dataclass(frozen=True)
+class Measured(Pass):
+    """A pass that asks a judge."""
+
+    name: ClassVar[str] = "measured"
+    drift: ClassVar[Drift] = ROUNDING
+
+    def run(self, model: ir.Model, context: Context) -> int:
+        return apply_rules(model, [double_measured], context)
+
+
+class AgainstTheFirst:
+    """A judge that refuses one place."""
+
+    def refusal(self, rule: str, before: ir.Model, after: ir.Model) -> Skip | None:
+        return skip("it is slow") if before.graph.name == "s_0" else None
+
+
+def test_what_a_judge_refused_is_refused_again(tmp_path: Path) -> None:
+    model = sums()
+    infer_shapes(model)
+    sample = {"x": np.abs(np.random.default_rng(1).standard_normal((3, 4))).astype(np.float32)}
+    manager = Manager(PORTABLE, Verifier(model, [sample], OrtBackend()), tmp_path, judge=AgainstTheFirst())
+    (record,) = manager.run(clone_model(model), [Measured()])
+    (item,) = record.rolled_back
+    assert item.where == "s_2" and record.changes == 2
+    assert json.loads((Path(item.replay or "") / "replay.json").read_text())["denied"] == [["double-measured", "s_0"]]
+    assert replay(Path(item.replay or ""), step=Measured()).reproduced
 
 
 def test_what_was_mended_is_not_reproduced(tmp_path: Path) -> None:
