@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from ...compiler.core.dims import broadcasts_into
+from ...compiler.core.dims import Dim, broadcast, broadcasts_into, same_shape
 from ...compiler.core.graph import is_op, make_constant, opset, sweep, users
 from ...compiler.core.ledger import Ledger
 from ...compiler.core.names import Names
@@ -19,11 +19,12 @@ _ALL_BROADCAST = 8
 
 
 def read_before_expand(node: ir.Node, ledger: Ledger, names: Names) -> int:
-    """Add(Expand(x), y) -> Add(x, y), where y has the whole shape anyway; a ConstantOfShape is an expanded number"""
-    if not is_op(node, "Expand", "ConstantOfShape"):
+    """Add(Expand(x), y) -> Add(x, y), where the sum has that shape anyway; a ConstantOfShape is an expanded number, a Tile may be an Expand"""
+    value = node.outputs[0] if node.outputs else None
+    if value is None or not (is_op(node, "Expand", "ConstantOfShape") or _only_expands(node)):
         return 0
-    value = node.outputs[0]
-    readers = [reader for reader in users(value) if _broadcasts_anyway(reader, value)]
+    small = () if is_op(node, "ConstantOfShape") else dims_of(node.inputs[0])
+    readers = [reader for reader in users(value) if _broadcasts_anyway(reader, value, small)]
     changes = 0
     source: ir.Value | None = None
     for reader in readers:
@@ -38,18 +39,25 @@ def read_before_expand(node: ir.Node, ledger: Ledger, names: Names) -> int:
     return changes
 
 
-def _broadcasts_anyway(reader: ir.Node, value: ir.Value) -> bool:
-    """Whether another input of the reader already has the shape that comes out."""
+def _only_expands(node: ir.Node) -> bool:
+    """Whether a Tile repeats dims of size 1 only."""
+    return is_op(node, "Tile") and broadcasts_into(dims_of(node.inputs[0]), dims_of(node.outputs[0]))
+
+
+def _broadcasts_anyway(reader: ir.Node, value: ir.Value, small: tuple[Dim, ...] | None) -> bool:
+    """Whether what comes out has the same shape when the reader is given ``small`` instead: from the other inputs, or from all of them together."""
     if not is_op(reader, *_BROADCASTING) or reader.graph is None or opset(reader.graph) < _ALL_BROADCAST:
         return False
     if is_op(reader, "Expand"):
         return reader.inputs[0] is value and reader.inputs[1] is not value and broadcasts_into(dims_of(value), dims_of(reader.outputs[0]))
     others = [given for given in reader.inputs if given is not None and given is not value]
-    return any(broadcasts_into(dims_of(value), dims_of(other)) for other in others)
+    if any(broadcasts_into(dims_of(value), dims_of(other)) for other in others):
+        return True
+    return bool(others) and same_shape(broadcast(small, *map(dims_of, others)), dims_of(reader.outputs[0]))
 
 
 def _unexpanded(node: ir.Node, names: Names) -> ir.Value:
-    if is_op(node, "Expand"):
+    if is_op(node, "Expand", "Tile"):
         source = node.inputs[0]
         assert source is not None
         return source

@@ -88,6 +88,12 @@ FOLDED = {
         ["Reshape"],
     ),
     "a reshape to the shape it has": ("g (float[N,M,8] x) => (float[N,M,8] y) { s = Shape(x) a = Reshape(x, s) y = Relu(a) }", ["Relu"]),
+    "two expands that the sum of their sources does": (
+        "g (float[N,1] x, float[1,M] z, float[N,M] w) => (float[N,M] y)"
+        " { s = Shape(w) a = Expand(x, s) t = Shape(w) b = Expand(z, t) c = Mul(a, b) y = Add(c, w) }",
+        ["Add", "Mul"],
+    ),
+    "a tile that only expands": ("g (float[N,1] x, float[N,3] z) => (float[N,3] y) <int64[2] r = {1,3}> { a = Tile(x, r) y = Sub(a, z) }", ["Sub"]),
     "an expand to the shape it has": ("g (float[N,M] x) => (float[N,M] y) { s = Shape(x) a = Expand(x, s) y = Relu(a) }", ["Relu"]),
     "an expand that its reader does": (
         "g (float[N,M] x, float[M] z) => (float[N,M] y) { s = Shape(x) a = Expand(z, s) y = Mul(a, x) }", ["Mul"],
@@ -138,6 +144,8 @@ LEFT = {
     ),
     "an expand that its reader does not do": "g (float[N,1] x, float[1,M] z) => (float[N,M] y) { s = Shape(z) a = Expand(x, s) y = Add(a, x) }",
     "an expand whose size may exceed the reader's": "g (float[N] x, float[1] z, float[M] w) => (float[A] y) { s = Shape(w) a = Expand(z, s) y = Add(a, x) }",
+    "a tile of more than one": "g (float[N,2] x, float[N,4] z) => (float[N,4] y) <int64[2] r = {1,2}> { a = Tile(x, r) y = Sub(a, z) }",
+    "a tile of what may not be one": "g (float[N,M] x, float[N,3] z) => (float[N,3] y) <int64[2] r = {1,3}> { a = Tile(x, r) y = Sub(a, z) }",
     "an expand that is an output": "g (float[1] x, float[N] z) => (float[N] y) { s = Shape(z) y = Expand(x, s) }",
     "an expand that a matrix product reads": "g (float[1,3] x, float[N,3,4] z) => (float[N,1,4] y) <int64[2] t = {1,3}> { n = Shape<end=1>(z)"
     " s = Concat<axis=0>(n, t) a = Expand(x, s) y = MatMul(a, z) }",
