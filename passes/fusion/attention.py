@@ -11,7 +11,7 @@ import onnx_ir as ir
 from ...compiler.core.build import Build
 from ...compiler.core.dims import broadcasts_into, multiply, same, same_shape
 from ...compiler.core.drift import ROUNDING
-from ...compiler.core.graph import array, attribute, producer
+from ...compiler.core.graph import array, attribute, is_op, producer
 from ...compiler.core.reasons import Skip, skip
 from ...compiler.core.rule import Match, Result, rule
 from ..raising.attention_core import Core, Operands, find_core, forget_unused, operands
@@ -39,6 +39,10 @@ INPUTS = "float[N,S,8] q, float[N,S,8] k, float[N,S,8] v"
         f"g ({INPUTS}, float[N,1,S,S] mask) => (float[N,S,8] y) <{CONSTANTS}>"
         f" {{ {BODY} qs = Mul(qt, c) ks = Mul(c, kt) m = MatMul(qs, ks) sc = Add(mask, m) {TAIL} }}",
         f"g ({INPUTS}) => (float[N,S,8] y) <{CONSTANTS}> {{ {BODY} m = MatMul(qt, kt) sc = Div(m, c) {TAIL} }}",
+        f"g ({INPUTS}, float[N,1,S,S] mask) => (float[N,S,8] y) <{CONSTANTS}>"
+        f" {{ {BODY} m = com.microsoft.FusedMatMul<alpha=0.5>(qt, kt) sc = Add(mask, m) {TAIL} }}",
+        "g (float[N,2,S,4] qt, float[N,2,T,4] k, float[N,2,T,4] vt) => (float[N,S,8] y) <int64[3] r = {0,0,8}>"
+        f" {{ sc = com.microsoft.FusedMatMul<alpha=0.5, transB=1>(qt, k) {TAIL} }}",
         f"g ({INPUTS}, float[N,1,1,S] mask) => (float[N,S,8] y) <{CONSTANTS}> {{ {BODY} m = MatMul(qt, kt) sc = Add(mask, m) {TAIL} }}",
         f"g ({INPUTS}, float[S] mask) => (float[N,S,8] y) <{CONSTANTS}> {{ {BODY} m = MatMul(qt, kt) a = Add(mask, m) sc = Mul(a, c) {TAIL} }}",
         f"g ({INPUTS}, float[2,S,S] mask, float[N,1,S,S] more) => (float[N,S,8] y) <{CONSTANTS}>"
@@ -54,6 +58,8 @@ INPUTS = "float[N,S,8] q, float[N,S,8] k, float[N,S,8] v"
         " o = Reshape(o3, w) ot = Transpose<perm=[0,2,1,3]>(o) y = Reshape(ot, r) }",
     ],
     leaves=[
+        "g (float[N,2,4,4] qt, float[N,2,4,4] kt, float[N,2,4,4] vt) => (float[N,4,8] y) <int64[3] r = {0,0,8}>"
+        f" {{ sc = com.microsoft.FusedMatMul<transA=1>(qt, kt) {TAIL} }}",
         f"g ({INPUTS}) => (float[N,S,8] y, float[N,2,S,S] p) <{CONSTANTS}> {{ {BODY} m = MatMul(qt, kt) sc = Mul(m, c) {TAIL} }}",
         f"g ({INPUTS}) => (float[N,S,8] y) <int64[4] s = {{0,0,2,4}}, int64[3] r = {{0,0,8}}, float[4] c = {{1,2,3,4}}>"
         f" {{ {BODY} qs = Mul(qt, c) m = MatMul(qs, kt) sc = Relu(m) {TAIL} }}",
@@ -92,11 +98,11 @@ def fuse_attention(op: Build, m: Match) -> Result:
 
 def _unviewed(m: Match, value: ir.Value | None) -> ir.Node | None:
     """The product with V, also behind a Reshape that splits its batch into batch and heads."""
-    node = producer(value, "MatMul", "Reshape")
-    if node is None or node.op_type == "MatMul":
+    node = producer(value)
+    if not is_op(node, "Reshape"):
         return node
-    m.take(node)
-    return producer(node.inputs[0], "MatMul")
+    m.take(node)  # type: ignore[arg-type]
+    return producer(node.inputs[0])  # type: ignore[union-attr]
 
 
 def _lowered(op: Build, m: Match, core: Core, parts: Operands) -> ir.Value | Skip | None:

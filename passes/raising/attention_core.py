@@ -44,6 +44,7 @@ class Core:
     """softmax(scale q kt + terms, hidden) v.
 
     With ``cap`` the product goes through cap tanh(x / cap) before anything is added; ``viewed`` when it is reshaped to split or merge batch and heads.
+    ``turned`` when ``kt`` is K itself, and the product transposes it.
     """
 
     q: ir.Value
@@ -54,6 +55,7 @@ class Core:
     cap: float | None = None
     guarded: bool = False
     viewed: bool = False
+    turned: bool = False
     terms: list[Term] = field(default_factory=list)
     hidden: list[Hidden] = field(default_factory=list)
 
@@ -83,7 +85,7 @@ class Sizes:
 
 def find_core(m: Match, weighted: ir.Node) -> Core | Skip | None:
     """The attention that ends in ``weighted``, the product with the values; None when no softmax leads there."""
-    if not is_op(weighted, "MatMul") or weighted.inputs[1] is None:
+    if not is_product(weighted) or weighted.inputs[1] is None or attribute(weighted, "transB", 0) or attribute(weighted, "alpha", 1.0) != 1.0:
         return None
     softmax, guarded = _softmax_before(m, weighted.inputs[0])
     if softmax is None:
@@ -131,9 +133,10 @@ def _scores(m: Match, value: ir.Value | None) -> Core | Skip:
         node = value.producer() if value is not None else None
         if node is None:
             return skip("'%s' is no product of Q and K", value.name if value is not None else "nothing")
-        if is_op(node, "MatMul"):
+        if is_product(node):
             v = product = node.outputs[0]
-            return _product(m, node, Core(node.inputs[0], node.inputs[1], v, product, factor, cap, False, viewed, terms, hidden))  # type: ignore[arg-type]
+            core = Core(node.inputs[0], node.inputs[1], v, product, factor, cap, viewed=viewed, terms=terms, hidden=hidden)  # type: ignore[arg-type]
+            return _product(m, node, core)
         outcome = _step(node, factor, terms, hidden, cap is not None)
         if isinstance(outcome, Skip):
             return outcome
@@ -198,11 +201,12 @@ def _leads_to_product(value: ir.Value | None) -> bool:
     for _ in range(MAX_STEPS):
         if not frontier:
             return False
-        node = producer(frontier.pop(), "MatMul", "Mul", "Div", "Add", "Where", "Cast", "Tanh", "Reshape")
+        value = frontier.pop()
+        if is_product(producer(value)):
+            return True
+        node = producer(value, "Mul", "Div", "Add", "Where", "Cast", "Tanh", "Reshape")
         if node is None:
             continue
-        if node.op_type == "MatMul":
-            return True
         frontier.extend(node.inputs[:1] if node.op_type == "Reshape" else node.inputs)
     return False
 
@@ -217,8 +221,18 @@ def ends_alike(a: ir.Value, b: ir.Value) -> bool:
     return a.shape is not None and b.shape is not None and same_shape(list(a.shape)[-2:], list(b.shape)[-2:])
 
 
+def is_product(node: ir.Node | None) -> bool:
+    """Whether the node multiplies two matrices; the kernel that scales and transposes on the way counts."""
+    if is_op(node, "FusedMatMul", domain="com.microsoft"):
+        return not any(attribute(node, name, 0) for name in ("transA", "transBatchA", "transBatchB"))  # type: ignore[arg-type]
+    return is_op(node, "MatMul")
+
+
 def _product(m: Match, node: ir.Node, core: Core) -> Core:
     m.take(node)
+    if node.op_type == "FusedMatMul":
+        core.scale *= float(attribute(node, "alpha", 1.0))  # type: ignore[arg-type]
+        core.turned = bool(attribute(node, "transB", 0))
     core.q, q_factor = unscaled(core.q)
     core.kt, k_factor = unscaled(core.kt)
     core.scale *= q_factor * k_factor
@@ -246,10 +260,12 @@ def unscaled_once(node: ir.Node) -> tuple[ir.Value, float] | None:
     return inner, factor
 
 
-def keys(op: Build, kt: ir.Value) -> tuple[ir.Value, float]:
+def keys(op: Build, core: Core) -> tuple[ir.Value, float]:
     """K with its last two dimensions the right way round, and the constant factor that was found inside its transposes."""
-    rank = _rank(kt) or 0
-    perm, factor = [*range(rank - 2), rank - 1, rank - 2], 1.0
+    kt, rank = core.kt, _rank(core.kt) or 0
+    perm, factor = list(range(rank)), 1.0
+    if not core.turned:
+        perm[-2:] = perm[-1:-3:-1]
     for _ in range(4):
         kt, scale = unscaled(kt)
         factor *= scale
@@ -275,11 +291,11 @@ class Operands:
 
 def operands(op: Build, core: Core) -> Operands | Skip:
     """Q, K and V, 4-D where they are so before batch and heads are merged; puts the factors found on the way into the scale."""
-    k, factor = keys(op, core.kt)
+    k, factor = keys(op, core)
     core.scale *= factor
     split = [_before_merge(value) for value in (core.q, k, core.v)]
     if None in split:
-        size = skip("the scores are reshaped") if core.viewed else sizes(core.q, core.kt, core.v)
+        size = skip("the scores are reshaped") if core.viewed else _core_sizes(core)
         return size if isinstance(size, Skip) else Operands(core.q, k, core.v, size)
     q4, k4, v4 = split
     size = _sizes(*(list(value.shape) for value in (q4, k4, v4)))  # type: ignore[union-attr, arg-type]
@@ -299,11 +315,12 @@ def _before_merge(value: ir.Value) -> ir.Value | None:
     return source if merged else None
 
 
-def sizes(q: ir.Value, kt: ir.Value, v: ir.Value) -> Sizes | Skip:
-    """The dimensions of the attention of 4-D Q, transposed K and V; 3-D ones have one head."""
-    if q.shape is None or kt.shape is None or v.shape is None:
+def _core_sizes(core: Core) -> Sizes | Skip:
+    """The dimensions of the attention of 4-D Q, K and V; 3-D ones have one head."""
+    q, kt, v = core.q.shape, core.kt.shape, core.v.shape
+    if q is None or kt is None or v is None:
         return skip("the shapes are not known")
-    return _sizes(list(q.shape), [*list(kt.shape)[:-2], kt.shape[-1], kt.shape[-2]], list(v.shape))
+    return _sizes(list(q), list(kt) if core.turned else [*list(kt)[:-2], kt[-1], kt[-2]], list(v))
 
 
 def _sizes(q: list[Dim], k: list[Dim], v: list[Dim]) -> Sizes | Skip:
