@@ -296,9 +296,20 @@ def _compared(node: ir.Node, forms: list[Found], shape: Sequence[Dim]) -> Found:
     if left is None or right is None:
         return None
     one, two = _aligned(left, dims_of(node.inputs[0]), shape), _aligned(right, dims_of(node.inputs[1]), shape)
-    if one is None or one != two:
+    if one is None or two is None:
         return None
-    return Form(np.bool_(COMPARISONS[node.op_type](left.offset, right.offset)), (0,) * len(shape))
+    answer = np.bool_(COMPARISONS[node.op_type](left.offset, right.offset))
+    if one == two or (left.offset.dtype == np.int64 and _stays(node.op_type, left.offset, right.offset, [a - b for a, b in zip(one, two, strict=True)])):
+        return Form(answer, (0,) * len(shape))
+    return None
+
+
+def _stays(kind: str, left: np.generic, right: np.generic, apart: Sequence[int]) -> bool:
+    """Whether the comparison at index 0 holds everywhere: what is larger there only gets larger, and equal may become larger."""
+    start = int(left) - int(right)
+    if start == 0:
+        return (kind in ("GreaterOrEqual", "Less") and min(apart) >= 0) or (kind in ("LessOrEqual", "Greater") and max(apart) <= 0)
+    return min(apart) >= 0 if start > 0 else max(apart) <= 0
 
 
 def _chosen(node: ir.Node, forms: list[Found], shape: Sequence[Dim]) -> Found:

@@ -6,7 +6,7 @@ import numpy as np
 import onnx_ir as ir
 
 from ...compiler.core.build import Build
-from ...compiler.core.dims import broadcasts_into, same_shape
+from ...compiler.core.dims import broadcasts_into, same, same_shape
 from ...compiler.core.drift import EXACT
 from ...compiler.core.graph import attribute, constant, is_op, producer, users
 from ...compiler.core.pattern import Pen
@@ -120,16 +120,57 @@ def gather_nd(op: Pen, data: object, parts: object) -> object:
 )
 def read_positions(op: Build, m: Match) -> Result:
     """p[i, j] -> j, where p[i, j] is proven to be j, and j to be no negative index"""
-    form, joined = m.forms.of(m.data), producer(m.parts, "Concat")
+    form, parts = m.forms.of(m.data), _parts(m.parts)
     if form is None or form.offset.dtype != np.int64 or int(form.offset) != 0 or sorted(form.steps)[-1:] != [1] or sum(map(abs, form.steps)) != 1:
         return skip("'%s' is not proven to hold its own indices", m.data.name)
-    if joined is None or m.parts.shape is None or int(attribute(joined, "axis", 0)) % len(m.parts.shape) != len(m.parts.shape) - 1:  # type: ignore[call-overload]
-        return skip("'%s' is not a Concat of indices", m.parts.name)
-    parts = list(joined.inputs)
-    if len(parts) != len(form.steps) or any(part is None or part.shape is None or part.shape[-1] != 1 for part in parts):
+    if len(parts) != len(form.steps):
         return skip("'%s' has not one part for each dimension of '%s'", m.parts.name, m.data.name)
     index = parts[form.steps.index(1)]
     known = m.forms.of(index)
     if known is None or int(known.offset) < 0 or min(known.steps, default=0) < 0:
-        return skip("'%s' may be negative, and count from the end", index.name if index is not None else "")
+        return skip("'%s' may be negative, and count from the end", index.name)
     return op.Squeeze(index, op.const([-1]))
+
+
+def _parts(indices: ir.Value) -> list[ir.Value]:
+    """The indices for each dimension, of which a Concat makes coordinates; nothing when it is not made so."""
+    joined = producer(indices, "Concat")
+    if joined is None or indices.shape is None or int(attribute(joined, "axis", 0)) % len(indices.shape) != len(indices.shape) - 1:  # type: ignore[call-overload]
+        return []
+    parts = [part for part in joined.inputs if part is not None and part.shape is not None and part.shape[-1] == 1]
+    return parts if len(parts) == len(joined.inputs) else []
+
+
+@rule(
+    gather_nd,
+    drift=EXACT,
+    opset=13,
+    shared=True,
+    examples=[
+        "g (float[N,S] x) => (float[N,1,S] y) <int64 zero = {0}, int64 one = {1}, int64[1] first = {0}, int64[1] ones = {1}, int64[2] two = {1,2},"
+        " int64[1] last = {-1}> { l0 = Shape<start=1, end=2>(x) l = Squeeze(l0, first) n0 = Shape<start=0, end=1>(x) n = Squeeze(n0, first)"
+        " e = Concat<axis=0>(n0, ones, l0) r = Range(zero, l, one) b0 = Range(zero, n, one) b1 = Unsqueeze(b0, two) r1 = Unsqueeze(r, first)"
+        " r2 = Unsqueeze(r1, first) u = Expand(r2, e) b = Expand(b1, e) i1 = Unsqueeze(u, last) i0 = Unsqueeze(b, last) i = Concat<axis=-1>(i0, i1)"
+        " a = GatherND(x, i) y = Neg(a) }",
+    ],
+    leaves=[
+        "g (float[N,S] x, int64[N,S,2] i) => (float[N,S] y) { a = GatherND(x, i) y = Neg(a) }",
+    ],
+)
+def gather_own_positions(op: Build, m: Match) -> Result:
+    """x[i, j] -> x with dimensions of one put in, where i and j are proven to be the places where the result stands"""
+    parts, shape, inner = _parts(m.parts), m.root.outputs[0].shape, m.data.shape
+    if not parts or shape is None or inner is None or len(parts) != len(inner):
+        return skip("'%s' is not a Concat of indices, one for each dimension of '%s'", m.parts.name, m.data.name)
+    axes = []
+    for part, dim in zip(parts, inner, strict=True):
+        form = m.forms.of(part)
+        if form is None or int(form.offset) != 0 or sum(map(abs, form.steps)) != 1 or 1 not in form.steps[:-1]:
+            return skip("'%s' is not proven to be the place where the result stands", part.name)
+        axes.append(form.steps.index(1))
+        if not same(shape[axes[-1]], dim):
+            return skip("the result has %s of the %s of '%s'", shape[axes[-1]], dim, m.data.name)
+    others = [axis for axis in range(len(shape)) if axis not in axes]
+    if axes != sorted(set(axes)) or any(shape[axis] != 1 for axis in others):
+        return skip("dimensions change places or are repeated")
+    return op.Unsqueeze(m.data, op.const(others)) if others else m.data

@@ -24,6 +24,9 @@ KNOWN = {
     "counting on": "r = Range(o, l, i) h = Slice(r, a0, a1, a0) m = Sub(h, i) y = Concat<axis=0>(m, r)",
     "always one apart": "r = Range(o, l, i) h = Slice(r, a0, a1, a0) m = Sub(h, i) c = Concat<axis=0>(m, r) n = Unsqueeze(l, a0) l1 = Add(n, a1)"
     " p = Slice(c, a0, n, a0) q = Slice(c, a1, l1, a0) d = Sub(q, p) e = Equal(d, i) f = Not(e) g = Cast<to=7>(f) y = CumSum(g, o)",
+    "never below": "r = Range(o, l, i) c = GreaterOrEqual(r, o) y = Cast<to=7>(c)",
+    "always below": "r = Range(o, l, i) n = Sub(i, r) m = Sub(n, t) c = Less(m, r) y = Cast<to=7>(c)",
+    "never equal": "r = Range(t, l, i) u = Unsqueeze(r, a1) v = Add(u, r) c = Equal(v, i) y = Cast<to=7>(c)",
     "nowhere": "r = Range(o, l, i) c = Less(r, r) f = Cast<to=7>(c) y = CumSum(f, o)",
 }
 UNKNOWN = {
@@ -33,6 +36,9 @@ UNKNOWN = {
     "backwards from the end": "r = Range(o, l, i) y = Slice(r, last, many, a0)",
     "a column that may be one wide": "r = Range(o, l, i) y = Add(r, z)",
     "another order": "r = Range(o, l, i) h = Slice(r, a0, a1, a0) y = Concat<axis=0>(h, r)",
+    "sometimes equal": "r = Range(o, l, i) c = Equal(r, t) y = Cast<to=7>(c)",
+    "sometimes above": "r = Range(o, l, i) c = Greater(r, o) y = Cast<to=7>(c)",
+    "the lower triangle": "r = Range(o, l, i) u = Unsqueeze(r, a1) c = LessOrEqual(r, u) y = Cast<to=7>(c)",
     "a count": "n = Shape(x) e = Expand(i, n) y = CumSum(e, o)",
 }
 
