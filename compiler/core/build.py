@@ -25,7 +25,7 @@ class Build:
 
     def const(self, content: np.ndarray | ir.TensorProtocol | int | float | list[int], hint: str = "const") -> ir.Value:
         """A constant; a list of ints becomes an int64 vector. ``hint`` starts its name."""
-        if isinstance(content, (list, int, float)):
+        if isinstance(content, (list, int, float)) and not isinstance(content, np.generic):
             content = np.array(content, dtype=np.int64 if not isinstance(content, float) else np.float32)
         tensor = _tensor(content) if isinstance(content, (np.ndarray, np.generic)) else content
         value = ir.Value(shape=ir.Shape(tensor.shape.numpy()), type=ir.TensorType(tensor.dtype), const_value=tensor)

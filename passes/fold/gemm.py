@@ -25,6 +25,7 @@ GEMM = "g (float[N,2] x) => (float[N,3] y) <float[2,3] w = {1,2,3,4,5,6}, float[
         f"{GEMM}> {{ y = Gemm<alpha=0.5, beta=3.0>(x, w, b) }}",
         f"{GEMM}> {{ y = Gemm<alpha=0.5>(x, w) }}",
         f"{GEMM}> {{ y = Gemm<beta=0.0>(x, w, b) }}",
+        "g (double[N,2] x) => (double[N,1] y) <double[2,1] w = {1,2}, double b = {3}> { y = Gemm<alpha=0.5>(x, w, b) }",
     ],
     leaves=[f"{GEMM}> {{ y = Gemm(x, w, b) }}", "g (float[2,2] x, float[2,2] z) => (float[2,2] y) { y = Gemm<alpha=0.5>(x, z) }"],
 )
