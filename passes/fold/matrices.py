@@ -16,7 +16,7 @@ from ...compiler.core.rule import Match, Result, rule
 from .arithmetic import Arithmetic, arithmetic, narrowed
 from .linear import Linear, is_shared, linear
 
-DEPTH = 8
+DEPTH = 64
 """How many operators a chain has at most."""
 
 Step = Linear | Arithmetic
@@ -144,6 +144,8 @@ WIDE = "float[2,4] a = {1,2,3,4,5,6,7,8}, float[4,2] b = {1,2,3,4,5,6,7,8}"
 )
 def merge_matrix_chain(op: Build, m: Match) -> Result:
     """(x A + a) B + b -> x (A B) + (a B + b) where A B has fewer elements than A and B together"""
+    if _goes_on(m.root):
+        return None
     paying = [chain for chain in chains(m.root.outputs[0]) if len(chain.matrices) > 1 and _elements(chain) < chain.cost]
     if not paying:
         return None
@@ -151,6 +153,17 @@ def merge_matrix_chain(op: Build, m: Match) -> Result:
     for node in best.nodes:
         m.take(node)
     return product(op, best.source, *best.composed(), best.matrices[-1])
+
+
+def _goes_on(node: ir.Node) -> bool:
+    """Whether a product of the same square size follows: it takes the whole chain along, at once."""
+    uses = node.outputs[0].uses()
+    if len(uses) != 1 or node.outputs[0].is_graph_output() or uses[0].node.graph is not node.graph:
+        return False
+    steps = _step(node), _step(uses[0].node)
+    shapes = {_matrix_shape(step) if isinstance(step, Linear) else None for step in steps}
+    square = shapes.pop()
+    return not shapes and square is not None and square[0] == square[1]
 
 
 def _elements(chain: Chain) -> int:

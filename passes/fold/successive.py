@@ -12,6 +12,7 @@ from ...compiler.core.reasons import skip
 from ...compiler.core.rule import Match, Result, rule
 from .arithmetic import arithmetic, narrowed, trimmed
 
+KINDS = ("Add", "Sub", "Mul", "Div", "Neg")
 DEPTH = 64
 CANCELLED = 16.0
 """Terms this much larger than their sum are left as they are: adding and subtracting a large number is a way to round."""
@@ -19,11 +20,7 @@ VECTOR = "g (float[N,2] x) => (float[N,2] y) <float[2] a = {2,3}, float b = {5},
 
 
 @rule(
-    "Add",
-    "Sub",
-    "Mul",
-    "Div",
-    "Neg",
+    *KINDS,
     drift=ROUNDING,
     opset=7,
     examples=[
@@ -48,7 +45,7 @@ VECTOR = "g (float[N,2] x) => (float[N,2] y) <float[2] a = {2,3}, float b = {5},
 def merge_constant_arithmetic(op: Build, m: Match) -> Result:
     """((x s + t) s' + t') ... -> x (s s' ...) + (...), where that takes fewer operators"""
     found = arithmetic(m.root)
-    if found is None:
+    if found is None or _goes_on(m.root):
         return None
     nodes: list[ir.Node] = []
     x, scale, shift = found.x, found.scale, found.shift
@@ -75,3 +72,12 @@ def merge_constant_arithmetic(op: Build, m: Match) -> Result:
         m.take(node)
     value = op.Mul(x, op.const(factors, "scale")) if (scale != 1).any() else x
     return op.Add(value, op.const(added, "shift")) if shift.any() else value
+
+
+def _goes_on(node: ir.Node) -> bool:
+    """Whether what follows is of the same kind: it takes the whole chain along, at once."""
+    uses = node.outputs[0].uses()
+    if len(uses) != 1 or node.outputs[0].is_graph_output() or not is_op(uses[0].node, *KINDS):
+        return False
+    following = arithmetic(uses[0].node)
+    return following is not None and following.x is node.outputs[0] and uses[0].node.graph is node.graph

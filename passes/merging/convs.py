@@ -85,12 +85,16 @@ def merged(op: Build, x: ir.Value, parts: list[Window]) -> ir.Value:
 def merge_convs(op: Build, m: Match) -> Result:
     """f(x * v + a), f(x * w + b), ... -> Split(f(x * [v w ...] + [a b ...])) for windows of the same shape, step and padding; f is a Relu or the like"""
     x, own = m.root.inputs[0], window(m.root)
-    if x is None or own is None:
+    if x is None or own is None or len(siblings(m.root, x)) < 2:
         return None
-    found = [part for part in map(window, siblings(m.root, x)) if part is not None and part.geometry == own.geometry]
     act = activation(own.node)
-    parts = [part for part in found if _acts_alike(activation(part.node), act)]
-    if len(parts) < 2 or parts[0].node is not m.root:
+    found = (part for part in map(window, siblings(m.root, x)) if part is not None and part.geometry == own.geometry)
+    fitting = (part for part in found if _acts_alike(activation(part.node), act))
+    parts = [next(fitting)]
+    if parts[0].node is not m.root:
+        return None
+    parts += fitting
+    if len(parts) < 2:
         return None
     if are_joined([part.node.outputs[0] for part in parts]):
         return skip("their results are concatenated: `join-weights` needs no Split")

@@ -111,9 +111,13 @@ def merge_projections(op: Build, m: Match) -> Result:
     x = m.root.inputs[0]
     if x is None:
         return None
-    found = [projection(node) for node in siblings(m.root, x)]
-    parts = [part for part in found if part is not None and not feeds_attention(part.output)]
-    if len(parts) < 2 or parts[0].nodes[0] is not m.root:
+    found = (projection(node) for node in siblings(m.root, x))
+    fitting = (part for part in found if part is not None and not feeds_attention(part.output))
+    first = next(fitting, None)
+    if first is None or first.nodes[0] is not m.root:
+        return None
+    parts = [first, *fitting]
+    if len(parts) < 2:
         return None
     if are_joined([part.output for part in parts]):
         return skip("their results are concatenated: `join-weights` needs no Split")

@@ -6,7 +6,7 @@ import onnx_ir as ir
 
 from ...compiler.core.graph import attribute, is_op, users
 
-MOST = 256
+MOST = 1000
 """A value with more readers than this is not looked at: the walk would not stay linear."""
 REACH = 24
 """How many nodes are looked at on the way to an attention."""
