@@ -121,7 +121,7 @@ def _unwelcome(item: Linear, shift: np.ndarray) -> Skip | None:
     """A MatMul has no bias: adding after it instead of before only pays where that is less to add, or where something is added anyway."""
     if not shift.any() or not is_op(item.node, "MatMul"):
         return None
-    inner, outer = item.weight.shape
+    inner, outer = item.shape
     if outer <= inner or any(is_op(reader, "Add") and any(constant(value) is not None for value in reader.inputs) for reader in users(item.node.outputs[0])):
         return None
     return skip("adding %s numbers after the MatMul costs more than adding %s before it", outer, inner)

@@ -39,6 +39,13 @@ class Linear:
         return found
 
     @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of the weight, without reading it."""
+        tensor = constant(self.node.inputs[self.weight_at])
+        assert tensor is not None
+        return tuple(tensor.shape.numpy())
+
+    @property
     def bias(self) -> ir.Value | None:
         """The third input."""
         return self.node.inputs[2] if len(self.node.inputs) > 2 else None
@@ -86,10 +93,10 @@ def refuses_output(item: Linear, scale: np.ndarray, shift: np.ndarray) -> Skip |
         return None if fits else skip("the constant has shape %s, not one value per channel", trimmed(scale * shift).shape)
     if is_op(item.node, "Gemm"):
         return None if _varies_only(scale, 1) else skip("the constant has shape %s, not one value per column", trimmed(scale).shape)
-    shape = (1,) * (rank - item.weight.ndim) + item.weight.shape
+    shape = (1,) * (rank - len(item.shape)) + item.shape
     summed = rank - 2 if item.weight_at == 1 else rank - 1
     fits = scale.shape[summed] == 1 and all(size in (1, whole) for size, whole in zip(scale.shape, shape, strict=True))
-    return None if fits else skip("the constant has shape %s, the weight %s", trimmed(scale).shape, item.weight.shape)
+    return None if fits else skip("the constant has shape %s, the weight %s", trimmed(scale).shape, item.shape)
 
 
 def _varies_only(content: np.ndarray, axis: int) -> bool:
@@ -157,7 +164,7 @@ def _bias(item: Linear, scale: np.ndarray, shift: np.ndarray) -> np.ndarray | No
 
 def output_channels(item: Linear) -> int:
     """How many channels a Conv or ConvTranspose makes."""
-    return item.weight.shape[0] if is_op(item.node, "Conv") else item.weight.shape[1] * item.group
+    return item.shape[0] if is_op(item.node, "Conv") else item.shape[1] * item.group
 
 
 def refuses_input(item: Linear, scale: np.ndarray, shift: np.ndarray) -> Skip | None:
@@ -168,8 +175,8 @@ def refuses_input(item: Linear, scale: np.ndarray, shift: np.ndarray) -> Skip | 
         return skip("the constant has shape %s, not one value per input channel", trimmed(scale * shift).shape)
     if is_shared(item):
         return skip("the weight '%s' is large and needed elsewhere too", node.inputs[item.weight_at].name)  # type: ignore[union-attr]
-    if is_op(node, "MatMul") and item.weight.ndim != 2 and (scale.size > 1 or shift.any()):
-        return skip("the weight has shape %s", item.weight.shape)
+    if is_op(node, "MatMul") and len(item.shape) != 2 and (scale.size > 1 or shift.any()):
+        return skip("the weight has shape %s", item.shape)
     if shift.any() and (is_op(node, "ConvTranspose") or item.weight_at == 0 or (is_op(node, "Conv") and pads_zeros(node))):
         return skip("what is added reaches the borders only in part")
     return None

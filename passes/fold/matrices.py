@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,11 +30,7 @@ class Chain:
     source: ir.Value
     steps: tuple[Step, ...] = ()
     nodes: tuple[ir.Node, ...] = ()
-
-    @property
-    def cost(self) -> int:
-        """The elements of its matrices."""
-        return sum(_matrix_shape(step)[0] * _matrix_shape(step)[1] for step in self.matrices)
+    cost: int = 0
 
     @property
     def matrices(self) -> list[Linear]:
@@ -41,9 +38,10 @@ class Chain:
         return [step for step in self.steps if isinstance(step, Linear)]
 
     @property
-    def outer(self) -> int:
-        """How many numbers it makes for each row."""
-        return _matrix_shape(self.matrices[-1])[1]
+    def sizes(self) -> tuple[int, int]:
+        """How many numbers it reads and makes for each row."""
+        linear_steps = self.matrices
+        return _matrix_shape(linear_steps[0])[0], _matrix_shape(linear_steps[-1])[1]
 
     def composed(self) -> tuple[np.ndarray, np.ndarray]:
         """The matrix and the bias of the whole chain, in double precision."""
@@ -59,6 +57,7 @@ def chains(value: ir.Value | None) -> list[Chain]:
     found: list[Chain] = []
     steps: tuple[Step, ...] = ()
     nodes: tuple[ir.Node, ...] = ()
+    cost = 0
     for _ in range(DEPTH):
         node = value.producer() if value is not None else None
         if value is None or node is None or (nodes and (len(value.uses()) != 1 or value.is_graph_output())):
@@ -69,7 +68,8 @@ def chains(value: ir.Value | None) -> list[Chain]:
         steps, nodes = (step, *steps), (node, *nodes)
         value = step.data if isinstance(step, Linear) else step.x
         if isinstance(step, Linear):
-            found.append(Chain(value, steps, nodes))
+            cost += math.prod(step.shape)
+            found.append(Chain(value, steps, nodes, cost))
     return found
 
 
@@ -77,7 +77,7 @@ def _step(node: ir.Node) -> Step | None:
     item = linear(node)
     if item is not None:
         plain = is_op(node, "Gemm") and not attribute(node, "transA", 0) and _row(array(item.bias))
-        return item if item.weight.ndim == 2 and item.weight_at == 1 and (plain or is_op(node, "MatMul")) else None
+        return item if len(item.shape) == 2 and item.weight_at == 1 and (plain or is_op(node, "MatMul")) else None
     found = arithmetic(node)
     if found is None or any(size != 1 for content in (found.scale, found.shift) for size in content.shape[:-1]):
         return None
@@ -90,7 +90,7 @@ def _row(bias: np.ndarray | None) -> bool:
 
 
 def _matrix_shape(step: Linear) -> tuple[int, int]:
-    rows, columns = step.weight.shape
+    rows, columns = step.shape
     return (columns, rows) if is_op(step.node, "Gemm") and attribute(step.node, "transB", 0) else (rows, columns)
 
 
@@ -167,7 +167,7 @@ def _goes_on(node: ir.Node) -> bool:
 
 
 def _elements(chain: Chain) -> int:
-    return _matrix_shape(chain.matrices[0])[0] * chain.outer
+    return math.prod(chain.sizes)
 
 
 @rule(
@@ -210,14 +210,14 @@ def merge_matrix_sum(op: Build, m: Match) -> Result:
     for node in (*first.nodes, *second.nodes):
         m.take(node)
     sign = -1.0 if is_op(m.root, "Sub") else 1.0
-    (matrix, bias), (other, added) = (chain.composed() if chain.steps else (np.eye(whole.outer), np.zeros(whole.outer)) for chain in (first, second))
+    (matrix, bias), (other, added) = (chain.composed() if chain.steps else (np.eye(whole.sizes[1]), np.zeros(whole.sizes[1])) for chain in (first, second))
     return product(op, whole.source, matrix + sign * other, bias + sign * added, whole.matrices[-1])
 
 
 def _refusal(first: Chain, second: Chain, whole: Chain) -> Skip | None:
-    inner, outer = _elements(whole) // whole.outer, whole.outer
+    inner, outer = whole.sizes
     for chain in (first, second):
-        if chain.steps and chain.outer != outer:
+        if chain.steps and chain.sizes[1] != outer:
             return skip("one of the terms is broadcast")
         if not chain.steps and (inner != outer or whole.source.shape is None or not same(whole.source.shape[-1], outer)):
             return skip("'%s' has not the shape of the product", whole.source.name)

@@ -34,7 +34,7 @@ class Window:
     @property
     def channels(self) -> int:
         """How many it makes."""
-        return self.item.weight.shape[0]
+        return self.item.shape[0]
 
     def row(self) -> np.ndarray:
         """The bias, zeros where there is none."""

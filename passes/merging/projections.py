@@ -44,7 +44,7 @@ class Projection:
 def projection(node: ir.Node | None) -> Projection | None:
     """A MatMul by a constant matrix, with the constant added after it; or a Gemm without factors."""
     item = linear(node)
-    if node is None or item is None or item.weight_at != 1 or item.weight.ndim != 2 or is_shared(item):
+    if node is None or item is None or item.weight_at != 1 or len(item.shape) != 2 or is_shared(item):
         return None
     if is_op(node, "MatMul"):
         return _biased(node, item.weight)
