@@ -79,6 +79,7 @@ _RULES: Mapping[str, ShapeRule] = {
     "DepthToSpace": layout.depth_to_space,
     "SpaceToDepth": layout.space_to_depth,
     "Dropout": layout.same_as_first,
+    "GroupNormalization": layout.same_as_first,
     "Conv": spatial.convolution(0, 1),
     "ConvInteger": spatial.convolution(0, 1),
     "QLinearConv": spatial.convolution(0, 3),
