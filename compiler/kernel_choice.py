@@ -12,7 +12,7 @@ from .cache import hash_parts, machine
 from .core.backend import Array, Progress, Runner, Sample
 from .core.reasons import Skip, skip
 from .core.timing import FEWEST_ROUNDS, Clock, Comparison
-from .kernel_table import KernelTable, Timing, piece_key
+from .kernel_table import GAIN, KernelTable, Timing, piece_key
 from .manifest import versions
 from .piece_samples import Sizes, Unsized, bind_sizes, make_sample, sized
 from .request import silent
@@ -110,11 +110,16 @@ class KernelChoice:
             try:
                 if _reads(before) == _reads(after) and not _agree(one.run(samples[0]), other.run(samples[0])):
                     return skip("it does not compute the same as what it replaces on made-up inputs")
-                return compare_runners(other, one, samples, budget_s=min(self._each_s, self._left), min_rounds=FEWEST_ROUNDS)
+                return compare_runners(other, one, samples, budget_s=min(self._each_s, self._left), min_rounds=FEWEST_ROUNDS, enough=_decided)
             finally:
                 other.close()
         finally:
             one.close()
+
+
+def _decided(comparison: Comparison) -> bool:
+    """Whether the replacement is faster, or can gain too little to be chosen."""
+    return comparison.a_is_faster or comparison.low > 1.0 - GAIN
 
 
 def _reads(piece: ir.Model) -> set[str | None]:
