@@ -111,7 +111,7 @@ class Climb:
             if factor is None or factor.shape is None or not reachable(factor, DEPTH):
                 continue
             ones = (1,) * len(factor.shape)
-            made = self.folded(factor, scale.reshape(ones), shift.reshape(ones))
+            made = self.folded(factor, scale.reshape(ones), np.zeros(ones, shift.dtype))
             if not isinstance(made, Skip):
                 return self.op.MatMul(*((made, right) if index == 0 else (left, made)))  # type: ignore[return-value]
             refusal = made
