@@ -104,7 +104,7 @@ def sizes(value: ir.Value | None, unknown: int | None = None) -> tuple[int, ...]
     if unknown is None or value is None:
         return static_shape(value)
     dims = dims_of(value)
-    return None if dims is None else tuple(_size(dim, unknown) for dim in dims)
+    return None if dims is None else tuple(dim if isinstance(dim, int) else _size(dim, unknown) for dim in dims)
 
 
 def _size(dim: Dim, unknown: int) -> int:

@@ -27,7 +27,7 @@ from .ranges import Ranges
 from .reasons import Skip, skip
 from .regular import Forms
 from .rule import Match, Rule, match_of, match_of_root
-from .shapes import infer_node
+from .shapes import node_inference
 from .surroundings import Surroundings, plausible, surroundings
 from .target import STANDARD_DOMAINS
 
@@ -90,8 +90,9 @@ class Engine:
         self.names = Names(self.model)
         self.history = History()
         self.order = Order(self.model)
+        self.infer = node_inference()
         self.ranges, self.forms = Ranges(), Forms()
-        self.reach = max(item.depth for found in self.index.values() for item in found)
+        self.reach = {key: max(item.depth for item in found) for key, found in self.index.items()}
         return True
 
     def finish(self) -> None:
@@ -123,8 +124,7 @@ class Engine:
     def push(self, nodes: Iterable[ir.Node]) -> None:
         """Queue nodes at which rules may have come to fit."""
         for node in nodes:
-            key = ("" if node.domain == "ai.onnx" else node.domain, node.op_type)
-            if key in self.index and node not in self.waiting:
+            if _key(node) in self.index and node not in self.waiting:
                 self.waiting.add(node)
                 self.queue.append(node)
 
@@ -212,7 +212,7 @@ class Engine:
             for output in node.outputs:
                 output.name = self.names.fresh(f"{node.name}_out")
             graph.insert_before(root, node)
-            infer_node(node)
+            self.infer(node)
 
     def _import(self, domain: str) -> None:
         self.model.graph.opset_imports[domain] = 1
@@ -249,7 +249,7 @@ class Engine:
         self._drop_constants(pen)
         self.push(node for node in pen.nodes if node.graph is not None)
         changed = [value for node in pen.nodes for value in node.outputs] + [value for value in leaves if len(value.uses()) <= 2]
-        self.push(_downstream(changed, self.reach))
+        self.push(node for node, steps in _downstream(changed, max(self.reach.values())) if steps <= self.reach.get(_key(node), 0))
 
 
 def matches_at(item: Rule, patterns: tuple[Pattern, ...], node: ir.Node, probe: Probe | None) -> Iterator[Match]:
@@ -303,12 +303,17 @@ def _merged(new: ir.Shape | None, old: ir.Shape) -> ir.Shape:
     return ir.Shape([after if isinstance(after, int) and not isinstance(before, int) else before for before, after in zip(old, new, strict=True)])
 
 
-def _downstream(values: Iterable[ir.Value], depth: int) -> list[ir.Node]:
-    """The nodes at most ``depth`` steps after ``values``, nearest first."""
-    found: dict[ir.Node, None] = {}
+def _downstream(values: Iterable[ir.Value], depth: int) -> list[tuple[ir.Node, int]]:
+    """The nodes at most ``depth`` steps after ``values``, each with how many steps, nearest first."""
+    found: dict[ir.Node, int] = {}
     frontier = list(values)
-    for _ in range(depth):
+    for step in range(1, depth + 1):
         nodes = [node for value in frontier for node in users(value) if node not in found]
-        found.update(dict.fromkeys(nodes))
+        found.update(dict.fromkeys(nodes, step))
         frontier = [value for node in nodes for value in node.outputs]
-    return list(found)
+    return list(found.items())
+
+
+def _key(node: ir.Node) -> tuple[str, str]:
+    """What rules are indexed by."""
+    return "" if node.domain == "ai.onnx" else node.domain, node.op_type

@@ -41,7 +41,11 @@ class RulePass(Pass):
             if self.doubtful or item.name in self.only or device not in item.doubtful or (judged and item.measured)
         ]
         settle_shapes(model)
-        return apply_rules(model, trusted, context)
+        return self.apply(model, trusted, context)
+
+    def apply(self, model: ir.Model, rules: Sequence[Rule], context: Context) -> int:
+        """Apply these rules until none fires; a pass may choose its own order."""
+        return apply_rules(model, rules, context)
 
     def chosen(self, without: frozenset[str] = frozenset()) -> Sequence[Rule]:
         """The rules this pass applies, in a fixed order."""

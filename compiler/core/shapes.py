@@ -8,7 +8,7 @@ out before a model is written.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import onnx_ir as ir
 
@@ -78,6 +78,17 @@ def _untyped(model: ir.Model) -> int:
 def infer_node(node: ir.Node) -> None:
     """Type and shape of the outputs of one node whose inputs have theirs. Raises ModelError when they contradict it."""
     _Inference().node(node)
+
+
+def node_inference() -> Callable[[ir.Node], None]:
+    """`infer_node` for many nodes, one after the other: it remembers what ONNX answered."""
+    lasting = _Inference()
+
+    def infer(node: ir.Node) -> None:
+        plain = all(isinstance(attr.value, int | float | str | tuple) for attr in node.attributes.values())
+        (lasting if plain else _Inference()).node(node)
+
+    return infer
 
 
 def known_ints(value: ir.Value | None) -> tuple[Dim, ...] | None:

@@ -13,8 +13,7 @@ def _rounded_twice(outer: str, inner: str) -> Rule:
     return law(
         f"drop-{outer.lower()}-of-{inner.lower()}",
         f"{outer}({inner}(x)) -> {inner}(x)",
-        lambda op, x: getattr(op, outer)(getattr(op, inner)(x)),
-        lambda op, x: getattr(op, inner)(x),
+        lambda op, x: getattr(op, outer)(getattr(op, inner)(x, _name="kept")),
         drift=EXACT,
         opset=11 if "Round" in (outer, inner) else 7,
     )
@@ -23,7 +22,7 @@ def _rounded_twice(outer: str, inner: str) -> Rule:
 ROUNDED_TWICE = tuple(_rounded_twice(outer, inner) for outer in _ROUNDINGS for inner in (*_ROUNDINGS, "Sign"))
 """A whole number is left as it is."""
 
-drop_relu_of_relu = law("drop-relu-of-relu", "relu(relu(x)) -> relu(x)", lambda op, x: op.Relu(op.Relu(x)), lambda op, x: op.Relu(x), drift=EXACT)
+drop_relu_of_relu = law("drop-relu-of-relu", "relu(relu(x)) -> relu(x)", lambda op, x: op.Relu(op.Relu(x, _name="kept")), drift=EXACT)
 drop_relu = law(
     "drop-relu",
     "relu(x) -> x where x >= 0",

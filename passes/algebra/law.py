@@ -76,7 +76,7 @@ def law(
     name: str,
     equation: str,
     before: Drawing,
-    after: Drawing,
+    after: Drawing | None = None,
     *,
     drift: Drift,
     dtypes: frozenset[ir.DataType] = FLOATS,
@@ -96,13 +96,14 @@ def law(
 ) -> Rule:
     """The rule that turns ``before`` into ``after``, drawings whose parameters of the same name are the same value.
 
-    ``dtypes`` are those of the operand ``typed`` (the first). ``constants`` names the parameters that must be constants. ``needs`` says what has to be
-    proven of an operand of a `DOMAIN` law. An operand that ``after`` no longer has may not have widened the result. ``given`` and ``result`` are the
-    types of the example's operands and result (``float[N,3]`` by default); without an entry in ``given`` a constant is 2. ``bounds`` keeps an operand of
-    the example where the law's functions are defined.
+    Without ``after`` the result is that of the operator drawn with ``_name="kept"``, which may have other readers. ``dtypes`` are those of the operand
+    ``typed`` (the first). ``constants`` names the parameters that must be constants. ``needs`` says what has to be proven of an operand of a `DOMAIN`
+    law. An operand that ``after`` no longer has may not have widened the result. ``given`` and ``result`` are the types of the example's operands and
+    result (``float[N,3]`` by default); without an entry in ``given`` a constant is 2. ``bounds`` keeps an operand of the example where the law's
+    functions are defined.
     """
     names = list(inspect.signature(before).parameters)[1:]
-    kept = list(inspect.signature(after).parameters)[1:]
+    kept = names if after is None else list(inspect.signature(after).parameters)[1:]
     dropped = [item for item in names if item not in kept]
     if constants:
         before.__annotations__ = {**before.__annotations__, **dict.fromkeys(constants, Const)}
@@ -113,14 +114,16 @@ def law(
         if dtype not in dtypes:
             return skip("'%s' is %s", getattr(m, typed).name, dtype)
         refusal = _unproven(m, needs or {}) or _narrower(m, kept, dropped) or (guard(m) if guard is not None else None)
-        return refusal or after(op, *(getattr(m, item) for item in kept))  # type: ignore[return-value]
+        if refusal is not None:
+            return refusal
+        return m.node("kept").outputs[0] if after is None else after(op, *(getattr(m, item) for item in kept))  # type: ignore[return-value]
 
     build.__name__, build.__doc__, build.__module__ = name.replace("-", "_"), equation, before.__module__
     kind = _kind(dtypes)
     drawn = sketch(before, kind, given or {}, result, {**(bounds or {}), **{key: need.bounds for key, need in (needs or {}).items()}})
     careless = [sketch(before, kind, given or {}, result, {})] if drift is DOMAIN and needs else []
     shown, hidden = [drawn, *examples], [*careless, *leaves]
-    return rule(before, drift=drift, examples=shown, leaves=hidden, opset=opset, shared=shared, doubtful=doubtful, measured=measured)(build)
+    return rule(before, drift=drift, examples=shown, leaves=hidden, opset=opset, shared=shared or after is None, doubtful=doubtful, measured=measured)(build)
 
 
 def _kind(dtypes: frozenset[ir.DataType]) -> str:

@@ -104,7 +104,7 @@ root_of_square = law(
     needs={"x": MODERATE},
 )
 drop_absolute = law("drop-absolute", "|x| -> x where x >= 0", lambda op, x: op.Abs(x), lambda op, x: x, drift=DOMAIN, needs={"x": NONNEGATIVE})
-drop_sign_of_sign = law("drop-sign-of-sign", "sign(sign(x)) -> sign(x)", lambda op, x: op.Sign(op.Sign(x)), lambda op, x: op.Sign(x), drift=EXACT, opset=9)
+drop_sign_of_sign = law("drop-sign-of-sign", "sign(sign(x)) -> sign(x)", lambda op, x: op.Sign(op.Sign(x, _name="kept")), drift=EXACT, opset=9)
 times_sign = law("times-sign", "x sign(x) -> |x|", lambda op, x: op.Mul(x, op.Sign(x)), lambda op, x: op.Abs(x), drift=ROUNDING, opset=9)
 absolute_times_sign = law("absolute-times-sign", "|x| sign(x) -> x", lambda op, x: op.Mul(op.Abs(x), op.Sign(x)), lambda op, x: x, drift=ROUNDING, opset=9)
 absolute_from_max = law("absolute-from-max", "max(x, -x) -> |x|", lambda op, x: op.Max(x, op.Neg(x)), lambda op, x: op.Abs(x), drift=ROUNDING, opset=8)
