@@ -35,7 +35,7 @@ MAX_BRANCHES = 6
 MAX_ELEMENTS = 1 << 28
 SEARCH_SECONDS = 20.0
 RANKS = (2, 1, 3, 4, 0)
-_ABORTS_WHEN_EMPTY = ("LSTM", "GRU", "RNN", "Unique", "DynamicQuantizeLSTM", "Einsum")
+_ABORTS_WHEN_EMPTY = ("LSTM", "GRU", "RNN", "Unique", "DynamicQuantizeLSTM", "Einsum", "InstanceNormalization")
 """ONNX Runtime 1.32 ends the whole process when some of these get a tensor with a dimension of 0."""
 
 

@@ -100,7 +100,9 @@ def _ended(model: onnx.ModelProto, place: int, types: dict[str, onnx.TypeProto])
         if name in made and name in types:
             copy = _copy(model)
             del copy.graph.output[:]
-            copy.graph.output.append(onnx.helper.make_tensor_value_info(name, types[name].tensor_type.elem_type, [None] * len(types[name].tensor_type.shape.dim)))
+            copy.graph.output.append(
+                onnx.helper.make_tensor_value_info(name, types[name].tensor_type.elem_type, [None] * len(types[name].tensor_type.shape.dim))
+            )
             yield _tidied(copy)
 
 
@@ -120,4 +122,3 @@ def _tidied(model: onnx.ModelProto) -> onnx.ModelProto:
             if items[place].name not in read:
                 del items[place]
     return model
-

@@ -60,9 +60,17 @@ GRAPHS: tuple[Graph, ...] = (
     graph("a negative added", AB + " { n = Neg(b) y = Add(a, n) }", every(has("Sub"), at_most(1))),
     graph("a negative subtracted", AB + " { n = Neg(b) y = Sub(a, n) }", every(has("Add"), at_most(1))),
     graph("two negatives multiplied", AB + " { m = Neg(a) n = Neg(b) y = Mul(m, n) }", gone("Neg")),
-    graph("a reciprocal multiplied", AB + " { r = Reciprocal(b) y = Mul(a, r) }", every(has("Div"), at_most(1))),
+    graph(
+        "a reciprocal multiplied, of what is at least one",
+        AB + " <float one = {1}> { c = Abs(b) d = Add(c, one) r = Reciprocal(d) y = Mul(a, r) }",
+        every(has("Div"), gone("Reciprocal")),
+    ),
     graph("one divided by", ONE + " <float k = {1}> { y = Div(k, a) }", has("Reciprocal")),
-    graph("a fraction divided: (a/b)/c", ABC + " { p = Div(a, b) y = Div(p, c) }", at_most(1, "Div")),
+    graph(
+        "a fraction divided, by what lies between one and two",
+        ABC + " <float one = {1}> { d = Sigmoid(b) e = Add(d, one) f = Sigmoid(c) h = Add(f, one) p = Div(a, e) y = Div(p, h) }",
+        at_most(1, "Div"),
+    ),
     graph("absolute value twice", ONE + " { p = Abs(a) y = Abs(p) }", at_most(1)),
     graph("relu twice", ONE + " { p = Relu(a) y = Relu(p) }", at_most(1)),
     graph("the absolute value of a negative", ONE + " { p = Neg(a) y = Abs(p) }", at_most(1)),
@@ -124,7 +132,12 @@ GRAPHS: tuple[Graph, ...] = (
     graph("a cast there and back", "g (float[N,8] a) => (float[N,8] y) { p = Cast<to=11>(a) q = Cast<to=1>(p) y = Relu(q) }", gone("Cast")),
     graph("a cast through a wider integer", "g (int32[N,8] a) => (float[N,8] y) { p = Cast<to=7>(a) y = Cast<to=1>(p) }", at_most(1)),
     graph("a boolean turned into a number and back", "g (bool[N,8] a) => (bool[N,8] y) { p = Cast<to=6>(a) q = Cast<to=9>(p) y = Not(q) }", gone("Cast")),
-    graph("squares shared: 1/a * 1/(ab)", AB + " { p = Reciprocal(a) m = Mul(a, b) q = Reciprocal(m) y = Mul(p, q) }", at_most(1, "Reciprocal", "Div")),
+    graph(
+        "reciprocals multiplied, of what lies between one and two: 1/a * 1/(ab)",
+        AB
+        + " <float one = {1}> { c = Sigmoid(a) d = Add(c, one) e = Sigmoid(b) f = Add(e, one) p = Reciprocal(d) m = Mul(d, f) q = Reciprocal(m) y = Mul(p, q) }",
+        at_most(1, "Reciprocal", "Div"),
+    ),
     graph(
         "a sum that appears twice in a product",
         "g (float[N,8] a, float[N,8] b, float[N,8] c) => (float[N,8] y) <int64[1] ax = {1}>"

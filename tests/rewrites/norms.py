@@ -6,7 +6,7 @@ from .graphs import LAYER_NORM, RMS_NORM, Graph, at_most, every, gone, graph, ha
 
 X = "g (float[B,S,16] x) => (float[B,S,16] y)"
 AXIS = "int64[1] a = {-1}, float e = {0.00001}"
-IMAGE = "g (float[N,8,H,W] x) => (float[N,8,H,W] y)"
+IMAGE = "g (float[2,8,6,5] x) => (float[2,8,6,5] y)"
 LAYER = every(has(*LAYER_NORM), gone("ReduceMean", "Sqrt", "Pow"))
 RMS = every(has(*RMS_NORM), gone("ReduceMean", "Sqrt", "Pow", "Reciprocal"))
 GROUP = every(has("GroupNormalization", "GroupNorm"), gone("InstanceNormalization", "ReduceMean"))
