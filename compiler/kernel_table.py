@@ -77,14 +77,17 @@ def open_table() -> KernelTable:
 
 
 def piece_key(piece: ir.Model, sizes: Sequence[Sizes]) -> str:
-    """What a piece computes and at which sizes, whatever its values are called. Raises Unsized."""
+    """What a piece runs and at which sizes, whatever its values are called. Raises Unsized.
+
+    The order of operands does not count: rules match commuted operands both ways, and a kernel takes as long either way.
+    """
     numbers: dict[ir.Value, str] = {}
     parts: list[str] = []
     for value in piece.graph.inputs:
         numbers[value] = f"i{len(numbers)}"
         parts.append(f"{value.dtype} {[sized(value, each) for each in sizes]}")
     for node in piece.graph:
-        reads = ["" if value is None else numbers.get(value) or _constant(value) for value in node.inputs]
+        reads = sorted("" if value is None else numbers.get(value) or _constant(value) for value in node.inputs)
         for value in node.outputs:
             numbers[value] = f"v{len(numbers)}"
         attributes = sorted(f"{attr.name}={_attribute(attr)}" for attr in node.attributes.values())

@@ -11,6 +11,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
+from graphwright.compiler import kernel_choice
 from graphwright.compiler.core.backend import Array, Port
 from graphwright.compiler.core.build import Build
 from graphwright.compiler.core.drift import ROUNDING
@@ -20,9 +21,12 @@ from graphwright.compiler.core.passes import Context
 from graphwright.compiler.core.reasons import Reasons
 from graphwright.compiler.core.rule import Match, rule
 from graphwright.compiler.core.shapes import infer_shapes
+from graphwright.compiler.core.timing import Comparison
+from graphwright.compiler.driver import compile_model, optimize_model
 from graphwright.compiler.kernel_choice import KernelChoice
 from graphwright.compiler.kernel_table import KernelTable, Timing, open_table, piece_key
 from graphwright.compiler.piece_samples import Unsized, bind_sizes, make_sample
+from graphwright.compiler.request import Request
 
 HEADER = '<ir_version: 10, opset_import: ["" : 21]>\n'
 TWICE = "g (float[N,2] x) => (float[N,2] z) { a = Add(x, x) b = Relu(a) c = Add(b, b) z = Relu(c) }"
@@ -225,7 +229,7 @@ def test_dimensions_without_a_name_are_bound_too() -> None:
     assert judge.timings[0].shapes == ("FLOAT[5, 2]",)
 
 
-def test_names_do_not_count_but_attributes_and_small_constants_do() -> None:
+def test_names_and_the_order_of_operands_do_not_count_but_attributes_and_small_constants_do() -> None:
     def key(text: str) -> str:
         return piece_key(model_of(text), ({"N": 3},))
 
@@ -233,7 +237,7 @@ def test_names_do_not_count_but_attributes_and_small_constants_do() -> None:
     assert key(base) == key(base.replace("x", "p").replace("y", "q").replace(" c", " d"))
     assert key(base) != key(base.replace("{2}", "{3}"))
     assert key("g (float[N] x) => (float[N] y) { y = LeakyRelu<alpha=0.1>(x) }") != key("g (float[N] x) => (float[N] y) { y = LeakyRelu<alpha=0.2>(x) }")
-    assert key("g (float[N] a, float[N] b) => (float[N] y) { y = Sub(a, b) }") != key("g (float[N] a, float[N] b) => (float[N] y) { y = Sub(b, a) }")
+    assert key("g (float[N] a, float[N] b) => (float[N] y) { y = Sub(a, b) }") == key("g (float[N] a, float[N] b) => (float[N] y) { y = Sub(b, a) }")
 
 
 def test_inputs_hold_what_is_known_of_them() -> None:
@@ -255,3 +259,68 @@ def test_sizes_come_from_the_samples_once_for_each_different_set() -> None:
     small = {"x": np.zeros((2, 3), np.float32), "m": np.zeros(2, np.float32)}
     large = {"x": np.zeros((4, 3), np.float32), "m": np.zeros(4, np.float32)}
     assert bind_sizes(model, (small, large, small)) == ({"N": 2, "S": 3}, {"N": 4, "S": 3})
+
+
+NORM = (
+    f"{HEADER}g (float[N,3,4] x, float[N,3,4] r) => (float[N,3,4] y) <float[4] s = {{1,2,3,4}}, float[4] t = {{1,2,3,4}}>"
+    " { a = Add(x, r) y = LayerNormalization(a, s, t) }"
+)
+FUSED = "fuse-skip-layer-norm"
+
+
+@pytest.fixture
+def decide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[float], list[object]]:
+    """Let every kernel's race end with this ratio; the answer grows by one for each race."""
+    monkeypatch.setenv("GRAPHWRIGHT_CACHE", str(tmp_path))
+    races: list[object] = []
+
+    def decide_so(ratio: float) -> list[object]:
+        def compare(one: object, other: object, samples: list[dict[str, Array]], **_: object) -> Comparison:
+            races.append(samples)
+            return Comparison(ratio, 1.0, ratio, ratio * 0.99, ratio * 1.01, 10)
+
+        monkeypatch.setattr(kernel_choice, "compare_runners", compare)
+        return races
+
+    return decide_so
+
+
+def rules_of(report: object) -> set[str]:
+    return {rule for step in report.passes for rule in step.rules}  # type: ignore[attr-defined]
+
+
+def compiled(level: int | str = 2) -> object:
+    sample = {name: np.ones((5, 3, 4), np.float32) for name in "xr"}
+    return compile_model(ir.from_onnx_text(NORM), [sample], Request(level=level, cache=False)).report
+
+
+def test_compiling_uses_a_doubtful_kernel_where_it_is_measured_to_be_faster_and_reports_it(decide: Callable[[float], list[object]]) -> None:
+    races = decide(0.5)
+    report = compiled()
+    assert FUSED in rules_of(report)
+    (entry,) = [entry for entry in report.kernels if entry.rule == FUSED]  # type: ignore[attr-defined]
+    assert entry.chosen and entry.shapes == ["FLOAT[5, 3, 4]", "FLOAT[5, 3, 4]"] and entry.after_ms == 500.0
+    assert races
+
+
+def test_compiling_again_asks_the_table_and_not_the_clock(decide: Callable[[float], list[object]]) -> None:
+    races = decide(0.5)
+    compiled()
+    count = len(races)
+    decide(2.0)
+    assert FUSED in rules_of(compiled()) and len(races) == count
+
+
+def test_compiling_leaves_a_kernel_alone_that_is_measured_to_be_slower(decide: Callable[[float], list[object]]) -> None:
+    decide(2.0)
+    report = compiled()
+    assert FUSED not in rules_of(report)
+    assert [entry.chosen for entry in report.kernels if entry.rule == FUSED] == [False]  # type: ignore[attr-defined]
+
+
+def test_nothing_is_timed_where_no_kernel_is_chosen(decide: Callable[[float], list[object]]) -> None:
+    races = decide(0.5)
+    assert compiled(1).kernels == []  # type: ignore[attr-defined]
+    found = optimize_model(ir.from_onnx_text(NORM), Request(target="ort-cpu"))
+    assert FUSED not in {rule for record in found.records for rule in record.rules}
+    assert races == []
