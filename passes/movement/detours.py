@@ -67,9 +67,10 @@ class _Detour:
             return skip("'%s' is broadcast", given.name)
         content = constant(given)
         if content is not None:
-            if not all(isinstance(dim, int) for dim in self.shape) or content.dtype == ir.DataType.STRING:
+            sizes = [dim for dim in self.shape if isinstance(dim, int)]
+            if len(sizes) < len(self.shape) or content.dtype == ir.DataType.STRING:
                 return skip("the constant '%s' has no shape to take", given.name)
-            return self.op.const(content.numpy().reshape(self.shape), "flat")
+            return self.op.const(content.numpy().reshape(sizes), "flat")
         return self.value(given, maker, depth - 1)
 
 
