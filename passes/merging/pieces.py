@@ -33,7 +33,7 @@ CUTS = "int64[1] o = {0}, int64[1] p = {2}, int64[1] q = {6}, int64[1] e = {9223
         " { y = Slice(x, o, e, a, k) z = Slice(x, i, e, a, k) }",
     ],
 )
-def merge_slices(op: Build, m: Match) -> Result:
+def split_for_slices(op: Build, m: Match) -> Result:
     """x[:a], x[a:b], x[b:] -> Split(x, [a, b - a, ...]), where they are all of x"""
     x, own = m.root.inputs[0], _range(m.root)
     if x is None or own is None:
