@@ -1,4 +1,7 @@
-"""Convs that read one image through windows of the same shape (Inception, Szegedy et al. 2014)."""
+"""Convs that read one image through windows of the same shape (Inception, Szegedy et al. 2014).
+
+On CPU one Conv and a Split took between 0.87 and 1.08 times as long as two or three Convs with two threads, 0.98 to 1.07 times with one.
+"""
 
 from __future__ import annotations
 
@@ -68,7 +71,6 @@ def merged(op: Build, x: ir.Value, parts: list[Window]) -> ir.Value:
     drift=ROUNDING,
     opset=13,
     measured=True,
-    doubtful=("cpu",),
     examples=[
         f"g (float[N,1,3,3] x) => (float[N,2,3,3] y, float[N,1,3,3] z) <{TWO}> {{ y = Conv(x, v) z = Conv<kernel_shape=[1,1], pads=[0,0,0,0]>(x, w) }}",
         f"g (float[N,1,3,3] x) => (float[N,2,3,3] y, float[N,1,3,3] z, float[N,1,1,1] u) <{TWO}, float[1] b = {{5}}, float[1,1,3,3] k = {{1,2,3,4,5,6,7,8,9}}>"

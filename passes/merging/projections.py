@@ -1,4 +1,7 @@
-"""MatMuls and Gemms that multiply one input by several weights."""
+"""MatMuls and Gemms that multiply one input by several weights.
+
+On CPU one product and a Split took between 0.7 and 1.02 times as long as two to four products with two threads, 0.98 to 1.05 times with one.
+"""
 
 from __future__ import annotations
 
@@ -87,7 +90,6 @@ def merged(op: Build, x: ir.Value, parts: list[Projection]) -> ir.Value:
     drift=ROUNDING,
     opset=13,
     measured=True,
-    doubtful=("cpu",),
     examples=[
         f"g (float[N,2,2] x) => (float[N,2,3] y, float[N,2,1] z) <{TWO}> {{ y = MatMul(x, a) z = MatMul(x, b) }}",
         f"g (float[N,2,2] x) => (float[N,2,3] y, float[N,2,1] z, float[N,2,2] u) <{TWO}, float[1] c = {{5}}, float[2,2] d = {{1,2,3,4}}, float e = {{6}}>"
