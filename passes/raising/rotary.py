@@ -100,7 +100,7 @@ def embedding(op: Build, x: ir.Value, frame: Frame, cosine: ir.Value, sine: ir.V
     assert isinstance(frame.heads, int)
     flat = op.Reshape(x, op.const([0, 0, frame.heads * frame.size], "joined"))
     made = op.RotaryEmbedding(flat, cosine, sine, num_heads=frame.heads, **attributes)
-    return op.Reshape(made, op.const([0, 0, frame.heads, frame.size], "split"))
+    return op.Reshape(made, op.const([0, 0, frame.heads, frame.size], "split"))  # type: ignore[return-value]
 
 
 def _orders(node: ir.Node) -> list[tuple[ir.Value, ir.Value]]:

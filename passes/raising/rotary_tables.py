@@ -132,7 +132,7 @@ def _leaves_last_alone(node: ir.Node, value: ir.Value) -> bool:
         return False
     rank = len(source.shape)
     if is_op(node, "Gather"):
-        return int(attribute(node, "axis", 0)) % rank < rank - 1  # type: ignore[call-overload]
+        return bool(int(attribute(node, "axis", 0)) % rank < rank - 1)  # type: ignore[call-overload]
     if is_op(node, "Slice"):
         axes = array(node.inputs[3]) if len(node.inputs) > 3 else None
         return axes is not None and all(int(axis) % rank < rank - 1 for axis in axes.reshape(-1))
