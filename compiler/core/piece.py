@@ -77,10 +77,10 @@ def _model_of(model: ir.Model, nodes: Sequence[ir.Node], inputs: Iterable[ir.Val
         copies[value] = _copy(value)
         note_content(copies[value], content(value))
     fed = list(copies.values())
-    for value in (*(value for node in nodes for value in node.inputs), *outputs):
-        if value is not None and value not in copies and (tensor := constant(value)) is not None:
-            copies[value] = ir.Value(name=value.name, shape=ir.Shape(tensor.shape.numpy()), type=ir.TensorType(tensor.dtype), const_value=tensor)
-            initialisers.append(copies[value])
+    for read in (*(value for node in nodes for value in node.inputs), *outputs):
+        if read is not None and read not in copies and (tensor := constant(read)) is not None:
+            copies[read] = ir.Value(name=read.name, shape=ir.Shape(tensor.shape.numpy()), type=ir.TensorType(tensor.dtype), const_value=tensor)
+            initialisers.append(copies[read])
     body = [_copy_node(node, copies, idle) for node in nodes]
     results: list[ir.Value] = []
     for place, value in enumerate(outputs):
