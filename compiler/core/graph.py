@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 
 import numpy as np
 import onnx
@@ -54,7 +54,7 @@ def users(value: ir.Value) -> list[ir.Node]:
 
 def used_outside(value: ir.Value, nodes: Iterable[ir.Node]) -> bool:
     """Whether anything but ``nodes`` needs ``value``; being an output of a graph or subgraph counts."""
-    inside = set(nodes)
+    inside = nodes if isinstance(nodes, Container) else set(nodes)
     return value.is_graph_output() or any(node not in inside for node, _ in value.uses())
 
 
