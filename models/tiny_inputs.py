@@ -24,7 +24,7 @@ def wrapped(network: torch.nn.Module, kind: Kind, output: str, masked: bool) -> 
 
         def causal(self, input_ids: torch.Tensor) -> dict[str, torch.Tensor]:
             """The mask that a decoder would make itself, for the older exporter alone: it has no aten::diff, with which transformers 5 makes it."""
-            if not (masked and torch.jit.is_tracing()):
+            if not (masked and torch.jit.is_tracing()):  # type: ignore[attr-defined]
                 return {}
             length = input_ids.shape[1]
             lowest = torch.finfo(torch.float32).min
