@@ -67,13 +67,17 @@ def _picked(node: ir.Node) -> _Picked | None:
     if is_op(node, "Gather"):
         axis = int(attribute(node, "axis", 0)) % len(shape)  # type: ignore[call-overload]
         places = array(node.inputs[1], MAX_CONSTANT_BYTES)
-        return _Picked(axis, places) if places is not None and places.ndim == 1 else None
+        size = shape[axis]
+        if places is None or places.ndim != 1 or not places.size or not isinstance(size, int) or places.min() < -size or places.max() >= size:
+            return None
+        return _Picked(axis, places)
     cuts = cuts_of(node)
     if cuts is None or len(cuts) != 1:
         return None
     axis, cut = next(iter(cuts.items()))
     size = shape[axis]
-    return _Picked(axis, np.array(cut.of_size(size), dtype=np.int64)) if isinstance(size, int) else None
+    kept = cut.of_size(size) if isinstance(size, int) else range(0)
+    return _Picked(axis, np.array(kept, dtype=np.int64)) if len(kept) else None
 
 
 @rule(
@@ -89,11 +93,16 @@ def _picked(node: ir.Node) -> _Picked | None:
         " { c = Gemm<transB=1, beta=2.0>(x, w, b) y = Gather<axis=1>(c, i) }",
         "g (float[N,1,2,2] x) => (float[N,2,2,2] y) <float[3,1,1,1] w = {1,2,3}, float[3] b = {1,2,3}, int64[2] i = {2,0}>"
         " { c = Conv(x, w, b) y = Gather<axis=1>(c, i) }",
+        "g (float[N,2,4,4] x) => (float[N,1,4,4] y) <int64[1] s = {-1}, int64[1] e = {9223372036854775807}, int64[1] a = {-3},"
+        " float[3,2,1,1] w = {1,2,3,4,5,6}> { c = Conv(x, w) y = Slice(c, s, e, a) }",
     ],
     leaves=[
         "g (float[N,S,2] x) => (float[N,S,4] y) <float[2,3] w = {1,2,3,4,5,6}, int64[4] i = {2,0,1,1}> { c = MatMul(x, w) y = Gather<axis=-1>(c, i) }",
         "g (float[N,3,2] x) => (float[N,2,3] y) <float[2,3] w = {1,2,3,4,5,6}, int64[2] i = {2,0}> { c = MatMul(x, w) y = Gather<axis=1>(c, i) }",
         "g (float[N,S,2] x) => (float[N,S] y) <float[2,3] w = {1,2,3,4,5,6}, int64 i = {2}> { c = MatMul(x, w) y = Gather<axis=-1>(c, i) }",
+        "g (float[N,2,4,4] x) => (float[N,4,4] y) <int64 i = {2}, float[3,2,1,1] w = {1,2,3,4,5,6}> { a = Conv(x, w) y = Gather<axis=1>(a, i) }",
+        "g (float[N,2,4,4] x) => (float[N,3,3,4] y) <int64[1] s = {1}, int64[1] e = {4}, int64[1] a = {2}, float[3,2,1,1] w = {1,2,3,4,5,6}>"
+        " { c = Conv(x, w) y = Slice(c, s, e, a) }",
         "g (float[N,2,2,2] x) => (float[N,1,2,2] y) <float[2,1,1,1] w = {1,2}, int64[1] i = {1}> { c = Conv<group=2>(x, w) y = Gather<axis=1>(c, i) }",
         "g (float[N,S,2] x) => (float[N,S,1] y, float[N,S,2] z) <float[2,3] w = {1,2,3,4,5,6}, int64[1] i = {2}, int64[2] j = {0,1}>"
         " { c = MatMul(x, w) y = Gather<axis=-1>(c, i) z = Gather<axis=-1>(c, j) }",
