@@ -74,7 +74,8 @@ def fuse_embed_layer_norm(op: Build, m: Match) -> Result:
 
 def _gathers(m: Match) -> list[ir.Node] | None:
     """The two or three Gathers whose sum the root normalises; they and the sums are claimed."""
-    found, sums = [], [m.root.inputs[0]]
+    found: list[ir.Node] = []
+    sums = [m.root.inputs[0]]
     while sums:
         value = sums.pop()
         node = producer(value, "Add", "Gather")
@@ -99,8 +100,9 @@ def _unfit(m: Match, gathers: list[ir.Node]) -> Skip | None:
             or table.shape is None
             or len(table.shape) != 2
             or attribute(node, "axis", 0) != 0
+            or scale is None
             or not same_shape(list(table.shape)[1:], scale.shape)
-        ):  # type: ignore[union-attr]
+        ):
             return skip("%s does not look up rows as long as the scale", node.name)
         if indices is None or indices.shape is None or len(indices.shape) != 2:
             return skip("the indices of %s are not [batch, tokens]", node.name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from math import pi, sqrt
 
 import onnx_ir as ir
@@ -19,6 +20,8 @@ SLOPE = sqrt(2 / pi)
 
 ERF = "float r = {1.4142135}, float q = {0.70710677}, float one = {1}, float half = {0.5}, float two = {2}"
 TANH = "float k = {0.044715}, float s = {0.7978846}, float sk = {0.0356774}, float one = {1}, float half = {0.5}, float two = {2}, float three = {3}"
+
+TWICE = TANH.replace("0.7978846", "1.5957691")
 
 
 def _erf(body: str, constants: str = ERF, given: str = "float[N,4] x") -> str:
@@ -114,6 +117,34 @@ def raise_tanh_gelu(op: Build, m: Match) -> Result:
     return _raise(op, m, "Tanh", lambda x: {monomial(x): SLOPE, monomial(x, x, x): SLOPE * CUBIC}, "tanh")
 
 
+@rule(
+    "Mul",
+    drift=ROUNDING,
+    opset=20,
+    examples=[
+        _tanh("p = Pow(x, three) a = Mul(p, k) b = Add(x, a) c = Mul(b, s) t = Sigmoid(c) y = Mul(x, t)", TWICE),
+        _tanh("q = Mul(x, x) a = Mul(q, k) b = Add(a, one) c = Mul(b, x) d = Mul(c, s) t = Sigmoid(d) y = Mul(t, x)", TWICE),
+    ],
+    leaves=[
+        _tanh("p = Pow(x, three) a = Mul(p, k) b = Add(x, a) c = Mul(b, s) t = Sigmoid(c) y = Mul(x, t)"),
+        _tanh("p = Pow(x, three) a = Mul(p, k) b = Add(x, a) c = Mul(b, s) t = Tanh(c) y = Mul(x, t)", TWICE),
+    ],
+)
+def raise_sigmoid_gelu(op: Build, m: Match) -> Result:
+    """x sigmoid(2 sqrt(2/pi) (x + 0.044715 x^3)) -> Gelu(x, approximate=tanh)"""
+    y = m.outputs[0]
+    for node in made_by(y, "Sigmoid"):
+        for x in read_twice(y, node):
+            outer, inner = read(y, x), read(node.inputs[0], x)
+            wanted = {monomial(x): 2 * SLOPE, monomial(x, x, x): 2 * SLOPE * CUBIC}
+            if outer is None or inner is None or x.dtype not in FLOATS or not means(inner, wanted, y.dtype):
+                continue
+            if means(outer, {monomial(x, node.outputs[0]): 1.0}, y.dtype):
+                claim(m, outer, inner, node)
+                return in_widest(op, m, x, partial(op.Gelu, approximate="tanh"))
+    return None
+
+
 def _raise(op: Build, m: Match, gate: str, argument: Callable[[ir.Value], Terms], approximate: str) -> Result:
     """``x/2 + x/2 gate(argument(x))`` as one Gelu; both gates are odd, so a negative argument with a negative factor means the same."""
     y = m.outputs[0]
@@ -126,6 +157,6 @@ def _raise(op: Build, m: Match, gate: str, argument: Callable[[ir.Value], Terms]
             wanted = {key: sign * number for key, number in argument(x).items()}
             if means(outer, {monomial(x): 0.5, monomial(x, node.outputs[0]): 0.5 * sign}, y.dtype) and means(inner, wanted, node.inputs[0].dtype):  # type: ignore[union-attr]
                 claim(m, outer, inner, node)
-                return in_widest(op, m, x, lambda value: op.Gelu(value, approximate=approximate))
+                return in_widest(op, m, x, partial(op.Gelu, approximate=approximate))
         return skip("what surrounds %s is not x/2 (1 + it) with the argument a Gelu has", node.name)
     return None
