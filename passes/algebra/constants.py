@@ -32,30 +32,34 @@ class Link:
     first: bool
 
 
-def link(value: ir.Value | None, kinds: tuple[str, ...]) -> Link | None:
-    """The node that makes ``value`` as a link of a chain, if it is one of ``kinds`` with one constant operand."""
-    node = value.producer() if value is not None else None
+def open_operand(node: ir.Node | None, kinds: tuple[str, ...]) -> ir.Value | None:
+    """The one operand of a link that is not constant; None when ``node`` is no link."""
     if node is None or not is_op(node, *kinds) or len(node.inputs) != 2:
         return None
-    left, right = node.inputs
-    first = constant(left) is not None
-    x, content = (right, array(left, MAX_CONSTANT_BYTES)) if first else (left, array(right, MAX_CONSTANT_BYTES))
-    if x is None or content is None or constant(x) is not None or content.size == 0:
-        return None
-    return Link(node, x, content, first)
+    left, right = (constant(value) is not None for value in node.inputs)
+    return None if left == right else node.inputs[0 if right else 1]
+
+
+def _link(node: ir.Node, x: ir.Value) -> Link | None:
+    first = node.inputs[1] is x
+    content = array(node.inputs[0 if first else 1], MAX_CONSTANT_BYTES)
+    return None if content is None or content.size == 0 else Link(node, x, content, first)
 
 
 def chain(m: Match, kinds: tuple[str, ...]) -> list[Link] | Skip | None:
-    """The links from the match's root upwards, none of them needed elsewhere; None where the chain goes on below the root."""
-    last = link(m.root.outputs[0], kinds)
-    if last is None:
+    """The links from the match's root upwards, none of them needed elsewhere; None where there is no chain."""
+    x = open_operand(m.root, kinds)
+    if x is None or open_operand(x.producer(), kinds) is None:
         return None
     if _goes_on(m.root, kinds):
         return skip("the chain goes on below")
-    links = [last]
-    while (above := link(links[-1].x, kinds)) is not None and _only_reader(above.node, m.root):
-        links.append(above)
-        m.take(above.node)
+    links: list[Link] = []
+    node: ir.Node | None = m.root
+    while node is not None and x is not None and (node is m.root or _only_reader(node, m.root)) and (found := _link(node, x)) is not None:
+        links.append(found)
+        m.take(node)
+        node = x.producer()
+        x = open_operand(node, kinds)
     return links if len(links) > 1 else skip("there is one constant only")
 
 
@@ -64,8 +68,7 @@ def _goes_on(node: ir.Node, kinds: tuple[str, ...]) -> bool:
     readers = [user for user, _ in value.uses()]
     if len(readers) != 1 or value.is_graph_output() or readers[0].graph is not node.graph:
         return False
-    below = link(readers[0].outputs[0], kinds) if len(readers[0].outputs) == 1 else None
-    return below is not None and below.x is value
+    return open_operand(readers[0], kinds) is value
 
 
 def _only_reader(node: ir.Node, root: ir.Node) -> bool:
