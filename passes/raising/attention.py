@@ -10,7 +10,7 @@ from ...compiler.core.drift import ROUNDING
 from ...compiler.core.reasons import Skip, skip
 from ...compiler.core.rule import Match, Result, rule
 from ...compiler.core.shapes import never_zero
-from .attention_core import Core, Operands, Sizes, find_core, forget_unused, operands
+from .attention_core import Core, Operands, Sizes, find_core, forget_unused, operands, size_of
 from .attention_guard import guard_is_idle
 from .attention_mask import Mask, softened
 
@@ -116,12 +116,8 @@ def _standard(op: Build, core: Core, parts: Operands, mask: Mask) -> ir.Value:
 
 def _merged(op: Build, made: ir.Value, parts: Operands) -> ir.Value:
     """[batch, heads, queries, size] as [batch * heads, queries, size]."""
-    ends = [op.const([dim]) if isinstance(dim, int) else op.Shape(value, start=axis, end=axis + 1) for value, axis, dim in _ends(parts)]
+    ends = [size_of(op, parts.q, 2), size_of(op, parts.v, 3)]
     return op.Reshape(made, op.Concat(op.const([-1]), *ends, axis=0))  # type: ignore[return-value]
-
-
-def _ends(parts: Operands) -> list[tuple[ir.Value, int, Dim]]:
-    return [(parts.q, 2, parts.sizes.queries), (parts.v, 3, parts.sizes.value_size)]
 
 
 def nonempty(root: ir.Node, size: Sizes) -> bool:

@@ -338,6 +338,21 @@ def _sizes(q: list[Dim], k: list[Dim], v: list[Dim]) -> Sizes | Skip:
     return Sizes(batch, heads, k_heads, queries, k_keys, size, value_size)
 
 
+def size_of(op: Build, value: ir.Value, axis: int) -> ir.Value:
+    """One dimension as a vector, read as far up as it is there, so that nothing has to be moved only to be measured."""
+    dim = value.shape[axis] if value.shape is not None else None
+    if isinstance(dim, int):
+        return op.const([dim])
+    for _ in range(MAX_STEPS):
+        node = producer(value, "Transpose", "Reshape", "Unsqueeze", "Squeeze", "Mul", "Div", "Cast", "RotaryEmbedding", "Identity", "Split")
+        source = node.inputs[0] if node is not None else None
+        places = [] if source is None or source.shape is None or dim is None else [at for at, other in enumerate(source.shape) if same(other, dim)]
+        if source is None or not places:
+            break
+        value, axis = source, places[0]
+    return op.Shape(value, start=axis, end=axis + 1)  # type: ignore[return-value]
+
+
 def forget_unused(op: Build, made: ir.Value) -> ir.Value:
     """``made``, and the pen without the nodes that were tried on the way and are not part of it."""
     for node in reversed(op.nodes[:]):

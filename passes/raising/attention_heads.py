@@ -37,7 +37,7 @@ def plain_attention(node: ir.Node | None, rank: int) -> ir.Node | None:
 @rule(
     "Reshape",
     drift=ROUNDING,
-    opset=23,
+    opset=13,
     examples=[
         f"{NEW}g ({INPUTS}) => (float[2,3,12] y) <{CONSTANTS}, int64[3] r = {{0,0,12}}> {{ {SPLIT} {MERGED} y = Reshape(t, r) }}",
         f"{NEW}g ({INPUTS}) => (float[6,12] y) <{CONSTANTS}, int64[2] r = {{-1,12}}> {{ {SPLIT} {MERGED} y = Reshape(t, r) }}",
@@ -156,7 +156,7 @@ def _unpacked(op: Build, value: ir.Value) -> ir.Value | None:
 @rule(
     "Attention",
     drift=ROUNDING,
-    opset=23,
+    opset=13,
     examples=[
         f"{NEW}g ({GROUPED}) => (float[2,4,3,8] y) <int64[1] two = {{2}}, int64[5] e = {{1,1,2,1,1}}, int64[4] r = {{0,4,-1,8}}>"
         f" {{ {REPEATED} y = Attention<scale=0.5>(q, kr, vr) }}",
@@ -182,35 +182,50 @@ def share_attention_heads(op: Build, m: Match) -> Result:
     node = plain_attention(m.root, 4)
     if node is None:
         return None
-    k, v = (unrepeated(item) for item in node.inputs[1:3])
-    if k is None or v is None or k.shape is None or v.shape is None:
+    k, v = (unrepeated(op, item) for item in node.inputs[1:3])
+    if k is None or v is None:
         return None
-    if not same(k.shape[1], v.shape[1]):
-        return skip("K is repeated from %s heads and V from %s", k.shape[1], v.shape[1])
+    counts = [_shared_heads(item) for item in node.inputs[1:3]]
+    if counts[0] is None or counts[1] is None or not same(counts[0], counts[1]):
+        return skip("K is repeated from %s heads and V from %s", *counts)
     return op.like(node, node.inputs[0], k, v, *node.inputs[3:4])
 
 
-def unrepeated(value: ir.Value | None) -> ir.Value | None:
+def unrepeated(op: Build, value: ir.Value | None) -> ir.Value | None:
     """[batch, heads, keys, size] of which ``value`` repeats each head in place; None when it does not."""
-    if value is None or value.shape is None:
+    if value is None or value.shape is None or len(value.shape) != 4:
         return None
     spread = producer(value, "Expand")
     if spread is not None:
         return _one_head(spread.inputs[0], value)
     joined = producer(value, "Reshape")
     spread = producer(joined.inputs[0], "Expand", "Tile", "Concat") if joined is not None else None
-    lifted = producer(spread.inputs[0], "Unsqueeze", "Reshape") if spread is not None else None
-    source = lifted.inputs[0] if lifted is not None else None
-    if spread is None or source is None or source.shape is None or len(source.shape) != 4 or len(value.shape) != 4:
+    single = spread.inputs[0] if spread is not None else None
+    if spread is None or single is None or single.shape is None or len(single.shape) != 5:
         return None
     if is_op(spread, "Concat") and len(set(spread.inputs)) != 1:
         return None
-    batch, heads, keys, size = source.shape
-    one, many = spread.inputs[0].shape, spread.outputs[0].shape  # type: ignore[union-attr]
+    batch, heads, one, keys, size = single.shape
+    many = spread.outputs[0].shape
     times = many[2] if many is not None and len(many) == 5 else None
-    if times is None or not same_shape(one, (batch, heads, 1, keys, size)) or not same_shape(many, (batch, heads, times, keys, size)):
+    if one != 1 or times is None or not same_shape(many, (batch, heads, times, keys, size)):
         return None
-    return source if same_shape(value.shape, (batch, multiply(heads, times), keys, size)) else None
+    if not same_shape(value.shape, (batch, multiply(heads, times), keys, size)):
+        return None
+    lifted = producer(single, "Unsqueeze", "Reshape")
+    source = lifted.inputs[0] if lifted is not None else None
+    if source is not None and same_shape(source.shape, (batch, heads, keys, size)):
+        return source
+    return op.Squeeze(single, op.const([2]))  # type: ignore[return-value]
+
+
+def _shared_heads(value: ir.Value | None) -> Dim | None:
+    """How many heads a repeated K or V has before it is repeated."""
+    spread = producer(value, "Expand")
+    joined = producer(value, "Reshape")
+    single = spread if spread is not None else producer(joined.inputs[0]) if joined is not None else None
+    source = single.inputs[0] if single is not None else None
+    return source.shape[1] if source is not None and source.shape is not None else None
 
 
 def _one_head(source: ir.Value | None, value: ir.Value) -> ir.Value | None:
@@ -223,7 +238,7 @@ def _one_head(source: ir.Value | None, value: ir.Value) -> ir.Value | None:
 @rule(
     "Attention",
     drift=ROUNDING,
-    opset=23,
+    opset=13,
     examples=[
         f"{NEW}g ({INPUTS}) => (float[2,3,12] y) <float c = {{0.25}}>"
         " { a = Mul(q, c) y = Attention<scale=0.5, q_num_heads=2, kv_num_heads=2>(a, k, v) }",
@@ -259,7 +274,7 @@ def scale_in_attention(op: Build, m: Match) -> Result:
 @rule(
     "Reshape",
     drift=ROUNDING,
-    opset=23,
+    opset=13,
     examples=[
         f"{NEW}g (float[2,3,4,2] q, float[2,3,5,2] k, float[2,3,5,6] v) => (float[2,3,4,6] y) <int64[3] f = {{-1,4,6}}, int64[4] b = {{2,-1,4,6}}>"
         " { o = Attention<scale=0.5>(q, k, v) t = Reshape(o, f) z = Reshape(t, b) y = Relu(z) }",

@@ -18,7 +18,7 @@ from ...compiler.core.dims import Dim, broadcast, same
 from ...compiler.core.graph import array, attribute, producer, scalar
 from ...compiler.core.reasons import Skip, skip
 from ...compiler.core.rule import Match
-from .attention_core import Core, Hidden, Operands, Term, ends_alike
+from .attention_core import Core, Hidden, Operands, Term, ends_alike, size_of
 
 SOFT = -1e30
 """Hides a key from the softmax, and is not the lowest number."""
@@ -178,8 +178,7 @@ def _score_shape(op: Build, operands: Operands) -> ir.Value:
     if isinstance(operands.sizes.queries, int) and isinstance(operands.sizes.keys, int):
         return op.const([operands.sizes.queries, operands.sizes.keys], "scores_shape")
     rank = len(operands.q.shape or ())
-    ends = [op.Shape(value, start=rank - 2, end=rank - 1) for value in (operands.q, operands.v)]
-    return op.Concat(*ends, axis=0)  # type: ignore[return-value]
+    return op.Concat(size_of(op, operands.q, rank - 2), size_of(op, operands.v, rank - 2), axis=0)  # type: ignore[return-value]
 
 
 def _bounded_or_hidden(m: Match, value: ir.Value) -> bool:

@@ -169,7 +169,7 @@ def _split_part(node: ir.Node, value: ir.Value, source: ir.Value, rank: int) -> 
 @rule(
     "Concat",
     drift=ROUNDING,
-    opset=23,
+    opset=13,
     examples=[
         f"{NEW}g (float[N,3,S,6] x, float[N,S,2] c, float[N,S,2] s) => (float[N,3,S,6] y) <int64[2] sizes = {{4,2}}>"
         " { a, b = Split<axis=3>(x, sizes) r = RotaryEmbedding(a, c, s) y = Concat<axis=-1>(r, b) }",

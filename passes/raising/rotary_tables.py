@@ -14,6 +14,7 @@ from ...compiler.core.build import Build
 from ...compiler.core.dims import Dim, same, same_shape
 from ...compiler.core.graph import array, attribute, is_op, producer, scalar
 from ...compiler.core.reasons import Skip, skip
+from .attention_core import size_of
 
 MAX_STEPS = 10
 ELEMENTWISE = ("Cos", "Sin", "Cast", "Identity", "Neg")
@@ -61,7 +62,7 @@ def table(op: Build, value: ir.Value, x: ir.Value, frame: Frame, interleaved: bo
         halved, batch = op.Unsqueeze(halved, op.const([0])), 1  # type: ignore[assignment]
     if same(batch, frame.batch):
         return halved
-    first = op.const([frame.batch, 1, 1]) if isinstance(frame.batch, int) else op.Concat(op.Shape(x, start=0, end=1), op.const([1, 1]), axis=0)
+    first = op.const([frame.batch, 1, 1]) if isinstance(frame.batch, int) else op.Concat(size_of(op, x, 0), op.const([1, 1]), axis=0)
     return op.Expand(halved, first)  # type: ignore[return-value]
 
 
