@@ -66,7 +66,6 @@ def unify_signs(op: Build, m: Match) -> Result:
     "DequantizeLinear",
     drift=EXACT,
     opset=10,
-    kernels=("com.microsoft::QLinearAdd",),
     examples=[
         f"g (float[N,2,2,3] x) => (int8[N,2,2,3] y) <{PARAMETERS}> {{"
         + _unit("q = QuantizeLinear(x, s, z) d = DequantizeLinear(q, s, z)", "y = QuantizeLinear(c, s, z) }"),
@@ -75,15 +74,32 @@ def unify_signs(op: Build, m: Match) -> Result:
     ],
     leaves=[
         f"g (float[N,2] x) => (float[N,2] y, int8[N,2] q) <{PARAMETERS}> {{ q = QuantizeLinear(x, s, z) d = DequantizeLinear(q, s, z) y = Sigmoid(d) }}",
-        "g (float[N,2] x) => (float[N,2] y) <float[2] s = {0.1, 1}, int8[2] z = {0,0}> { q = QuantizeLinear(x, s, z) d = DequantizeLinear(q, s, z)"
+        f"g (float[N,2] x) => (float[N,2] y) <{PARAMETERS}> {{ q = QuantizeLinear(x, s, v) d = DequantizeLinear(q, s, v) y = Sigmoid(d) }}",
+        "g (float[N,2] x) => (float[N,2] y) <float[2] s = {0.1, 1}, int8[2] z = {1,2}> { q = QuantizeLinear(x, s, z) d = DequantizeLinear(q, s, z)"
         " y = Sigmoid(d) }",
     ],
 )
 def prefer_unsigned(op: Build, m: Match) -> Result:
-    """DequantizeLinear(QuantizeLinear(x, s, z: int8), s, z) -> DequantizeLinear(QuantizeLinear(x, s, z + 128: uint8), s, z + 128)
+    """DequantizeLinear(QuantizeLinear(x, s, z: int8), s, z), z not 0 -> DequantizeLinear(QuantizeLinear(x, s, z + 128: uint8), s, z + 128)
 
     ONNX Runtime does this itself on x86-64 wherever one node reads the value, and then has no integer kernel for what mixes both types.
     """
+    parts = _signed_pair(m.root)
+    if not isinstance(parts, _Pair):
+        return parts
+    return parts.unsigned(op, m.root) if parts.before.zero.any() else skip("it is symmetric, which other runtimes than ONNX Runtime ask for")
+
+
+@rule(
+    "DequantizeLinear",
+    drift=EXACT,
+    opset=10,
+    kernels=("com.microsoft::QLinearAdd",),
+    examples=[f"g (float[N,2] x) => (float[N,2] y) <{PARAMETERS}> {{ q = QuantizeLinear(x, s, v) d = DequantizeLinear(q, s, v) y = Sigmoid(d) }}"],
+    leaves=[f"g (float[N,2] x) => (float[N,2] y, int8[N,2] q) <{PARAMETERS}> {{ q = QuantizeLinear(x, s, v) d = DequantizeLinear(q, s, v) y = Sigmoid(d) }}"],
+)
+def prefer_unsigned_symmetric(op: Build, m: Match) -> Result:
+    """DequantizeLinear(QuantizeLinear(x, s, 0: int8), s, 0) -> DequantizeLinear(QuantizeLinear(x, s, 128: uint8), s, 128), for ONNX Runtime"""
     parts = _signed_pair(m.root)
     return parts.unsigned(op, m.root) if isinstance(parts, _Pair) else parts
 

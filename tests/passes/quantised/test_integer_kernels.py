@@ -104,6 +104,24 @@ def test_small_quantised_graphs_keep_their_integer_kernels(name: str, tmp_path: 
         assert before and sum(after.values()) >= sum(before.values()), (pipeline, before, after)
 
 
+SIGNED = "float s = {{0.1}}, int8 z = {{{zero}}}, float u = {{0.02}}, int8 v = {{0}}, int8[2,2,1,1] k = {{1,2,3,4}}, int8[2,2,1,1] l = {{4,3,2,1}}"
+RESIDUAL = (
+    "g (float[1,2,3,3] x) => (float[1,2,3,3] y) <{constants}> {{ p = QuantizeLinear(x, s, z) d = DequantizeLinear(p, s, z) w = DequantizeLinear(k, u, v)"
+    " a = Conv(d, w) q = QuantizeLinear(a, s, z) e = DequantizeLinear(q, s, z) r = QuantizeLinear(a, s, z) f = DequantizeLinear(r, s, z)"
+    " m = DequantizeLinear(l, u, v) b = Conv(e, m) t = QuantizeLinear(b, s, z) g = DequantizeLinear(t, s, z) c = Add(g, f) o = QuantizeLinear(c, s, z)"
+    " y = DequantizeLinear(o, s, z) }}"
+)
+
+
+@pytest.mark.parametrize(("zero", "target"), [(7, "ort-cpu"), (7, "onnx"), (0, "ort-cpu")])
+def test_signed_activations_that_several_nodes_read_have_integer_kernels(zero: int, target: str, tmp_path: Path) -> None:
+    proto = onnx.parser.parse_model(HEADER + RESIDUAL.format(constants=SIGNED.format(zero=zero)))
+    before = integer_kernels(proto.SerializeToString(), tmp_path)
+    pipeline = f"{BY_THEMSELVES},simplify-quantised"
+    after = integer_kernels(optimize(proto, target=target, level=pipeline).SerializeToString(), tmp_path)
+    assert after["QLinearConv"] == 2 and after["QLinearAdd"] == 1 and sum(before.values()) <= 3
+
+
 def test_scales_multiplied_one_after_the_other_still_give_one_kernel(tmp_path: Path) -> None:
     text = (
         "g (float[2,4] x) => (float[2,3] y) <int8[4,3] w = {1,2,3,4,5,6,7,8,9,1,2,3}, float v = {0.1}>"
