@@ -23,7 +23,15 @@ cube = law(
     measured=True,
 )
 """ONNX Runtime has a fast path for the exponents 2 and 3, so that one Pow beats two products there."""
-square_root = law("square-root", "x^0.5 -> sqrt(x)", lambda op, x: op.Pow(x, 0.5), lambda op, x: op.Sqrt(x), drift=ROUNDING, bounds={"x": (0.0, 3.0)})
+square_root = law(
+    "square-root",
+    "x^0.5 -> sqrt(x) where x >= 0",
+    lambda op, x: op.Pow(x, 0.5),
+    lambda op, x: op.Sqrt(x),
+    drift=DOMAIN,
+    needs={"x": NONNEGATIVE},
+)
+"""The root of minus infinity is NaN, its power infinite."""
 reciprocal = law("reciprocal", "x^-1 -> 1 / x", lambda op, x: op.Pow(x, -1), lambda op, x: op.Reciprocal(x), drift=ROUNDING, bounds={"x": (0.5, 3.0)})
 reciprocal_square = law(
     "reciprocal-square",
