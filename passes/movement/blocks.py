@@ -117,6 +117,35 @@ def make_channels(op: Build, m: Match) -> Result:
     return _in_order(op, op.SpaceToDepth(m.x, blocksize=block), places)  # type: ignore[arg-type]
 
 
+def there_and_back(op: Pen, x: object) -> object:
+    return op.DepthToSpace(op.SpaceToDepth(x, blocksize=ANY, _name="first"), blocksize=ANY, mode="DCR")
+
+
+def back_and_there(op: Pen, x: object) -> object:
+    return op.SpaceToDepth(op.DepthToSpace(x, blocksize=ANY, mode="DCR", _name="first"), blocksize=ANY)
+
+
+@rule(
+    there_and_back,
+    back_and_there,
+    drift=EXACT,
+    opset=11,
+    shared=True,
+    examples=[
+        "g (float[N,8,2,2] x) => (float[N,8,2,2] y) { a = DepthToSpace<blocksize=2>(x) b = SpaceToDepth<blocksize=2>(a) y = Relu(b) }",
+        "g (float[N,8,4,6] x) => (float[N,8,4,6] y) { a = SpaceToDepth<blocksize=2>(x) b = DepthToSpace<blocksize=2>(a) y = Relu(b) }",
+    ],
+    leaves=[
+        'g (float[N,8,2,2] x) => (float[N,8,2,2] y) { a = DepthToSpace<blocksize=2, mode="CRD">(x) b = SpaceToDepth<blocksize=2>(a) y = Relu(b) }',
+        "g (float[N,16,4,4] x) => (float[N,64,2,2] y) { a = DepthToSpace<blocksize=2>(x) b = SpaceToDepth<blocksize=4>(a) y = Relu(b) }",
+    ],
+)
+def cancel_blocks(op: Build, m: Match) -> Result:
+    """SpaceToDepth(DepthToSpace(x)) -> x, and the other way round, in mode DCR"""
+    sizes = [attribute(node, "blocksize") for node in (m.node("first"), m.root)]
+    return m.x if sizes[0] == sizes[1] else skip("the blocks have sizes %s", sizes)
+
+
 def _in_order(op: Build, value: ir.Value, places: np.ndarray | None) -> ir.Value:
     """The value with its channels in another order."""
     if places is None or (places == np.arange(places.size)).all():

@@ -117,3 +117,60 @@ def skip_detour(op: Build, m: Match) -> Result:
     for node in detour.nodes:
         m.take(node)
     return made
+
+
+@rule(
+    "Reshape",
+    drift=EXACT,
+    opset=13,
+    examples=[
+        "g (float[N,5,3] x) => (float[N,5,2] y) <float[3,2] w = {1,2,3,4,5,6}, int64[2] s = {-1,3}, int64[3] t = {-1,5,2}>"
+        " { a = Reshape(x, s) b = MatMul(a, w) y = Reshape(b, t) }",
+        "g (float[2,N,3] x, float[3,2] w) => (float[2,N,2] y) <float[2] c = {7,8}, int64[2] s = {-1,3}, int64[3] t = {2,-1,2}>"
+        " { a = Reshape(x, s) b = MatMul(a, w) d = Add(c, b) e = Relu(d) y = Reshape(e, t) }",
+    ],
+    leaves=[
+        "g (float[N,6,3] x) => (float[M,9,2] y) <float[3,2] w = {1,2,3,4,5,6}, int64[2] s = {-1,3}, int64[3] t = {-1,9,2}>"
+        " { a = Reshape(x, s) b = MatMul(a, w) y = Reshape(b, t) }",
+        "g (float[N,6] x) => (float[N,2,2] y) <float[3,2] w = {1,2,3,4,5,6}, int64[2] s = {-1,3}, int64[3] t = {-1,2,2}>"
+        " { a = Reshape(x, s) b = MatMul(a, w) y = Reshape(b, t) }",
+        "g (float[2,5,3] x) => (float[2,5,2] y) <float[3,2] w = {1,2,3,4,5,6}, float[10,1] c = {1,2,3,4,5,6,7,8,9,0},"
+        " int64[2] s = {10,3}, int64[3] t = {2,5,2}>"
+        " { a = Reshape(x, s) b = MatMul(a, w) d = Mul(b, c) y = Reshape(d, t) }",
+        "g (float[N,5,3] x, float[N,3,2] w) => (float[N,5,2] y) <int64[3] s = {0,5,3}, int64[3] t = {0,5,2}>"
+        " { a = Reshape(x, s) b = MatMul(a, w) y = Reshape(b, t) }",
+    ],
+)
+def skip_matrix(op: Build, m: Match) -> Result:
+    """Reshape(Reshape(x, [-1, k]) w + b) to the rows of x -> x w + b: MatMul takes any number of rows"""
+    chain = _row_by_row(m.root)
+    product = chain[-1] if chain else None
+    view = producer(product.inputs[0], *VIEWS) if product is not None and is_op(product, "MatMul") else None
+    if product is None or view is None or view.inputs[0] is None:
+        return None
+    source, weight = view.inputs[0], product.inputs[1]
+    rows, matrix, made = dims_of(source), dims_of(weight), dims_of(m.root.outputs[0])
+    if rows is None or matrix is None or len(rows) < 2 or len(matrix) != 2 or len(dims_of(product.inputs[0]) or ()) != 2:
+        return skip("the MatMul is not of two dims")
+    if not same_shape([rows[-1]], [matrix[0]]) or not same_shape(made, (*rows[:-1], matrix[1])):
+        return skip("it makes %s of the rows of %s", m.root.outputs[0].shape, source.shape)
+    value: ir.Value = op.MatMul(source, weight)  # type: ignore[assignment]
+    for node, before in zip(reversed(chain[:-1]), reversed(chain[1:]), strict=True):
+        value = op.like(node, *(value if given is before.outputs[0] else given for given in node.inputs))  # type: ignore[assignment]
+    for node in chain:
+        m.take(node)
+    return value
+
+
+def _row_by_row(root: ir.Node) -> list[ir.Node]:
+    """From the last to the first, the operators before ``root`` that treat all rows of a matrix alike, up to a MatMul."""
+    chain: list[ir.Node] = []
+    reader = root
+    value = root.inputs[0]
+    while value is not None and len(chain) < DEEPEST and only_reader(value, reader) and (node := value.producer()) is not None:
+        chain.append(node)
+        wide = [given for given in node.inputs if given is not None and len(dims_of(given) or ()) > 1]
+        if not is_op(node, *ELEMENTWISE) or len(wide) != 1 or any(dims_of(given) is None for given in node.inputs if given is not None):
+            break
+        reader, value = node, wide[0]
+    return chain

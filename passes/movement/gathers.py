@@ -136,6 +136,34 @@ def _one_entry(picked: ir.Node, shape: tuple[object, ...]) -> tuple[int, int] | 
     return (axis, kept[0]) if len(kept) == 1 else None
 
 
+def gathered_twice(op: Pen, x: object, first: Const, second: Const) -> object:
+    return op.Gather(op.Gather(x, first, axis=ANY, _name="first"), second, axis=ANY)
+
+
+@rule(
+    gathered_twice,
+    drift=EXACT,
+    opset=13,
+    examples=[
+        "g (float[N,6] x) => (float[N,2] y) <int64[3] i = {4,-5,2}, int64[2] j = {-1,1}> { p = Gather<axis=1>(x, i) y = Gather<axis=-1>(p, j) }",
+        "g (string[6] x) => (string y) <int32[3] i = {4,1,2}, int64 j = {1}> { p = Gather(x, i) y = Gather(p, j) }",
+    ],
+    leaves=[
+        "g (float[4,6] x) => (float[3,2] y) <int64[3] i = {3,1,2}, int64[2] j = {2,1}> { p = Gather<axis=0>(x, i) y = Gather<axis=1>(p, j) }",
+        "g (float[N,6] x) => (float[N,1,2] y) <int64[1,3] i = {3,1,2}, int64[2] j = {2,1}> { p = Gather<axis=1>(x, i) y = Gather<axis=2>(p, j) }",
+    ],
+)
+def merge_gathers(op: Build, m: Match) -> Result:
+    """Gather(Gather(x, i), j) -> Gather(x, i[j]) on the same axis"""
+    first, second, shape = array(m.first, MAX_INDEX_BYTES), array(m.second, MAX_INDEX_BYTES), dims_of(m.x)
+    if first is None or second is None or shape is None or first.ndim != 1:
+        return skip("the indices are not known, or the first are no row")
+    axes = [int(attribute(node, "axis", 0)) % len(shape) for node in (m.node("first"), m.root)]  # type: ignore[call-overload]
+    if axes[0] != axes[1] or (second < -first.size).any() or (second >= first.size).any():
+        return skip("they pick along the axes %s", axes)
+    return op.Gather(m.x, op.const(first.astype(np.int64)[second], "indices"), axis=axes[0])
+
+
 def gathered_nd(op: Pen, x: object, indices: Const) -> object:
     return op.GatherND(x, indices)
 

@@ -166,11 +166,11 @@ class _Costs:
                 self.extra[node] = self.extra.get(node, 0) + (0 if is_trivial(padded, faces.outer) else bytes_of(value))
 
     def _note_kernel(self, node: ir.Node, faces: Faces) -> None:
-        """Softmax transposes by itself, there and back, unless its axis is the last."""
+        """Softmax transposes by itself, there and back, unless its axis is the last; that is as fast as two transposes, and one operator instead of three."""
         if is_op(node, "Softmax", "LogSoftmax"):
             rank = len(faces.inner)
             axis = int(attribute(node, "axis", -1)) % rank  # type: ignore[call-overload]
-            weight = 2 * bytes_of(node.outputs[0])
+            weight = 2 * bytes_of(node.outputs[0]) - 1
             self.kept[node] = 0 if axis == rank - 1 else weight
             self.extra[node] = self.extra.get(node, 0) + (0 if faces.inner.index(axis) == rank - 1 else weight)
 
