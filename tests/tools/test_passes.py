@@ -6,8 +6,10 @@ import json
 
 import pytest
 
-from graphwright.compiler.core.passes import pass_classes
+from graphwright.compiler.core.passes import format_pipeline, parse_pipeline, pass_classes
 from graphwright.compiler.core.rulepass import RulePass, rules_below
+from graphwright.compiler.pipeline import narrow, pipeline_for
+from graphwright.compiler.targets import find_target
 from graphwright.tools.main import main
 
 Capture = pytest.CaptureFixture[str]
@@ -59,3 +61,14 @@ def test_json_says_what_a_rule_needs(capsys: Capture) -> None:
 def test_a_name_means_one_rule_or_pass() -> None:
     names = [*pass_classes(), *(item.name for item in RULES)]
     assert sorted(name for name in set(names) if names.count(name) > 1) == []
+
+
+def test_every_rule_of_a_level_can_be_left_out_and_tried_alone() -> None:
+    steps = pipeline_for(find_target("ort-cpu"), 2, "fp32")
+    names = list(dict.fromkeys(item.name for step in steps if isinstance(step, RulePass) for item in step.chosen()))
+    assert "unroll-loop" in names
+    for name in names:
+        for left, there in ((narrow(steps, without=(name,)), False), (narrow(steps, only=(name,)), True)):
+            kept = {item.name for step in left if isinstance(step, RulePass) for item in step.chosen()}
+            assert (name in kept) == there and (there or len(kept) == len(names) - 1)
+            assert parse_pipeline(format_pipeline(left)) == left
