@@ -43,9 +43,12 @@ def truth(value: ir.Value | None) -> bool | None:
 )
 def inline_known_if(op: Build, m: Match) -> Result:
     """If(true) { a } else { b } -> a; If(false) { a } else { b } -> b"""
-    choice = truth(m.root.inputs[0])
-    if m.root.inputs[0] is None or choice is None:
-        return skip("its condition '%s' is not known", m.root.inputs[0])
+    condition = m.root.inputs[0]
+    choice = truth(condition)
+    if condition is None:
+        return None
+    if choice is None:
+        return skip("its condition '%s' is not known", condition.name)
     return hand_out(op, write_out(op, branches_of(m.root)[0 if choice else 1], {}))
 
 
