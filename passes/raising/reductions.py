@@ -14,7 +14,7 @@ from ...compiler.core.reasons import skip
 from ...compiler.core.rule import Match, Result, rule
 from ...compiler.core.shapes import known_ints
 from .deviation import reduced_axes
-from .polynomial import DOUBLE, FLOAT, FLOAT16, FLOATS, SINGLES, close, number_beside
+from .polynomial import DOUBLE, FLOAT, FLOAT16, FLOATS, close, number_beside
 
 SLOW_ON = ("cpu",)
 """ONNX Runtime 1.32's CPU kernels for ReduceL1, ReduceL2 and ReduceSumSquare take three times as long as Abs or Mul, then ReduceSum."""
@@ -189,35 +189,3 @@ def raise_lp_norm(op: Build, m: Match) -> Result:
     if not m.fast_math:
         return skip("the norm of '%s' may be 0, and 0 / 0 is not what the operator makes of it", m.x.name)
     return op.LpNormalization(m.x, axis=axes[0], p=1 if is_op(m.node("norm"), "ReduceL1") else 2)
-
-
-def spatial_mean(op: Pen, x: object, axes: Const) -> object:
-    return op.ReduceMean(x, axes, keepdims=1)
-
-
-@rule(
-    spatial_mean,
-    drift=ROUNDING,
-    opset=18,
-    doubtful=SLOW_ON,
-    measured=True,
-    examples=[
-        "g (float[N,2,3,4] x) => (float[N,2,1,1] y) <int64[2] axes = {2,3}> { y = ReduceMean(x, axes) }",
-        "g (float[N,2,3,4] x) => (float[N,2,1,1] y) <int64[2] axes = {-1,-2}> { y = ReduceMean(x, axes) }",
-    ],
-    leaves=[
-        "g (float[N,2,3,4] x) => (float[N,2,3,1] y) <int64[1] axes = {3}> { y = ReduceMean(x, axes) }",
-        "g (float[N,2,3,4] x) => (float[N,2] y) <int64[2] axes = {2,3}> { y = ReduceMean<keepdims=0>(x, axes) }",
-        "g (float[N,4] x) => (float[N,1] y) <int64[1] axes = {1}> { y = ReduceMean(x, axes) }",
-        "g (float[N,2,H,4] x) => (float[N,2,1,1] y) <int64[2] axes = {2,3}> { y = ReduceMean(x, axes) }",
-        "g (double[N,2,3,4] x) => (double[N,2,1,1] y) <int64[2] axes = {2,3}> { y = ReduceMean(x, axes) }",
-    ],
-)
-def raise_global_pool(op: Build, m: Match) -> Result:
-    """ReduceMean over every spatial dim -> GlobalAveragePool (in ONNX Runtime faster behind a Conv, slower by itself)"""
-    axes, shape = reduced_axes(m.root), m.x.shape
-    if axes is None or shape is None or len(shape) < 3 or axes != tuple(range(2, len(shape))) or m.x.dtype not in SINGLES:
-        return skip("it reduces '%s' of shape %s over %s", m.x.name, shape, axes)
-    if not all(isinstance(size, int) and size > 0 for size in shape[2:]):
-        return skip("a spatial dim of %s may be 0", shape)
-    return op.GlobalAveragePool(m.x)
