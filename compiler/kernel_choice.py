@@ -23,6 +23,8 @@ __all__ = ["KernelChoice"]
 
 EACH_SECONDS = 0.3
 TOTAL_SECONDS = 20.0
+MOST_BYTES = 1 << 29
+"""Weights of a piece: the runtime makes its own copy of them, for each of two sessions."""
 MILLI = 1000.0
 Open = Callable[[ir.Model], Runner]
 """Makes a model ready with the runtime's default options."""
@@ -103,6 +105,8 @@ class KernelChoice:
         return Timing(rule, shapes, found.median_b * MILLI, found.median_a * MILLI, found.ratio, found.low, found.high)
 
     def _race(self, before: ir.Model, after: ir.Model) -> Comparison | Skip:
+        if max(map(_weight_bytes, (before, after))) > MOST_BYTES:
+            return skip("its weights are too large to open it twice")
         samples = [make_sample(before, sizes) for sizes in self._sizes]
         one = self._open(before)
         try:
@@ -120,6 +124,10 @@ class KernelChoice:
 def _decided(comparison: Comparison) -> bool:
     """Whether the replacement is faster, or can gain too little to be chosen."""
     return comparison.a_is_faster or comparison.low > 1.0 - GAIN
+
+
+def _weight_bytes(piece: ir.Model) -> int:
+    return sum(value.const_value.nbytes for value in piece.graph.initializers.values() if value.const_value is not None)
 
 
 def _reads(piece: ir.Model) -> set[str | None]:

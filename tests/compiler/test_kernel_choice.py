@@ -215,6 +215,12 @@ def test_a_size_that_depends_on_the_data_cannot_be_timed() -> None:
     assert any("depends on more than the sizes of the inputs" in reason for reason in why_not(choice(Lab()), text, ({"x": np.ones(4, np.float32)},)))
 
 
+def test_what_is_too_large_to_open_twice_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernel_choice, "MOST_BYTES", 3)
+    lab = Lab()
+    assert any("too large" in reason for reason in why_not(choice(lab))) and lab.opened == []
+
+
 def test_nothing_is_timed_on_empty_inputs() -> None:
     assert any("empty" in reason for reason in why_not(choice(Lab()), samples=({"x": np.zeros((0, 2), np.float32)},)))
 
