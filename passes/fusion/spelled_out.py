@@ -41,15 +41,24 @@ def softplus_mish(op: Pen, x: object) -> object:
     return op.Mul(x, op.Tanh(op.Softplus(x)))
 
 
+def log_mish(op: Pen, x: object) -> object:
+    return op.Mul(x, op.Tanh(op.Log(op.Add(op.Exp(x), 1.0))))
+
+
 @rule(
     mish,
     softplus_mish,
+    log_mish,
     drift=ROUNDING,
     opset=18,
     kernels=HERE,
     doubtful=NOT_ON,
     measured=True,
-    examples=[_model("y = Mish(x)"), _model("s = Softplus(x) t = Tanh(s) y = Mul(x, t)")],
+    examples=[
+        _model("y = Mish(x)"),
+        _model("s = Softplus(x) t = Tanh(s) y = Mul(x, t)"),
+        _model("e = Exp(x) p = Add(e, one) l = Log(p) t = Tanh(l) y = Mul(x, t)"),
+    ],
     leaves=[HALF.format("Mish"), _model("s = Softplus(z) t = Tanh(s) y = Mul(x, t)", "float[N,4] x, float[N,4] z")],
 )
 def spell_mish(op: Build, m: Match) -> Result:
