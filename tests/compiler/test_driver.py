@@ -18,7 +18,7 @@ import pytest
 import graphwright
 from graphwright.backends.ort import backend as ort_backend
 from graphwright.backends.ort.options import DEFAULT
-from graphwright.compiler import search
+from graphwright.compiler import kernel_choice, search
 from graphwright.compiler.core.drift import EXACT
 from graphwright.compiler.core.errors import (
     ArtifactError,
@@ -83,7 +83,7 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(autouse=True)
 def decide(monkeypatch: pytest.MonkeyPatch) -> Iterator[Decide]:
-    """``decide(0.5, 1.0)``: the ratios that races come out with, in turn; the last one repeats. One choice of options is said to have won."""
+    """``decide(0.5, 1.0)``: the ratios that races come out with, in turn; the last one repeats. One choice of options is said to have won, and every kernel."""
     won = SimpleNamespace(to_dict=lambda: {"changed": {"threads": 1}, "chosen": True, "failure": ""})
     monkeypatch.setattr(ort_backend, "choose_options", lambda *args, **kwargs: (DEFAULT, (won,)))
     ratios: list[float] = [0.5]
@@ -93,6 +93,7 @@ def decide(monkeypatch: pytest.MonkeyPatch) -> Iterator[Decide]:
         return Comparison(ratio, 1.0, ratio, ratio - 0.05, ratio + 0.05, 20)
 
     monkeypatch.setattr(search, "compare_runners", compare)
+    monkeypatch.setattr(kernel_choice, "compare_runners", lambda *_, **__: Comparison(0.5, 1.0, 0.5, 0.45, 0.55, 20))
 
     def say(*wanted: float) -> None:
         ratios[:] = wanted

@@ -11,7 +11,9 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from graphwright.compiler import kernel_choice
+from graphwright.backends.ort import backend as ort_backend
+from graphwright.backends.ort.options import DEFAULT
+from graphwright.compiler import kernel_choice, search
 from graphwright.compiler.core.backend import Array, Port
 from graphwright.compiler.core.build import Build
 from graphwright.compiler.core.drift import ROUNDING
@@ -286,6 +288,8 @@ def decide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[float],
             return Comparison(ratio, 1.0, ratio, ratio * 0.99, ratio * 1.01, 10)
 
         monkeypatch.setattr(kernel_choice, "compare_runners", compare)
+        monkeypatch.setattr(search, "compare_runners", lambda *_, **__: Comparison(1.0, 1.0, 1.0, 0.9, 1.1, 10))
+        monkeypatch.setattr(ort_backend, "choose_options", lambda *_, **__: (DEFAULT, ()))
         return races
 
     return decide_so
