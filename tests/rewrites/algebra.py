@@ -32,11 +32,6 @@ GRAPHS: tuple[Graph, ...] = (
         SMALL + f" <{AXIS}> {{ c = Tanh(a) e = Exp(c) y = ReduceProd(e, ax) }}",
         every(has("ReduceSum"), gone("ReduceProd")),
     ),
-    graph(
-        "a sum of multiples of integers",
-        "g (int64[N,8] a) => (int64[N,1] y) <int64 k = {3}, int64[1] ax = {1}> { s = Mul(k, a) y = ReduceSum(s, ax) }",
-        cheaper(0.8),
-    ),
     graph("a sum of multiples", SMALL + f" <{AXIS}, float k = {{0.5}}> {{ s = Mul(a, k) y = ReduceSum(s, ax) }}", cheaper(0.8)),
     graph("a mean of shifted numbers", SMALL + f" <{AXIS}, float k = {{0.5}}> {{ s = Add(a, k) y = ReduceMean(s, ax) }}", cheaper(0.8)),
     graph("a largest exponential", SMALL + f" <{AXIS}> {{ s = Exp(a) y = ReduceMax(s, ax) }}", cheaper(0.8)),

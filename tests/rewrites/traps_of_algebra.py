@@ -61,6 +61,11 @@ ARITHMETIC: tuple[Graph, ...] = (
     trap("a sum over no axes", "g (float[N,8] a) => (float[N,8] y) <int64[0] ax> { p = ReduceSum<noop_with_empty_axes=1>(a, ax) y = Relu(p) }"),
     trap("a sum over empty axes is a sum over all", "g (float[N,8] a) => (float[1,1] y) <int64[0] ax> { p = ReduceSum(a, ax) y = Relu(p) }"),
     trap("a scale along the reduced axis", "g (float[N,8] a) => (float[N,1] y) <int64[1] ax = {1}, float[8] k> { p = Mul(a, k) y = ReduceSum(p, ax) }"),
+    trap(
+        "a sum of multiples of large integers, which the kernel adds up in doubles",
+        "g (int64[N,8] a) => (int64[N,1] y) <int64 k = {3}, int64[1] ax = {1}> { s = Mul(k, a) y = ReduceSum(s, ax) }",
+        samples=({"a": np.array([[2**63 - 1, -(2**63), 2**62, 5, 2**61 + 1, -7, 0, 1]], np.int64)},),
+    ),
     trap("an einsum of a diagonal", 'g (float[B,4,4] a) => (float[B,4] y) { y = Einsum<equation="bii->bi">(a) }'),
     trap("an einsum that sums one operand first", 'g (float[B,4] a, float[4,3] b) => (float[B] y) { y = Einsum<equation="bi,ij->b">(a, b) }'),
     trap("a choice whose condition makes it larger", "g (bool[5,1] c, float[1,8] a) => (float[5,8] y) { y = Where(c, a, a) }"),
