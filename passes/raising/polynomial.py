@@ -50,16 +50,14 @@ def monomial(*values: ir.Value) -> Monomial:
 
 
 def read(value: ir.Value | None, base: ir.Value | None = None, depth: int = MAX_DEPTH) -> Polynomial | None:
-    """``value`` as a polynomial; ``base`` and whatever is no sum or product stand for themselves. None when it has too many terms."""
+    """``value`` as a polynomial; ``base``, what is no sum or product and what has too many terms stand for themselves. None for None."""
     if value is None:
         return None
     node = producer(value, *LINEAR)
     if value is base or node is None or depth == 0:
         return Polynomial({monomial(value): 1.0})
     found = _sum_or_product(node, base, depth - 1)
-    if found is None:
-        return Polynomial({monomial(value): 1.0})
-    return found if len(found.terms) <= MAX_TERMS else None
+    return found if found is not None and len(found.terms) <= MAX_TERMS else Polynomial({monomial(value): 1.0})
 
 
 def _sum_or_product(node: ir.Node, base: ir.Value | None, depth: int) -> Polynomial | None:
