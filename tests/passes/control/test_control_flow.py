@@ -147,19 +147,25 @@ def random_control_flow(seed: int) -> str:
     def lines(names: list[str], depth: int) -> str:
         text = ""
         for _ in range(int(lot.integers(1, 4))):
-            kind = pick(["unary", "unary", "binary", "if", "loop"] if depth < 3 else ["unary", "binary"])
+            kind = pick(["unary", "unary", "binary", "if", "loop", "scan"] if depth < 3 else ["unary", "binary"])
             if kind == "if":
                 one, other = branch(names, depth), branch(names, depth)
                 if lot.random() < 0.2:
                     other = one
                 made = [fresh(), fresh()]
-                text += f"{made[0]}, {made[1]} = If({pick(['c', 'd', 'yes', 'no'])}) <then_branch = {one}, else_branch = {other}> "
+                text += f"{made[0]}, {made[1]} = If({pick(['c', 'd', 'e', 'yes', 'no'])}) <then_branch = {one}, else_branch = {other}> "
                 names += made
             elif kind == "loop":
                 made = [fresh(), fresh(), fresh()]
                 stacked = fresh()
                 text += f"{made[0]}, {made[1]}, {stacked} = Loop({pick(['n', 'two', 'two', 'none'])}, {pick(['c', 'yes', ''])}, {pick(names)}, {pick(names)})"
                 text += f" <body = {body(names, depth)}> {made[2]} = ReduceSum<keepdims=0>({stacked}, zero) "
+                names += made
+            elif kind == "scan":
+                made = [fresh(), fresh(), fresh()]
+                text += f"{made[0]}, {made[1]}, {made[2]}r = Scan<num_scan_inputs=1, scan_input_directions=[{int(lot.integers(2))}], scan_output_axes=[1],"
+                text += f" scan_output_directions=[{int(lot.integers(2))}], body = {scanned(names, depth)}>({pick(names)}, {pick(names)}, rows)"
+                text += f" {made[2]} = ReduceSum<keepdims=0>({made[2]}r, one) "
                 names += made
             else:
                 made = [fresh()]
@@ -172,6 +178,15 @@ def random_control_flow(seed: int) -> str:
         text = lines(own, depth + 1)
         one, other = fresh(), fresh()
         return f"{fresh()} () => (float[2] {one}, float[2] {other}) {{ {text}{one} = Identity({pick(own)}) {other} = Identity({pick(own)}) }}"
+
+    def scanned(names: list[str], depth: int) -> str:
+        one, other, row = fresh(), fresh(), fresh()
+        own = [*names, one, other, row]
+        text = lines(own, depth + 1)
+        ends = [fresh() for _ in range(3)]
+        copies = " ".join(f"{end} = Identity({value})" for end, value in zip(ends, [pick([one, *own]), pick([other, other, *own]), pick(own)], strict=True))
+        formals = ", ".join(f"float[2] {name}" for name in (one, other, row))
+        return f"{fresh()} ({formals}) => ({', '.join(f'float[2] {end}' for end in ends)}) {{ {text}{copies} }}"
 
     def body(names: list[str], depth: int) -> str:
         counter, going, one, other = fresh(), fresh(), fresh(), fresh()
@@ -188,8 +203,8 @@ def random_control_flow(seed: int) -> str:
 
     names = ["x"]
     text = lines(names, 0)
-    constants = "bool yes = {1}, bool no = {0}, int64 two = {2}, int64 none = {0}, int64[1] zero = {0}"
-    return f"g (float[2] x, bool c, bool d, int64 n) => (float[2] y) <{constants}> {{ {text}y = Add({names[-1]}, {pick(names)}) }}"
+    constants = "bool yes = {1}, bool no = {0}, int64 two = {2}, int64 none = {0}, int64[1] zero = {0}, int64[1] one = {1}, float[3,2] rows = {1,2,3,4,5,6}"
+    return f"g (float[2] x, bool c, bool d, int64 n) => (float[2] y) <{constants}> {{ e = Not(c) {text}y = Add({names[-1]}, {pick(names)}) }}"
 
 
 @pytest.mark.parametrize("seed", range(60))
