@@ -22,19 +22,21 @@ Result = ir.Value | tuple[ir.Value, ...] | Skip | None
 
 
 class Match:
-    """What a pattern matched; ``m.x`` is the value bound to the parameter ``x``."""
+    """What a pattern matched; ``m.x`` is the value bound to the parameter ``x``.
+
+    The engine lends every match what it shares among them: ``ranges`` (bounds of values) and ``forms`` (what the position alone tells of them),
+    each found once. ``fast_math`` is whether the user allows what is only equal where both sides are defined, without a proof.
+    """
+
+    ranges: Ranges
+    forms: Forms
+    fast_math: bool
 
     def __init__(self, root: ir.Node, outputs: tuple[ir.Value, ...], values: dict[str, ir.Value | None], nodes: dict[NodePattern, ir.Node]) -> None:
         self.root = root
         self.outputs = outputs
         self.nodes: dict[ir.Node, None] = dict.fromkeys(nodes.values())
         self._values = values
-        self.ranges = Ranges()
-        """Bounds of values; the engine shares one among all matches, so that each is found once."""
-        self.forms = Forms()
-        """What is known of values from the position alone; shared like the ranges."""
-        self.fast_math = False
-        """Whether the user allows what is only equal where both sides are defined, without a proof."""
         self._named = {pattern.name: node for pattern, node in nodes.items() if pattern.name}
 
     def __getattr__(self, name: str) -> ir.Value:
