@@ -10,9 +10,9 @@ from ...compiler.core.drift import ROUNDING
 from ...compiler.core.graph import constant, is_op, users
 from ...compiler.core.reasons import Skip, skip
 from ...compiler.core.rule import Match, Result, rule
-from .arithmetic import Arithmetic, arithmetic
+from .arithmetic import Arithmetic, arithmetic, narrowed, rounds, trimmed
 from .carrying import carried_down, carrier
-from .linear import Linear, linear, refuses_input, with_input
+from .linear import Linear, linear, pads_zeros, refuses_input, with_input
 
 DEPTH = 8
 """How many operators arithmetic is moved across at most."""
@@ -52,6 +52,7 @@ NORM = "float[2] s = {1,2}, float[2] t = {0,1}, float[2] u = {1,-1}, float[2] v 
         " { a = BatchNormalization(x, s, t, u, v) b = Transpose<perm=[0,2,1]>(a) c = MatMul(b, w) y = Add(c, d) }",
         "g (float[N,3,2] x) => (float[N,3,2] y, float[N,3,1] z) <float[2,2] w = {1,2,3,4}, float[2,1] v = {1,2}, float[2] s = {5,7}>"
         " { a = Mul(x, s) y = MatMul(a, w) z = MatMul(a, v) }",
+        f"{WINDOW}, float t = {{3}}> {{ a = Div(x, s) b = Sub(a, t) y = Conv<pads=[1,1,1,1]>(b, w) }}",
     ],
     leaves=[
         f"{WINDOW}> {{ a = Add(x, s) y = Conv<pads=[1,1,1,1]>(a, w) }}",
@@ -80,6 +81,8 @@ def fold_before(op: Build, m: Match) -> Result:
     if isinstance(moved, Skip):
         return moved
     scale, shift = moved
+    if is_op(m.root, "Conv") and pads_zeros(m.root) and shift.any() and not crossed:
+        return _scale_alone(op, m, item, found)
     refusal = refuses_input(item, scale, shift) or _unwelcome(item, shift) or _other_readers(item, crossed, scale, shift)
     if refusal is not None:
         return refusal
@@ -87,6 +90,21 @@ def fold_before(op: Build, m: Match) -> Result:
     for node in reversed(crossed):
         value = op.like(m.take(node), value, *node.inputs[1:])  # type: ignore[assignment]
     return with_input(op, item, value, scale, shift)
+
+
+def _scale_alone(op: Build, m: Match, item: Linear, found: Arithmetic) -> Result:
+    """Conv(x s + t) -> Conv(x + t/s), scaled by s, where padding keeps t from going into the bias"""
+    inner, node = arithmetic(found.x.producer()), item.data.producer()
+    if inner is None or node is None or inner.shift.any() or len(found.x.uses()) != 1 or len(item.data.uses()) != 1:
+        return skip("what is added reaches the borders only in part")
+    scale = inner.scale * found.scale
+    refusal = refuses_input(item, scale, np.zeros_like(scale))
+    if refusal is not None or not scale.all() or found.x.is_graph_output() or item.data.is_graph_output():
+        return refusal or skip("it is scaled by 0, or needed elsewhere")
+    added = narrowed(trimmed(found.shift / scale), item.weight.dtype)
+    if added is None or rounds(inner.x, added.astype(np.float64)):
+        return skip("what is added before scaling would be too large")
+    return with_input(op, item, op.Add(inner.x, op.const(added, "shift")), scale, np.zeros_like(scale))  # type: ignore[arg-type]
 
 
 def _path(value: ir.Value) -> tuple[list[ir.Node], Arithmetic] | None:
