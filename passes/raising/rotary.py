@@ -9,10 +9,11 @@ import onnx_ir as ir
 
 from ...compiler.core.build import Build
 from ...compiler.core.drift import ROUNDING
-from ...compiler.core.graph import array, attribute, producer
+from ...compiler.core.graph import attribute, producer
 from ...compiler.core.reasons import Skip, skip
 from ...compiler.core.rule import Match, Result, rule
 from .attention_core import forget_unused
+from .rotary_parts import part_of
 from .rotary_tables import Frame, frames, table
 
 FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16)
@@ -78,11 +79,11 @@ def raise_rotary(op: Build, m: Match) -> Result:
                 return skip("'%s' is rotated, but not what the cosine multiplies", x.name)
             for node in (first, second, *inner):
                 m.take(node)  # type: ignore[arg-type]
-            return _embedded(op, x, cosine, sine, interleaved)
+            return embedded(op, x, cosine, sine, interleaved)
     return None
 
 
-def _embedded(op: Build, x: ir.Value, cosine: ir.Value, sine: ir.Value, interleaved: bool) -> Result:
+def embedded(op: Build, x: ir.Value, cosine: ir.Value, sine: ir.Value, interleaved: bool) -> Result:
     """The operator, for the first layout of x that the angles fit."""
     reason: Skip | None = None
     for frame in frames(x):
@@ -137,35 +138,6 @@ def _rotation(m: Match, value: ir.Value) -> tuple[ir.Value, bool, list[ir.Node]]
     return (x, view is not None, [*inner, negated]) if (half[1], other[1]) == wanted else None
 
 
-def part_of(value: ir.Value | None) -> tuple[ir.Value, range] | None:
-    """The tensor of whose last dimension ``value`` is a part, and which elements they are."""
-    node = producer(value, "Slice", "Split")
-    source = node.inputs[0] if node is not None else None
-    width = source.shape[-1] if source is not None and source.shape is not None and len(source.shape) > 0 else None
-    if node is None or value is None or source is None or source.shape is None or not isinstance(width, int):
-        return None
-    rank = len(source.shape)
-    if node.op_type == "Split":
-        return _split_part(node, value, source, rank)
-    numbers = [array(item) for item in node.inputs[1:]]
-    if len(numbers) < 3 or any(item is None or item.size != 1 for item in numbers):
-        return None
-    start, end, axis, *step = (int(item.reshape(-1)[0]) for item in numbers)  # type: ignore[union-attr]
-    if axis % rank != rank - 1 or (step and step[0] <= 0):
-        return None
-    return source, range(width)[slice(start, end, *step)]
-
-
-def _split_part(node: ir.Node, value: ir.Value, source: ir.Value, rank: int) -> tuple[ir.Value, range] | None:
-    sizes = [item.shape[-1] if item.shape is not None else None for item in node.outputs]
-    known = [size for size in sizes if isinstance(size, int)]
-    if int(attribute(node, "axis", 0)) % rank != rank - 1 or len(known) < len(sizes):  # type: ignore[call-overload]
-        return None
-    index = value.index() or 0
-    start = sum(known[:index])
-    return source, range(start, start + known[index])
-
-
 @rule(
     "Concat",
     drift=ROUNDING,
@@ -200,5 +172,3 @@ def raise_partial_rotary(op: Build, m: Match) -> Result:
         return skip("it already takes a part of each head")
     m.take(rotated)
     return op.like(rotated, x, *rotated.inputs[1:], rotary_embedding_dim=len(turned[1]))
-
-

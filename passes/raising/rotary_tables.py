@@ -11,7 +11,7 @@ import numpy as np
 import onnx_ir as ir
 
 from ...compiler.core.build import Build
-from ...compiler.core.dims import Dim, same, same_shape
+from ...compiler.core.dims import Dim, at_least, broadcasts_into, same, same_shape
 from ...compiler.core.graph import array, attribute, is_op, producer, scalar
 from ...compiler.core.reasons import Skip, skip
 from .attention_core import size_of
@@ -48,7 +48,7 @@ def table(op: Build, value: ir.Value, x: ir.Value, frame: Frame, interleaved: bo
     dims: list[Dim | None] = [*[None] * missing, *value.shape]
     heads, tokens = (1, 2) if frame.heads_first else (2, 1)
     each, batch = dims[tokens], dims[0]
-    fits = each is not None and same(each, frame.tokens) and dims[heads] in (1, None)
+    fits = each is not None and as_many(each, frame.tokens) and dims[heads] in (1, None)
     if not fits or not (batch is None or batch == 1 or same(batch, frame.batch)):
         return skip("'%s' of shape %s is not one angle for each token", value.name, value.shape)
     axis = None if dims[heads] is None else heads - missing
@@ -64,6 +64,13 @@ def table(op: Build, value: ir.Value, x: ir.Value, frame: Frame, interleaved: bo
         return halved
     first = op.const([frame.batch, 1, 1]) if isinstance(frame.batch, int) else op.Concat(size_of(op, x, 0), op.const([1, 1]), axis=0)
     return op.Expand(halved, first)  # type: ignore[return-value]
+
+
+def as_many(rows: Dim, tokens: Dim) -> bool:
+    """Whether a table that broadcasts against the tokens has a row for each: one cut to at most c rows, min(tokens, c), has."""
+    if same(rows, tokens):
+        return True
+    return not isinstance(tokens, int) and rows != 1 and not at_least(tokens, 2) and broadcasts_into((rows,), (tokens,))
 
 
 def _before_unsqueeze(value: ir.Value, axis: int | None) -> tuple[ir.Value, int | None]:
