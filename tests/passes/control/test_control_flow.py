@@ -93,6 +93,17 @@ def test_a_loop_of_many_rounds_is_left_alone() -> None:
     assert operators(simplified(NESTED.replace("n = {3}", "n = {1000}")))["Loop"] == 1
 
 
+def test_loops_in_loops_are_written_out_only_where_all_of_them_stay_small() -> None:
+    inner = "b = Loop(n, t, a) <body = d (int64 j, bool l, float[N] u) => (bool l1, float[N] u1) { l1 = Identity(l) v = Sin(u) w = Exp(v) u1 = Neg(w) }>"
+    text = (
+        "g (float[N] x) => (float[N] y) <int64 n = {ROUNDS}, bool t = {1}> { y = Loop(n, t, x) <body ="
+        " e (int64 i, bool k, float[N] a) => (bool k1, float[N] a1)"
+        f" {{ k1 = Identity(k) {inner} a1 = Neg(b) }}> }}"
+    )
+    assert operators(simplified(text.replace("ROUNDS", "3")))["Loop"] == 0
+    assert sum(operators(simplified(text.replace("ROUNDS", "50"))).values()) < 1000
+
+
 def test_a_body_with_nothing_left_to_do_for_its_readers_is_unrolled_and_pruned(assert_kept: Callable[..., None]) -> None:
     text = (
         "g (float[N] x, int64 n, bool c) => (float[N] y) { y, z, q = Loop(n, c, x, x) <body = b (int64 i, bool k, float[N] a, float[N] d)"
