@@ -68,6 +68,7 @@ NONNEGATIVE = Need("not negative", Ranges.is_nonnegative, (0.0, 3.0))
 POSITIVE = Need("positive", Ranges.is_positive, (0.5, 3.0))
 FINITE = Need("finite", Ranges.is_finite, (-3.0, 3.0))
 MODERATE = Need("small enough for its square not to overflow", _is_moderate, (-3.0, 3.0))
+INVERTIBLE = Need("at least 1e-4", lambda ranges, value: ranges.interval(value).low >= 1e-4, (0.5, 3.0))
 DIVISOR = Need("positive and of moderate size", _is_divisor, (0.5, 3.0))
 EXPONENT = Need("small enough for the square of its exponential not to overflow", _is_exponent, (-3.0, 3.0))
 

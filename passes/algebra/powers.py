@@ -9,7 +9,7 @@ from ...compiler.core.drift import DOMAIN, ROUNDING
 from ...compiler.core.ranges import Ranges
 from ...compiler.core.reasons import Skip, skip
 from ...compiler.core.rule import Match
-from .law import DIVISOR, NONNEGATIVE, POSITIVE, law
+from .law import DIVISOR, INVERTIBLE, NONNEGATIVE, POSITIVE, law
 
 square = law("square", "x^2 -> x x", lambda op, x: op.Pow(x, 2), lambda op, x: op.Mul(x, x), drift=ROUNDING)
 fourth_power = law("fourth-power", "x^4 -> (x x) (x x)", lambda op, x: op.Pow(x, 4), lambda op, x: _squared(op, op.Mul(x, x)), drift=ROUNDING)
@@ -138,28 +138,28 @@ def _squared_reciprocal(op: Build, a: ir.Value, b: ir.Value) -> ir.Value:
 _APART = {"x": (0.5, 3.0), "y": (0.5, 3.0), "z": (0.5, 3.0), "a": (0.5, 3.0), "b": (0.5, 3.0)}
 gather_reciprocals = law(
     "gather-reciprocals",
-    "1/a * 1/(a b) -> (1/a)^2 * 1/b (DNNFusion, table 4)",
+    "1/a * 1/(a b) -> (1/a)^2 * 1/b where a, b are of moderate size (DNNFusion, table 4)",
     lambda op, a, b: op.Mul(op.Reciprocal(a), op.Reciprocal(op.Mul(a, b))),
     _squared_reciprocal,
-    drift=ROUNDING,
-    bounds=_APART,
+    drift=DOMAIN,
+    needs={"a": DIVISOR, "b": DIVISOR},
     given={"b": "float[3]"},
 )
 multiply_reciprocals = law(
     "multiply-reciprocals",
-    "1/x * 1/y -> 1/(x y)",
+    "1/x * 1/y -> 1/(x y) where x, y are not small",
     lambda op, x, y: op.Mul(op.Reciprocal(x), op.Reciprocal(y)),
     lambda op, x, y: op.Reciprocal(op.Mul(x, y)),
-    drift=ROUNDING,
-    bounds=_APART,
+    drift=DOMAIN,
+    needs={"x": INVERTIBLE, "y": INVERTIBLE},
 )
 multiply_by_reciprocal_value = law(
     "multiply-by-reciprocal-value",
-    "x * 1/y -> x / y",
+    "x * 1/y -> x / y where y is not so small that 1/y is infinite",
     lambda op, x, y: op.Mul(x, op.Reciprocal(y)),
     lambda op, x, y: op.Div(x, y),
-    drift=ROUNDING,
-    bounds=_APART,
+    drift=DOMAIN,
+    needs={"y": INVERTIBLE},
     leaves=["g (float[N,3] x, float[N,3] z) => (float[N,3] y, float[N,3] r) { r = Reciprocal(z) y = Mul(x, r) }"],
 )
 divide_by_reciprocal = law(
