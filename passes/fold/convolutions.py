@@ -124,6 +124,8 @@ def _kernel(items: tuple[Linear, ...]) -> Kernel | Skip:
         " { c = Conv<group=2, pads=[1,1,1,1]>(x, w) d = Mul(x, s) y = Add(c, d) }",
         "g (float[N,1,4,4] x) => (float[N,1,4,4] y) <float[1,1,3,3] w = {1,2,3,4,5,6,7,8,9}, float[1,1,1,3] h = {1,2,3}>"
         f" {{ c = Conv{PADS}(x, w) d = Conv<pads=[0,1,0,1]>(x, h) y = Add(c, d) }}",
+        "g (float[N,1,5] x) => (float[N,1,5] y) <float[1,1,3] w = {1,2,3}, float[1,1,5] v = {1,2,3,4,5}>"
+        " { c = Conv<pads=[2,2], dilations=[2]>(x, w) d = Conv<pads=[4,4], dilations=[2]>(x, v) y = Add(c, d) }",
         "g (float[N,2,2,2] x) => (float[N,2,2,2] y) <float[2,2,1,1] w = {1,2,3,4}, float[1,2,1,1] a = {1,2}, float[2,1,1,1] b = {3,4}>"
         " { c = Conv(x, w) d = Conv(x, a) e = Conv(d, b) y = Add(c, e) }",
         "g (float[N,1,6,6] x) => (float[N,1,2,2] y) <float[1,1,3,3] w = {1,2,3,4,5,6,7,8,9}, float[1,1,3,3] v = {9,8,7,6,5,4,3,2,1}>"

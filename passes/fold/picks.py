@@ -47,7 +47,7 @@ class Pick:
 
 
 def pick(node: ir.Node) -> Pick | None:
-    """What a Slice of one axis, or a Gather of constant places, keeps, if that is less than there is."""
+    """What a Slice of one axis, or a Gather of constant places, keeps, if that is half of what there is, or less."""
     before, after = dims_of(node.inputs[0]), dims_of(node.outputs[0])
     if before is None or after is None:
         return None
@@ -67,7 +67,7 @@ def pick(node: ir.Node) -> Pick | None:
 def _is_less(kept: Dim, size: Dim) -> bool:
     if not isinstance(kept, int):
         return False
-    return kept < size if isinstance(size, int) else kept == 1
+    return 2 * kept <= size if isinstance(size, int) else kept == 1
 
 
 @rule(
@@ -78,7 +78,7 @@ def _is_less(kept: Dim, size: Dim) -> bool:
     examples=[
         f"g (float[N,3,2] x) => (float[N,3] y) <{FIRST}, {WEIGHTS}> {{ c = MatMul(x, w) d = Add(c, b) e = Gelu(d) y = Gather<axis=1>(e, z) }}",
         f"g (float[N,3,2] x) => (float[N,1,3] y) <{FIRST}, {WEIGHTS}> {{ c = MatMul(x, w) y = Slice(c, o, l, a) }}",
-        f"g (float[N,3,2] x) => (float[N,2,3] y) <{FIRST}, {WEIGHTS}> {{ c = MatMul(x, w) d = Softmax(c) y = Gather<axis=1>(d, p) }}",
+        f"g (float[N,4,2] x) => (float[N,2,3] y) <{FIRST}, {WEIGHTS}> {{ c = MatMul(x, w) d = Softmax(c) y = Gather<axis=1>(d, p) }}",
         f"g (float[N,3,2] x, float[N,3,2] r) => (float[N,2] y) <{FIRST}, float[2] s = {{1,2}}, int64 last = {{-1}}>"
         " { c = Add(x, r) d = LayerNormalization<axis=2>(c, s) y = Gather<axis=1>(d, last) }",
         f"g (float[N,2,3,2] x) => (float[N,1,4] y) <{FIRST}, int64[3] r = {{0,0,4}}>"
@@ -89,6 +89,7 @@ def _is_less(kept: Dim, size: Dim) -> bool:
         " { c = Neg(x) d = Gather<axis=1>(c, z) e = Gather<axis=1>(c, z) y = Relu(d) u = Abs(e) }",
     ],
     leaves=[
+        f"g (float[N,3,2] x) => (float[N,2,3] y) <{FIRST}, {WEIGHTS}> {{ c = MatMul(x, w) y = Gather<axis=1>(c, p) }}",
         f"g (float[N,3,2] x) => (float[N,3] y, float[N,3,3] c) <{FIRST}, {WEIGHTS}> {{ c = MatMul(x, w) y = Gather<axis=1>(c, z) }}",
         f"g (float[N,3,2] x) => (float[N,2] y) <{FIRST}> {{ d = Softmax<axis=1>(x) y = Gather<axis=1>(d, z) }}",
         f"g (float[N,3,2] x) => (float[N,2] y) <{FIRST}, float[3,2] s = {{1,2,3,4,5,6}}> {{ d = LayerNormalization<axis=1>(x, s) y = Gather<axis=1>(d, z) }}",
