@@ -15,7 +15,8 @@ from ...compiler.core.shapes import known_ints
 from .polynomial import FLOATS, close, number_beside, uniform
 
 PRODUCTS = ("Mul", "Div", "Reciprocal", "Neg")
-MAX_DEPTH = 6
+WITHIN = frozenset({*PRODUCTS, "Sqrt", "Pow"})
+MAX_DEPTH, MAX_NODES = 4, 16
 
 
 @dataclass
@@ -49,6 +50,8 @@ class Normalised:
 
 def normalised(value: ir.Value) -> Normalised | None:
     """``value`` as something divided by its own root mean square; None when it is nothing of the kind."""
+    if not any(node.op_type in ("Sqrt", "Pow") for node in _upstream(value)):
+        return None
     flat = product_of(value, None)
     for factor, exponent in flat.factors:
         root = under_root(factor, exponent)
@@ -65,6 +68,20 @@ def normalised(value: ir.Value) -> Normalised | None:
     return None
 
 
+def _upstream(value: ir.Value) -> list[ir.Node]:
+    """What is multiplied and divided on the way to ``value``, and the roots among it; few, as every product asks."""
+    found: dict[ir.Node, None] = {}
+    frontier: list[ir.Value | None] = [value]
+    for _ in range(MAX_DEPTH):
+        nodes = [item.producer() for item in frontier if item is not None]
+        fresh = [node for node in nodes if node is not None and node not in found and node.op_type in WITHIN]
+        found.update(dict.fromkeys(fresh))
+        if not fresh or len(found) > MAX_NODES:
+            break
+        frontier = [item for node in fresh if node.op_type in PRODUCTS for item in node.inputs]
+    return list(found)
+
+
 def product_of(value: ir.Value, base: ir.Value | None) -> Product:
     """``value`` taken apart into what is multiplied and divided, but for ``base``."""
     found = Product()
@@ -74,7 +91,7 @@ def product_of(value: ir.Value, base: ir.Value | None) -> Product:
 
 def _take_apart(value: ir.Value, exponent: int, base: ir.Value | None, found: Product, depth: int) -> None:
     node = producer(value, *PRODUCTS)
-    if value is base or node is None or depth == 0 or any(item is None for item in node.inputs):
+    if value is base or node is None or depth == 0 or len(found.nodes) > MAX_NODES or any(item is None for item in node.inputs):
         found.factors.append((value, exponent))
         return
     found.nodes.append(node)

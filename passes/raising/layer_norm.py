@@ -14,7 +14,7 @@ from ...compiler.core.reasons import Skip, skip
 from ...compiler.core.rule import Match, Result, rule
 from ...compiler.core.shapes import static_shape
 from .deviation import Normalised, centred, mean_square, normalised, under_root
-from .polynomial import BFLOAT16, FLOAT, FLOAT16, Polynomial, monomial, read
+from .polynomial import BFLOAT16, FLOAT, FLOAT16, Polynomial, made_by, monomial, read
 
 UP_TO_32_BITS = (FLOAT, FLOAT16, BFLOAT16)
 CORE = (
@@ -214,6 +214,8 @@ def _affine(op: Build, value: ir.Value, like: ir.Value, x: ir.Value) -> ir.Value
 )
 def raise_spread_layer_norm(op: Build, m: Match) -> Result:
     """x r + (b - mean(x) r), with r = s / sqrt(mean (x - mean x)^2 + epsilon), as TensorFlow spells it -> LayerNormalization(x, s, b)"""
+    if next(made_by(m.outputs[0], "Reciprocal", "Sqrt", "Pow"), None) is None:
+        return None
     total = read(m.outputs[0])
     found = _spread(total) if total is not None else None
     if total is None or found is None:

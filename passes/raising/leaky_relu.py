@@ -14,7 +14,7 @@ from ...compiler.core.pattern import Const, Pen
 from ...compiler.core.reasons import skip
 from ...compiler.core.rule import Match, Result, rule
 from .comparison import pieces
-from .polynomial import SINGLES, Polynomial, claim, monomial, read, uniform
+from .polynomial import SINGLES, Polynomial, claim, made_by, monomial, read, uniform
 from .precision import in_widest
 
 NUMBERS = "float zero = {0}, float a = {0.1}, float n = {-0.1}, float big = {1.5}, float one = {1}"
@@ -116,6 +116,8 @@ def raise_max_leaky_relu(op: Build, m: Match) -> Result:
 )
 def raise_two_sided_relu(op: Build, m: Match) -> Result:
     """Relu(x) + a min(x, 0) -> LeakyRelu(x, a), or PRelu(x, a) for a vector a; min(x, 0) may be -Relu(-x)"""
+    if next(made_by(m.outputs[0], "Relu"), None) is None:
+        return None
     total = read(m.outputs[0])
     x = _rectified(total)
     if total is None or x is None or len(total.terms) != 2 or total.terms.get(monomial(_relu_of(x, total))) != 1.0:  # type: ignore[arg-type]

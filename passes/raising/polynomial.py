@@ -6,15 +6,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
 
 from ...compiler.core.dims import broadcasts_into
-from ...compiler.core.graph import array, is_op, producer
+from ...compiler.core.graph import array, producer
 from ...compiler.core.rule import Match
+from ...compiler.core.target import STANDARD_DOMAINS
 
 Monomial = frozenset[tuple[ir.Value, int]]
 Terms = Mapping[Monomial, float]
@@ -23,10 +24,10 @@ FLOAT, FLOAT16, BFLOAT16, DOUBLE = ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.Da
 FLOATS = (FLOAT, FLOAT16, BFLOAT16, DOUBLE)
 SINGLES = (FLOAT, FLOAT16)
 """What both the operators of opset 21 and ONNX Runtime's CPU kernels take of activations that are rare in other types."""
-LINEAR = ("Mul", "Div", "Add", "Sub", "Neg", "Cast", "Pow", "Identity")
+LINEAR = frozenset({"Mul", "Div", "Add", "Sub", "Neg", "Cast", "Pow", "Identity"})
 """Operators that `read` looks into."""
-MAX_TERMS, MAX_DEPTH, MAX_NODES = 6, 10, 24
-MAX_NUMBER_BYTES = 2**16
+MAX_TERMS, MAX_DEPTH, MAX_HOPS, MAX_NODES = 6, 8, 6, 16
+MAX_READ, MAX_NUMBER_BYTES = 32, 2**16
 ONE: Monomial = frozenset()
 
 
@@ -49,41 +50,51 @@ def monomial(*values: ir.Value) -> Monomial:
     return frozenset((value, values.count(value)) for value in values)
 
 
-def read(value: ir.Value | None, base: ir.Value | None = None, depth: int = MAX_DEPTH) -> Polynomial | None:
+def read(value: ir.Value | None, base: ir.Value | None = None) -> Polynomial | None:
     """``value`` as a polynomial; ``base``, what is no sum or product and what has too many terms stand for themselves. None for None."""
-    if value is None:
-        return None
-    node = producer(value, *LINEAR)
-    if value is base or node is None or depth == 0:
-        return Polynomial({monomial(value): 1.0})
-    found = _sum_or_product(node, base, depth - 1)
-    return found if found is not None and len(found.terms) <= MAX_TERMS else Polynomial({monomial(value): 1.0})
+    return None if value is None else _Reader(base).read(value, MAX_DEPTH)
 
 
-def _sum_or_product(node: ir.Node, base: ir.Value | None, depth: int) -> Polynomial | None:
-    if node.op_type == "Cast" and not all(item is not None and item.dtype in FLOATS for item in (node.inputs[0], node.outputs[0])):
-        return None
-    if node.op_type in ("Neg", "Cast", "Identity"):
-        inner = read(node.inputs[0], base, depth)
-        return None if inner is None else _scaled(inner, -1.0 if node.op_type == "Neg" else 1.0, node)
-    if node.op_type in ("Div", "Pow"):
-        inner, number = read(node.inputs[0], base, depth), number_beside(node, 1)
-        if inner is None or number is None:
+class _Reader:
+    """Reads each value once, however often it occurs."""
+
+    def __init__(self, base: ir.Value | None) -> None:
+        self.base = base
+        self.known: dict[ir.Value, Polynomial] = {}
+
+    def read(self, value: ir.Value, depth: int) -> Polynomial:
+        found = self.known.get(value)
+        if found is None:
+            found = self.known[value] = self._look(value, depth) or Polynomial({monomial(value): 1.0})
+        return found
+
+    def _look(self, value: ir.Value, depth: int) -> Polynomial | None:
+        node = producer(value)
+        if value is self.base or node is None or depth == 0 or len(self.known) > MAX_READ or not _is_known(node, ()) or None in node.inputs:
             return None
+        found = self._sum_or_product(node, depth - 1)
+        return found if found is not None and len(found.terms) <= MAX_TERMS else None
+
+    def _sum_or_product(self, node: ir.Node, depth: int) -> Polynomial | None:
+        if node.op_type == "Cast" and not all(item is not None and item.dtype in FLOATS for item in (node.inputs[0], node.outputs[0])):
+            return None
+        if node.op_type in ("Neg", "Cast", "Identity"):
+            return _scaled(self._operand(node, 0, depth), -1.0 if node.op_type == "Neg" else 1.0, node)
+        number = number_beside(node, 1) if node.op_type in ("Div", "Pow") else None
         if node.op_type == "Div":
-            return _scaled(inner, 1.0 / number, node) if number != 0 else None
-        return _power(inner, number, node)
-    left, right = _operand(node, 0, base, depth), _operand(node, 1, base, depth)
-    if left is None or right is None:
-        return None
-    if node.op_type == "Mul":
-        return _times(left, right, node)
-    return _plus(left, right, 1.0 if node.op_type == "Add" else -1.0, node)
+            return _scaled(self._operand(node, 0, depth), 1.0 / number, node) if number else None
+        if node.op_type == "Pow":
+            return _power(self._operand(node, 0, depth), number, node) if number in (2, 3) else None
+        left, right = self._operand(node, 0, depth), self._operand(node, 1, depth)
+        if node.op_type == "Mul":
+            return _times(left, right, node)
+        return _plus(left, right, 1.0 if node.op_type == "Add" else -1.0, node)
 
-
-def _operand(node: ir.Node, index: int, base: ir.Value | None, depth: int) -> Polynomial | None:
-    number = number_beside(node, index)
-    return Polynomial({ONE: number}) if number is not None else read(node.inputs[index], base, depth)
+    def _operand(self, node: ir.Node, index: int, depth: int) -> Polynomial:
+        number = number_beside(node, index) if len(node.inputs) == 2 else None
+        value = node.inputs[index]
+        assert value is not None
+        return Polynomial({ONE: number}) if number is not None else self.read(value, depth)
 
 
 def _scaled(a: Polynomial, factor: float, node: ir.Node) -> Polynomial:
@@ -94,7 +105,7 @@ def _plus(a: Polynomial, b: Polynomial, sign: float, node: ir.Node) -> Polynomia
     terms = dict(a.terms)
     for key, value in b.terms.items():
         terms[key] = terms.get(key, 0.0) + sign * value
-    return Polynomial(terms, (*a.nodes, *b.nodes, node))
+    return Polynomial(terms, _joined(a, b, node))
 
 
 def _times(a: Polynomial, b: Polynomial, node: ir.Node) -> Polynomial:
@@ -106,11 +117,15 @@ def _times(a: Polynomial, b: Polynomial, node: ir.Node) -> Polynomial:
                 powers[value] = powers.get(value, 0) + power
             key = frozenset(powers.items())
             terms[key] = terms.get(key, 0.0) + number * other
-    return Polynomial(terms, (*a.nodes, *b.nodes, node))
+    return Polynomial(terms, _joined(a, b, node))
+
+
+def _joined(a: Polynomial, b: Polynomial, node: ir.Node) -> tuple[ir.Node, ...]:
+    return tuple(dict.fromkeys((*a.nodes, *b.nodes, node)))
 
 
 def _power(a: Polynomial, exponent: float, node: ir.Node) -> Polynomial | None:
-    if exponent not in (2, 3) or len(a.terms) > 1:
+    if len(a.terms) > 1:
         return None
     [(key, number)] = a.terms.items()
     return Polynomial({frozenset((value, power * int(exponent)) for value, power in key): number**exponent}, (*a.nodes, node))
@@ -158,20 +173,34 @@ def claim(m: Match, *parts: Polynomial | ir.Node) -> None:
 def made_by(value: ir.Value | None, *types: str) -> Iterator[ir.Node]:
     """The nearest nodes of these types that ``value`` is computed from by sums and products alone."""
     for node in spine(value, types):
-        if is_op(node, *types):
+        if node.op_type in types:
             yield node
 
 
-def spine(value: ir.Value | None, types: Iterable[str] = ()) -> list[ir.Node]:
-    """The sums, products and nodes of ``types`` that ``value`` is computed from, nearest first; it ends at ``types``, and where it grows too large."""
-    known = (*LINEAR, *types)
+def spine(value: ir.Value | None, types: Sequence[str] = ()) -> list[ir.Node]:
+    """The sums, products and nodes of ``types`` that ``value`` is computed from, nearest first; it ends at ``types``, and where it grows too large.
+
+    Rules that start at a Mul or an Add ask this first of all, so it is bounded, and does as little as it can.
+    """
     found: dict[ir.Node, None] = {}
     frontier = [value]
-    while frontier and len(found) < MAX_NODES:
-        nodes = [node for item in frontier if (node := producer(item, *known)) is not None and node not in found] if frontier else []
-        found.update(dict.fromkeys(nodes))
-        frontier = [item for node in nodes if is_op(node, *LINEAR) for item in node.inputs]
+    for _ in range(MAX_HOPS):
+        reached: list[ir.Value | None] = []
+        for item in frontier:
+            node = item.producer() if item is not None else None
+            if node is None or node in found or not _is_known(node, types):
+                continue
+            found[node] = None
+            if node.op_type not in types:
+                reached.extend(node.inputs)
+        if not reached or len(found) > MAX_NODES:
+            break
+        frontier = reached
     return list(found)
+
+
+def _is_known(node: ir.Node, types: Sequence[str]) -> bool:
+    return (node.op_type in LINEAR or node.op_type in types) and node.domain in STANDARD_DOMAINS
 
 
 def read_twice(root: ir.Value, *gates: ir.Node) -> list[ir.Value]:
