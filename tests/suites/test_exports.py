@@ -84,25 +84,10 @@ EXPECTED: Mapping[str, Callable[[Scale], dict[str, int]]] = {
 }
 
 GAPS: Mapping[tuple[str, Exporter], tuple[str, ...]] = {
-    ("t5_encoder", "dynamo"): ("rms norm",),
-    ("t5_encoder", "torchscript"): ("attention", "rms norm", "softmax"),
-    ("t5_decoder", "dynamo"): ("rms norm",),
-    ("t5_decoder", "torchscript"): ("attention", "rms norm", "softmax"),
-    ("gpt2", "dynamo"): ("attention", "softmax"),
-    ("gpt2", "torchscript"): ("attention", "softmax"),
-    ("llama", "dynamo"): ("attention", "rms norm", "rotary", "softmax"),
-    ("llama", "torchscript"): ("attention", "rms norm", "rotary", "softmax"),
-    ("qwen3", "dynamo"): ("attention", "rms norm", "rotary", "softmax"),
-    ("qwen3", "torchscript"): ("attention", "rms norm", "rotary", "softmax"),
-    ("mistral", "dynamo"): ("attention", "rms norm", "rotary", "softmax"),
-    ("mistral", "torchscript"): ("attention", "rms norm", "rotary", "softmax"),
-    ("mamba", "dynamo"): ("rms norm",),
-    ("mamba", "torchscript"): ("rms norm",),
-    ("vit", "dynamo"): ("attention", "softmax"),
     ("segformer", "dynamo"): ("attention",),
-    ("whisper_decoder", "dynamo"): ("attention", "softmax"),
+    ("clip", "dynamo"): ("attention", "softmax"),
 }
-"""What is not found yet, for each family and exporter."""
+"""What is not found yet, for each family and exporter: attentions of one head, one query or one key, whose heads are split by a Reshape alone."""
 
 CASES = [pytest.param(tiny, exporter, id=f"{tiny.name}-{exporter}") for tiny in FAMILIES for exporter in tiny.exporters]
 MARKED = [case if case.values[0].name in QUICK else pytest.param(*case.values, id=case.id, marks=pytest.mark.slow) for case in CASES]  # type: ignore[attr-defined]
