@@ -18,6 +18,7 @@ from ...compiler.core.rule import Match, Result, rule
 from ..fold.linear import Linear, is_shared, linear
 from .elementwise import FUSED_BEHIND
 from .siblings import are_joined, only_reader, same_attributes, siblings
+from .weights import side_by_side
 
 TWO = "float[2,1,1,1] v = {2,3}, float[1,1,1,1] w = {4}"
 
@@ -60,7 +61,7 @@ def window(node: ir.Node | None) -> Window | None:
 
 def merged(op: Build, x: ir.Value, parts: list[Window]) -> ir.Value:
     """One Conv that makes all the channels one after the other."""
-    weight = op.const(np.concatenate([part.item.weight for part in parts]), "weight")
+    weight = op.const(side_by_side([part.item.weight for part in parts], 0), "weight")
     has_bias = any(part.item.bias is not None for part in parts)
     bias = op.const(np.concatenate([part.row() for part in parts]), "bias") if has_bias else None
     return op.like(parts[0].node, x, weight, bias)  # type: ignore[return-value]

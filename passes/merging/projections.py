@@ -17,6 +17,7 @@ from ...compiler.core.reasons import skip
 from ...compiler.core.rule import Match, Result, rule
 from ..fold.linear import is_shared, linear
 from .siblings import are_joined, feeds_attention, only_reader, siblings
+from .weights import side_by_side
 
 TWO = "float[2,3] a = {1,2,3,4,5,6}, float[2,1] b = {7,8}"
 
@@ -75,7 +76,7 @@ def _is_row(bias: np.ndarray, width: int) -> bool:
 
 def merged(op: Build, x: ir.Value, parts: list[Projection]) -> ir.Value:
     """One operator that makes all the columns side by side."""
-    weight = op.const(np.concatenate([part.weight for part in parts], axis=1), "weight")
+    weight = op.const(side_by_side([part.weight for part in parts], 1), "weight")
     has_bias = any(part.bias is not None for part in parts)
     bias = op.const(np.concatenate([part.row() for part in parts]), "bias") if has_bias else None
     if is_op(parts[0].nodes[0], "Gemm"):

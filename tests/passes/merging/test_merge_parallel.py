@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
 import onnx_ir as ir
+import pytest
 
 from graphwright.compiler.core.graph import bind_opsets
 from graphwright.compiler.core.passes import Context
 from graphwright.compiler.core.wellformed import check
+from graphwright.passes.merging import weights
 from graphwright.passes.merging.merge_parallel import MergeParallel
 
 HEAD = '<ir_version: 10, opset_import: ["" : 21, "com.microsoft" : 1]>\n'
@@ -45,3 +48,10 @@ def test_one_of_many_readers_may_be_something_else() -> None:
         f"g (float[N,S,4] x) => (float[N,S,4] y, float[N,S,4] z, float[N,S,4] u) <{WEIGHTS}> {{ y = MatMul(x, a) z = MatMul(x, b) u = Relu(x) }}"
     )
     assert sorted(operators) == ["MatMul", "Relu", "Split"]
+
+
+def test_weights_that_are_large_together_are_put_together_when_they_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(weights, "IN_MEMORY_BYTES", 90)
+    made = weights.side_by_side([np.full((4, 4), 1, np.float32), np.full((4, 2), 2, np.float32)], 1)
+    assert isinstance(made, ir.LazyTensor) and made.shape == ir.Shape([4, 6])
+    assert made.numpy().tolist() == [[1, 1, 1, 1, 2, 2]] * 4
