@@ -10,7 +10,9 @@ from ...compiler.core.graph import attribute
 from ...compiler.core.pattern import ANY, Const, Pen
 from ...compiler.core.reasons import skip
 from ...compiler.core.rule import Match, Result, rule
-from ...compiler.core.shapes import dims_of, known_ints
+from ...compiler.core.shapes import dims_of
+from ...compiler.core.symbolic.attributes import ints_attribute
+from ...compiler.core.symbolic.reading import ints_at
 
 
 def pooled(op: Pen, x: object) -> object:
@@ -30,8 +32,8 @@ def pooled(op: Pen, x: object) -> object:
 )
 def drop_max_pool(op: Build, m: Match) -> Result:
     """MaxPool(x) of one pixel -> x; AveragePool adds it to 0.0, which makes -0.0 positive"""
-    kernel, strides, pads = (attribute(m.root, name) for name in ("kernel_shape", "strides", "pads"))
-    if any(size != 1 for size in (*(kernel or (0,)), *(strides or ()))) or any(pads or ()):  # type: ignore[misc]
+    kernel, strides, pads = (ints_attribute(m.root, name) for name in ("kernel_shape", "strides", "pads"))
+    if kernel is None or {*kernel, *(strides or ())} != {1} or any(pads or ()):
         return skip("it has the kernel %s, strides %s and pads %s", kernel, strides, pads)
     if len(m.x.shape or ()) != 4 and (m.x.dtype is None or not m.x.dtype.is_integer()):
         return skip("over a row or a volume the runtime's kernel turns NaN and -inf into the lowest number")
@@ -87,11 +89,11 @@ SUMS = ("ReduceSum", "ReduceMean")
 def drop_reduction(op: Build, m: Match) -> Result:
     """ReduceMax(x), ReduceMin(x), ReduceProd(x) over dims of size 1 -> x, or Squeeze(x); of integers also ReduceSum and ReduceMean"""
     source = m.root.inputs[0]
-    shape, axes = dims_of(source), known_ints(m.root.inputs[1]) if len(m.root.inputs) > 1 else None
-    if source is None or shape is None or not axes or not all(isinstance(axis, int) and shape[axis] == 1 for axis in axes):
+    shape, axes = dims_of(source), ints_at(m.root, 1)
+    if source is None or shape is None or not axes or any(shape[axis] != 1 for axis in axes):
         return skip("it is not over dims of size 1")
     if m.root.op_type in SUMS and (source.dtype is None or not source.dtype.is_integer()):
         return skip("adding 0.0 turns -0.0 into 0.0")
     if attribute(m.root, "keepdims", 1):
         return source
-    return op.Squeeze(source, op.const([int(axis) for axis in axes], "axes"))  # type: ignore[call-overload]
+    return op.Squeeze(source, op.const(list(axes), "axes"))
