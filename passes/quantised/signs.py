@@ -10,12 +10,14 @@ import onnx_ir as ir
 
 from ...compiler.core.build import Build
 from ...compiler.core.drift import EXACT
-from ...compiler.core.graph import constant, is_op, producer, users
+from ...compiler.core.graph import array, constant, is_op, producer, users
 from ...compiler.core.reasons import Skip, skip
 from ...compiler.core.rule import Match, Result, rule
 from .movement import PLAIN
 from .parameters import Parameters, parameters_of
 
+MOST_BYTES = 2**20
+"""Of constants that are rewritten."""
 OFFSET = 128
 """From a signed code to the unsigned one of the same number."""
 PARAMETERS = "float s = {0.1}, int8 z = {-3}, float t = {0.2}, uint8 w = {130}, float u = {0.02}, int8[2,2,1,1] k = {1,2,3,4}, int8 v = {0}"
@@ -54,12 +56,11 @@ def _unit(before: str, after: str) -> str:
 )
 def unify_signs(op: Build, m: Match) -> Result:
     """DequantizeLinear(QuantizeLinear(x, s, z: int8), s, z) beside uint8 -> DequantizeLinear(QuantizeLinear(x, s, z + 128: uint8), s, z + 128)"""
-    parts = _signed_pair(m.root)
-    if not isinstance(parts, _Pair):
-        return parts
-    if ir.DataType.UINT8 not in {*_types_before(parts.quantise), *(dtype for leaf in parts.readers for dtype in _types_after(leaf))}:
-        return skip("all quantised values around it are signed")
-    return parts.unsigned(op, m.root)
+    web = _signed_web(m.root)
+    if not isinstance(web, _Web):
+        return web
+    around = [*(dtype for node in web.makers for dtype in _types_before(node)), *(dtype for node in web.readers for dtype in _types_after(node))]
+    return _as_unsigned(op, m.root) if ir.DataType.UINT8 in around else skip("all quantised values around it are signed")
 
 
 @rule(
@@ -71,9 +72,13 @@ def unify_signs(op: Build, m: Match) -> Result:
         + _unit("q = QuantizeLinear(x, s, z) d = DequantizeLinear(q, s, z)", "y = QuantizeLinear(c, s, z) }"),
         f"g (float[N,2] x) => (float[N,2] y, float[N,2] r) <{PARAMETERS}> {{ q = QuantizeLinear(x, s, z) d = DequantizeLinear(q, s, z) y = Sigmoid(d)"
         " r = Exp(d) }",
+        f"g (float[N,2] x, float[N,3] l) => (float[N,5] y, float[3,N] r) <{PARAMETERS}> {{ q = QuantizeLinear(x, s, z) p = QuantizeLinear(l, s, z)"
+        " i = Concat<axis=1>(q, p) d = DequantizeLinear(i, s, z) y = Sigmoid(d) j = Transpose(p) e = DequantizeLinear(j, s, z) r = Exp(e) }",
     ],
     leaves=[
         f"g (float[N,2] x) => (float[N,2] y, int8[N,2] q) <{PARAMETERS}> {{ q = QuantizeLinear(x, s, z) d = DequantizeLinear(q, s, z) y = Sigmoid(d) }}",
+        f"g (float[N,2] x, int8[N,3] p) => (float[N,5] y) <{PARAMETERS}> {{ q = QuantizeLinear(x, s, z)"
+        " i = Concat<axis=1>(q, p) d = DequantizeLinear(i, s, z) y = Sigmoid(d) }",
         f"g (float[N,2] x) => (float[N,2] y) <{PARAMETERS}> {{ q = QuantizeLinear(x, s, v) d = DequantizeLinear(q, s, v) y = Sigmoid(d) }}",
         "g (float[N,2] x) => (float[N,2] y) <float[2] s = {0.1, 1}, int8[2] z = {1,2}> { q = QuantizeLinear(x, s, z) d = DequantizeLinear(q, s, z)"
         " y = Sigmoid(d) }",
@@ -84,10 +89,10 @@ def prefer_unsigned(op: Build, m: Match) -> Result:
 
     ONNX Runtime does this itself on x86-64 wherever one node reads the value, and then has no integer kernel for what mixes both types.
     """
-    parts = _signed_pair(m.root)
-    if not isinstance(parts, _Pair):
-        return parts
-    return parts.unsigned(op, m.root) if parts.before.zero.any() else skip("it is symmetric, which other runtimes than ONNX Runtime ask for")
+    web = _signed_web(m.root)
+    if not isinstance(web, _Web):
+        return web
+    return skip("it is symmetric, which other runtimes than ONNX Runtime ask for") if web.symmetric else _as_unsigned(op, m.root)
 
 
 @rule(
@@ -100,86 +105,114 @@ def prefer_unsigned(op: Build, m: Match) -> Result:
 )
 def prefer_unsigned_symmetric(op: Build, m: Match) -> Result:
     """DequantizeLinear(QuantizeLinear(x, s, 0: int8), s, 0) -> DequantizeLinear(QuantizeLinear(x, s, 128: uint8), s, 128), for ONNX Runtime"""
-    parts = _signed_pair(m.root)
-    return parts.unsigned(op, m.root) if isinstance(parts, _Pair) else parts
+    web = _signed_web(m.root)
+    return _as_unsigned(op, m.root) if isinstance(web, _Web) else web
 
 
-@dataclass(frozen=True)
-class _Pair:
-    """A QuantizeLinear, what moves its codes to one DequantizeLinear, and all that read them."""
-
-    quantise: ir.Node
-    moves: list[ir.Node]
-    readers: list[ir.Node]
-    before: Parameters
-    after: Parameters
-
-    def unsigned(self, op: Build, dequantise: ir.Node) -> ir.Value:
-        """The dequantised value by way of unsigned codes."""
-        codes = op.like(self.quantise, *self.quantise.inputs[:2], _unsigned(op, self.before), output_dtype=None)
-        for move in self.moves:
-            codes = op.like(move, codes, *move.inputs[1:])  # type: ignore[arg-type]
-        return op.like(dequantise, codes, dequantise.inputs[1], _unsigned(op, self.after))  # type: ignore[arg-type, return-value]
-
-
-def _signed_pair(dequantise: ir.Node) -> _Pair | Skip | None:
-    """A DequantizeLinear and what its signed codes come from, when they can be unsigned as well."""
-    after = _signed(dequantise)
-    if after is None or constant(dequantise.inputs[0]) is not None:
+@rule(
+    "DequantizeLinear",
+    drift=EXACT,
+    opset=10,
+    kernels=("com.microsoft::QLinearAdd",),
+    examples=[
+        f"g (uint8[N,2] x) => (float[N,2] y) <{PARAMETERS}, int8[2] l = {{-128,127}}> {{ d = DequantizeLinear(x, t, w) e = DequantizeLinear(l, s, z)"
+        " y = Mul(d, e) }",
+    ],
+    leaves=[
+        f"g (int8[N,2] x) => (float[N,2] y) <{PARAMETERS}, int8[2] l = {{-128,127}}> {{ d = DequantizeLinear(x, s, z) e = DequantizeLinear(l, s, z)"
+        " y = Mul(d, e) }",
+        f"g (uint8[N,2] x) => (float[N,2] y) <{PARAMETERS}, int8[2,2] l = {{1,2,3,4}}> {{ d = DequantizeLinear(x, t, w) e = DequantizeLinear(l, s, z)"
+        " y = MatMul(d, e) }",
+    ],
+)
+def unify_constant_signs(op: Build, m: Match) -> Result:
+    """DequantizeLinear(c: int8, s, z) added to or multiplied with uint8 -> DequantizeLinear(c + 128: uint8, s, z + 128)"""
+    codes = array(m.root.inputs[0], MOST_BYTES)
+    if codes is None or _signed(m.root) is None:
         return None
-    path = _path(dequantise)
-    if path is None:
-        return skip("its codes are not made by a QuantizeLinear")
-    before = _signed(path[0])
-    readers = _readers(path[0].outputs[0])
-    if isinstance(readers, Skip):
-        return readers
-    if before is None:
-        return skip("the scale of its QuantizeLinear is not one constant")
-    return _Pair(path[0], path[1], readers, before, after)
+    readers = users(m.root.outputs[0])
+    if not readers or not all(is_op(node, "Add", "Mul") and ir.DataType.UINT8 in set(_activations(node)) for node in readers):
+        return skip("not everything that reads it adds or multiplies unsigned values")
+    unsigned = op.const((codes.astype(np.int16) + OFFSET).astype(np.uint8), "codes")
+    return op.like(m.root, unsigned, m.root.inputs[1], _zero(op, m.root))
+
+
+@dataclass
+class _Web:
+    """Codes of one type by way of the nodes that move them: what makes them, and all that read them."""
+
+    makers: list[ir.Node]
+    readers: list[ir.Node]
+
+    @property
+    def symmetric(self) -> bool:
+        """Whether every code 0 means the number 0."""
+        return not any(found.zero.any() for node in self.makers if (found := _signed(node)) is not None)
+
+
+def _signed_web(dequantise: ir.Node) -> _Web | Skip | None:
+    """All that has to do with the signed codes that are dequantised here, when they can all be unsigned as well."""
+    codes = dequantise.inputs[0]
+    if codes is None or _signed(dequantise) is None or constant(codes) is not None:
+        return None
+    web = _Web([], [])
+    waiting, seen = [codes], {codes}
+    while waiting:
+        value = waiting.pop()
+        maker = value.producer()
+        if maker is None or maker.graph is not dequantise.graph or not (_signed(maker) is not None or _moved(maker)):
+            return skip("'%s' is not made by a QuantizeLinear with one constant scale", value.name)
+        if value.is_graph_output():
+            return skip("'%s' gives out signed codes", value.name)
+        if is_op(maker, "QuantizeLinear"):
+            web.makers.append(maker)
+        following = list(_moved(maker))
+        for node in users(value):
+            if node.graph is not dequantise.graph or not (_signed(node) is not None or value in _moved(node)):
+                return skip("%s reads signed codes", node.op_type)
+            if is_op(node, "DequantizeLinear"):
+                web.readers.append(node)
+            else:
+                following.append(node.outputs[0])
+        waiting += [one for one in dict.fromkeys(following) if one not in seen]
+        seen.update(following)
+    return web
+
+
+def _moved(node: ir.Node) -> tuple[ir.Value, ...]:
+    """The values that a node moves, or puts side by side, without computing anything."""
+    if len(node.outputs) > 1 or not is_op(node, *PLAIN, "Concat"):
+        return ()
+    return tuple(value for value in (node.inputs if is_op(node, "Concat") else node.inputs[:1]) if value is not None)
+
+
+def _as_unsigned(op: Build, dequantise: ir.Node) -> ir.Value:
+    """The dequantised value by way of unsigned codes."""
+    return op.like(dequantise, _codes(op, dequantise.inputs[0], {}), dequantise.inputs[1], _zero(op, dequantise))  # type: ignore[return-value]
+
+
+def _codes(op: Build, value: ir.Value | None, done: dict[ir.Value, ir.Value]) -> ir.Value:
+    assert value is not None
+    node = value.producer()
+    assert node is not None
+    if value not in done and is_op(node, "QuantizeLinear"):
+        done[value] = op.like(node, *node.inputs[:2], _zero(op, node), output_dtype=None)  # type: ignore[assignment]
+    elif value not in done:
+        moved = _moved(node)
+        done[value] = op.like(node, *(_codes(op, one, done) for one in moved), *node.inputs[len(moved) :])  # type: ignore[assignment]
+    return done[value]
+
+
+def _zero(op: Build, node: ir.Node) -> ir.Value:
+    found = _signed(node)
+    assert found is not None
+    return op.const((found.zero.astype(np.int16) + OFFSET).astype(np.uint8), "zero")
 
 
 def _signed(node: ir.Node) -> Parameters | None:
     """The parameters, when the codes are int8 with one scale."""
     found = parameters_of(node)
     return found if found is not None and found.per_tensor and found.dtype == ir.DataType.INT8 else None
-
-
-def _unsigned(op: Build, found: Parameters) -> ir.Value:
-    return op.const((found.zero.astype(np.int16) + OFFSET).astype(np.uint8), "zero")
-
-
-def _path(dequantise: ir.Node) -> tuple[ir.Node, list[ir.Node]] | None:
-    """The QuantizeLinear whose codes these are, and the nodes that moved them since, in order."""
-    moves: list[ir.Node] = []
-    node = dequantise.inputs[0].producer() if dequantise.inputs[0] is not None else None
-    while node is not None and node.graph is dequantise.graph:
-        if is_op(node, "QuantizeLinear"):
-            return node, moves[::-1]
-        if not is_op(node, *PLAIN):
-            return None
-        moves.append(node)
-        node = node.inputs[0].producer() if node.inputs[0] is not None else None
-    return None
-
-
-def _readers(codes: ir.Value) -> list[ir.Node] | Skip:
-    """The DequantizeLinear nodes that read codes, moved or not; why not when something else needs them."""
-    leaves: list[ir.Node] = []
-    stack = [codes]
-    while stack:
-        value = stack.pop()
-        if value.is_graph_output():
-            return skip("'%s' gives out signed codes", value.name)
-        for node in users(value):
-            moved = is_op(node, *PLAIN) and len(node.outputs) == 1
-            if node.graph is not codes.graph or node.inputs[0] is not value or not (moved or _signed(node) is not None):
-                return skip("%s reads signed codes", node.op_type)
-            if moved:
-                stack.append(node.outputs[0])
-            else:
-                leaves.append(node)
-    return leaves
 
 
 def _types_before(quantise: ir.Node) -> Iterator[ir.DataType]:
