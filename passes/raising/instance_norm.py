@@ -8,7 +8,7 @@ import onnx_ir as ir
 from ...compiler.core.build import Build
 from ...compiler.core.dims import at_least, same_shape
 from ...compiler.core.drift import ROUNDING
-from ...compiler.core.graph import array, attribute
+from ...compiler.core.graph import array, attribute, is_op
 from ...compiler.core.pattern import ANY, Const, Pen
 from ...compiler.core.reasons import Skip, skip
 from ...compiler.core.rule import Match, Result, rule
@@ -64,17 +64,30 @@ def grouped(op: Pen, x: object, split: Const, own: Const, bias: Const, joined: o
     return op.Reshape(parts, joined, allowzero=ANY)
 
 
+def grouped_layers(op: Pen, x: object, split: Const, own: Const, joined: object) -> object:
+    parts = op.LayerNormalization(op.Reshape(x, split, allowzero=ANY, _name="split"), own, axis=ANY, epsilon=ANY, _name="norm")
+    return op.Reshape(parts, joined, allowzero=ANY)
+
+
 @rule(
     grouped,
+    grouped_layers,
     drift=ROUNDING,
     opset=21,
     doubtful=("cpu",),
     measured=True,
     examples=[
+        f"g (float[2,4,3,2] x) => (float[2,4,3,2] y) <{GROUPS}, float[12] ones = {{1,1,1,1,1,1,1,1,1,1,1,1}}, int64[4] back = {{-1,4,3,2}}>"
+        " { r = Reshape(x, split) n = LayerNormalization(r, ones) y = Reshape(n, back) }",
         f"g (float[2,4,3,2] x) => (float[2,4,3,2] y) <{GROUPS}, int64[4] back = {{-1,4,3,2}}>"
         " { r = Reshape(x, split) n = InstanceNormalization(r, one, zero) y = Reshape(n, back) }",
     ],
     leaves=[
+        f"g (float[2,4,3,2] x) => (float[2,4,3,2] y) <{GROUPS}, float[12] ones = {{1,1,1,1,1,1,1,1,1,1,1,2}}, int64[4] back = {{-1,4,3,2}}>"
+        " { r = Reshape(x, split) n = LayerNormalization(r, ones) y = Reshape(n, back) }",
+        f"g (float[2,4,3,2] x) => (float[2,4,3,2] y) <{GROUPS},"
+        " float[2,12] ones = {1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1}, int64[4] back = {-1,4,3,2}>"
+        " { r = Reshape(x, split) n = LayerNormalization<axis=1>(r, ones) y = Reshape(n, back) }",
         f"g (float[N,4,3,2] x) => (float[N,4,3,2] y) <{GROUPS}, int64[4] back = {{-1,4,3,2}}>"
         " { r = Reshape(x, split) n = InstanceNormalization(r, one, zero) y = Reshape(n, back) }",
         f"g (float[N,4,3,2] x) => (float[N,4,3,2] y) <{GROUPS}, int64[4] back = {{-1,4,3,2}}>"
@@ -86,10 +99,12 @@ def grouped(op: Pen, x: object, split: Const, own: Const, bias: Const, joined: o
     ],
 )
 def raise_group_norm(op: Build, m: Match) -> Result:
-    """Reshape(InstanceNormalization(Reshape(x, [n, g, -1]), 1, 0)) -> GroupNormalization(x, 1, 0, g) (expanded by ONNX Runtime, and slower there)"""
+    """Reshape(InstanceNormalization(Reshape(x, [n, g, -1]), 1, 0)) -> GroupNormalization(x, 1, 0, g), which ONNX Runtime expands, and is slower at"""
     shape, middle, result = m.x.shape, m.node("split").outputs[0].shape, m.outputs[0].shape
-    if uniform(m.own) != 1 or uniform(m.bias) != 0 or shape is None or middle is None or len(middle) != 3 or len(shape) < 3:
+    if uniform(m.own) != 1 or (m.has("bias") and uniform(m.bias) != 0) or shape is None or middle is None or len(middle) != 3 or len(shape) < 3:
         return skip("it has a scale or shift by group, or '%s' has shape %s", m.x.name, shape)
+    if is_op(m.node("norm"), "LayerNormalization") and attribute(m.node("norm"), "axis", -1) not in (-1, 2):
+        return skip("it normalises over more than one group")
     groups, channels = middle[1], shape[1]
     if not at_least(shape[0], 1):
         return skip("the batch %s may be empty, which ONNX Runtime's expansion of GroupNormalization does not take", shape[0])

@@ -167,6 +167,42 @@ def _negative_part(value: ir.Value, x: ir.Value) -> tuple[tuple[ir.Node, ...], f
 
 
 @rule(
+    "Add",
+    drift=ROUNDING,
+    opset=8,
+    examples=[
+        _model("r = Relu(x) k = Abs(x) d = Sub(x, k) s = Mul(d, a) h = Mul(s, half) y = Add(r, h)", constants="float a = {0.1}, float half = {0.5}"),
+        _model("r = Relu(x) k = Abs(x) d = Sub(x, k) s = Mul(v, d) h = Mul(s, half) y = Add(r, h)", constants=f"{VECTOR}, float half = {{0.5}}"),
+    ],
+    leaves=[
+        _model("r = Relu(x) k = Abs(x) d = Add(x, k) s = Mul(v, d) h = Mul(s, half) y = Add(r, h)", constants=f"{VECTOR}, float half = {{0.5}}"),
+        _model("r = Relu(x) k = Abs(x) d = Sub(x, k) s = Mul(v, d) y = Add(r, s)", constants=VECTOR),
+        _model("r = Relu(z) k = Abs(x) d = Sub(x, k) s = Mul(d, a) y = Add(r, s)", "float[N,4] x, float[N,4] z"),
+    ],
+)
+def raise_absolute_relu(op: Build, m: Match) -> Result:
+    """Relu(x) + a (x - |x|) / 2 -> LeakyRelu(x, a), or PRelu(x, a) for a vector a, as TensorFlow spells it"""
+    for node in made_by(m.outputs[0], "Abs"):
+        x = node.inputs[0]
+        total = read(m.outputs[0], x)
+        relu = _relu_of(x, total) if x is not None and total is not None else None
+        if x is None or total is None or relu is None or total.terms.get(monomial(relu)) != 1.0 or len(total.terms) != 3:
+            continue
+        slopes = [value for key in total.terms for value, _ in key if value not in (x, relu, node.outputs[0])]
+        slope = slopes[:1] if len(set(slopes)) == 1 else []
+        half = total.terms.get(monomial(x, *slope))
+        if half is None or total.terms.get(monomial(node.outputs[0], *slope)) != -half:
+            return skip("what surrounds %s is not a (x - |x|) / 2", node.name)
+        claim(m, total, node, relu.producer())  # type: ignore[arg-type]
+        if not slope:
+            return in_widest(op, m, x, partial(op.LeakyRelu, alpha=2 * half), SINGLES)
+        if half != 0.5 or x.dtype not in SINGLES or not broadcasts_into(slope[0].shape, x.shape) or not m.ranges.is_finite(slope[0]):
+            return skip("the slope has shape %s, '%s' %s", slope[0].shape, x.name, x.shape)
+        return op.PRelu(x, slope[0])
+    return None
+
+
+@rule(
     "Where",
     drift=ROUNDING,
     opset=7,

@@ -196,6 +196,71 @@ def raise_softplus(op: Build, m: Match) -> Result:
     return None
 
 
+@rule(
+    "Div",
+    drift=DOMAIN,
+    examples=[
+        _model("t = Sin(x) e = Exp(t) n = Neg(t) f = Exp(n) a = Sub(e, f) b = Add(e, f) y = Div(a, b)"),
+        _model("t = Sin(x) e = Exp(t) f = Reciprocal(e) a = Sub(e, f) b = Add(f, e) y = Div(a, b)"),
+    ],
+    leaves=[
+        _model("e = Exp(x) n = Neg(x) f = Exp(n) a = Sub(e, f) b = Add(e, f) y = Div(a, b)"),
+        _model("t = Sin(x) e = Exp(t) n = Neg(t) f = Exp(n) a = Sub(f, e) b = Add(e, f) y = Div(a, b)"),
+        _model("t = Sin(x) e = Exp(t) n = Neg(x) f = Exp(n) a = Sub(e, f) b = Add(e, f) y = Div(a, b)"),
+    ],
+)
+def raise_exp_tanh(op: Build, m: Match) -> Result:
+    """(exp(x) - exp(-x)) / (exp(x) + exp(-x)) -> Tanh(x), where exp does not overflow"""
+    over, under = m.root.inputs
+    for node in made_by(over, "Exp"):
+        gate, x = node.outputs[0], node.inputs[0]
+        difference, total = read(over, gate), read(under, gate)
+        others = [value for key in (total.terms if total is not None else ()) for value, _ in key if value is not gate]
+        if difference is None or total is None or x is None or len(others) != 1:
+            continue
+        wanted = {monomial(gate): 1.0, monomial(others[0]): -1.0}
+        if not means(difference, wanted, x.dtype) or not means(total, {monomial(gate): 1.0, monomial(others[0]): 1.0}, x.dtype):
+            continue
+        inverse = _inverse_exp(others[0], gate, x)
+        if inverse is None:
+            continue
+        if not (m.fast_math or _stays_finite(m, x)):
+            return skip("exp('%s') may overflow: it gives NaN where Tanh gives 1", x.name)
+        claim(m, difference, total, node, *inverse)
+        return in_widest(op, m, x, op.Tanh)
+    return None
+
+
+def _inverse_exp(value: ir.Value, exp: ir.Value, x: ir.Value) -> tuple[ir.Node, ...] | None:
+    """The nodes that make ``value`` = exp(-x), given ``exp`` = exp(x)."""
+    node = producer(value, "Exp", "Reciprocal")
+    if node is None or node.op_type == "Reciprocal":
+        return (node,) if node is not None and node.inputs[0] is exp else None
+    argument = read(node.inputs[0], x)
+    return (node, *argument.nodes) if argument is not None and means(argument, {monomial(x): -1.0}, x.dtype) else None
+
+
+def stable(op: Pen, x: object) -> object:
+    return op.Add(op.Relu(x), op.Log(op.Add(op.Exp(op.Neg(op.Abs(x))), 1.0)))
+
+
+@rule(
+    stable,
+    drift=ROUNDING,
+    doubtful=("cpu",),
+    measured=True,
+    examples=[_model("r = Relu(x) a = Abs(x) n = Neg(a) e = Exp(n) d = Add(e, one) l = Log(d) y = Add(r, l)")],
+    leaves=[
+        _model("r = Relu(z) a = Abs(x) n = Neg(a) e = Exp(n) d = Add(e, one) l = Log(d) y = Add(r, l)", "float[N,4] x, float[N,4] z"),
+        _model("r = Relu(x) a = Abs(x) e = Exp(a) d = Add(e, one) l = Log(d) y = Add(r, l)"),
+        _model("r = Relu(x) a = Abs(x) n = Neg(a) e = Exp(n) d = Add(e, two) l = Log(d) y = Add(r, l)"),
+    ],
+)
+def raise_stable_softplus(op: Build, m: Match) -> Result:
+    """Relu(x) + log(1 + exp(-|x|)) -> Softplus(x) (ONNX Runtime's CPU kernel takes five times as long)"""
+    return in_widest(op, m, m.x, op.Softplus, SINGLES)
+
+
 def absolute_plus_one(op: Pen, x: object) -> object:
     return op.Div(x, op.Add(op.Abs(x), 1.0))
 
