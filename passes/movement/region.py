@@ -45,7 +45,7 @@ class Region:
 
     def chosen(self) -> list[ir.Node]:
         """The operators that are to compute in their other layout, in order; none when nothing is gained."""
-        costs = _Costs(self)
+        costs = Costs(self)
         inside = costs.best()
         members = [node for node in self.faces if node in inside]
         return members if members and costs.of(inside) < costs.of(set()) else []
@@ -116,7 +116,7 @@ class _Value:
         return 0 if is_trivial(there, after(inverse(made), needed)) else bytes_of(self.value)
 
 
-class _Costs:
+class Costs:
     """Bytes transposed for a choice of operators: once for each layout in which a value is needed and not made."""
 
     def __init__(self, region: Region) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from ...compiler.core.build import Build
-from ...compiler.core.dims import Dim
+from ...compiler.core.dims import Dim, same
 from ...compiler.core.drift import EXACT
 from ...compiler.core.graph import attribute, producer
 from ...compiler.core.reasons import Skip, skip
@@ -166,6 +166,42 @@ def slice_before_pad(op: Build, m: Match) -> Result:
         if keeps_all(cut, size):
             del inner[axis]
     return sliced(op, padded.inputs[0], inner)
+
+
+@rule(
+    "Slice",
+    drift=EXACT,
+    opset=13,
+    examples=[
+        "g (float[N,1,4] x) => (float[N,2,4] y) <int64[3] t = {1,6,4}, int64[1] s = {1}, int64[1] e = {3}, int64[1] a = {1}>"
+        " { q = Expand(x, t) y = Slice(q, s, e, a) }",
+        "g (int64[4] x) => (int64[3,2] y) <int64[2] t = {3,4}, int64[1] s = {-1}, int64[1] e = {-9}, int64[1] a = {1}, int64[1] k = {-2}>"
+        " { q = Expand(x, t) y = Slice(q, s, e, a, k) }",
+    ],
+    leaves=[
+        "g (float[N,1] x, int64[2] t) => (float[A,B] y) <int64[1] s = {1}, int64[1] e = {3}, int64[1] a = {1}> { q = Expand(x, t) y = Slice(q, s, e, a) }",
+        "g (float[N,1] x) => (float[N,2] y, float[N,6] q) <int64[2] t = {1,6}, int64[1] s = {1}, int64[1] e = {3}, int64[1] a = {1}>"
+        " { q = Expand(x, t) y = Slice(q, s, e, a) }",
+    ],
+)
+def slice_before_expand(op: Build, m: Match) -> Result:
+    """Slice(Expand(x)) -> Expand(Slice(x)), where x is cut along the axes that it has"""
+    grown = producer(m.root.inputs[0], "Expand")
+    if grown is None or grown.inputs[0] is None or not only_reader(m.root.inputs[0], m.root):
+        return None
+    cuts, small, made = cuts_of(m.root), dims_of(grown.inputs[0]), dims_of(m.root.outputs[0])
+    if cuts is None or small is None or made is None:
+        return skip("the bounds or the shapes are not known")
+    wide: tuple[Dim, ...] = (1,) * (len(made) - len(small)) + small
+    own = {axis: cut for axis, cut in cuts.items() if wide[axis] != 1}
+    if not all(isinstance(wide[axis], int) for axis in own):
+        return skip("whether %s is expanded is not known", ir.Shape(small))
+    sizes = [size if isinstance(size, int) else 1 for size in made]
+    if any(not isinstance(size, int) and not same(size, dim) for size, dim in zip(made, wide, strict=True)):
+        return skip("the sizes %s are not known", m.root.outputs[0].shape)
+    m.take(grown)
+    inner = sliced(op, grown.inputs[0], {axis - len(made) + len(small): cut for axis, cut in own.items()})
+    return op.Expand(inner, op.const(sizes, "sizes"))
 
 
 def _pads(node: ir.Node) -> dict[int, tuple[int, int]] | None:

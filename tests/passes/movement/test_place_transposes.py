@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import onnx
 import onnx_ir as ir
 import pytest
 
 from graphwright.compiler.core.dims import evaluate, free_symbols
-from graphwright.compiler.core.graph import bind_opsets
+from graphwright.compiler.core.graph import bind_opsets, is_op
 from graphwright.compiler.core.ledger import Ledger
 from graphwright.compiler.core.passes import Context
 from graphwright.compiler.core.shapes import infer_shapes
 from graphwright.compiler.core.wellformed import check
 from graphwright.passes.movement.flow import SINK, SOURCE, Network
+from graphwright.passes.movement.layouts import AGNOSTIC
 from graphwright.passes.movement.place_transposes import PlaceTransposes
+from graphwright.passes.movement.region import Costs, Region
 
 HEADER = '<ir_version: 10, opset_import: ["" : 21]>\n'
 TO_NCHW, TO_NHWC = "Transpose<perm=[0,3,1,2]>", "Transpose<perm=[0,2,3,1]>"
@@ -153,6 +157,19 @@ def test_what_a_branch_captures_keeps_its_layout() -> None:
     PlaceTransposes().run(model, Context())
     check(model)
     assert transposes(model) == 1
+
+
+@pytest.mark.parametrize("text", [*CANCEL.values(), *KEEP.values()], ids=[*CANCEL, *KEEP])
+def test_no_other_choice_of_operators_is_cheaper(text: str) -> None:
+    model = model_of(text)
+    for node in model.graph:
+        for downwards in (True, False):
+            if node.op_type != "Transpose":
+                continue
+            region = Region.around(node, lambda member: is_op(member, *AGNOSTIC), downwards)
+            costs = Costs(region)
+            choices = (set(some) for count in range(len(region.faces) + 1) for some in itertools.combinations(region.faces, count))
+            assert costs.of(costs.best()) == min(map(costs.of, choices))
 
 
 def test_the_network_is_parted_where_the_pipes_are_narrowest() -> None:
