@@ -8,7 +8,7 @@ from ...compiler.core.build import Build
 from ...compiler.core.dims import Dim, multiply, same, same_shape
 from ...compiler.core.drift import ROUNDING
 from ...compiler.core.graph import array, attribute, is_op, producer, scalar
-from ...compiler.core.reasons import skip
+from ...compiler.core.reasons import Skip, skip
 from ...compiler.core.rule import Match, Result, rule
 from .attention_core import unscaled
 
@@ -29,9 +29,19 @@ def plain_attention(node: ir.Node | None, rank: int) -> ir.Node | None:
     """The Attention without caches or further outputs, on operands of this rank."""
     if node is None or not is_op(node, "Attention") or len(node.inputs) > 4 and any(item is not None for item in node.inputs[4:]):
         return None
-    query = node.inputs[0]
     further = any(value.name and (value.uses() or value.is_graph_output()) for value in node.outputs[1:])
-    return None if further or query is None or query.shape is None or len(query.shape) != rank else node
+    return None if further else _of_rank(node, rank)
+
+
+def cached_attention(node: ir.Node | None) -> ir.Node | None:
+    """The Attention with a cache of K and V, on 4-D operands."""
+    cached = node is not None and is_op(node, "Attention") and len(node.inputs) == 6 and len(node.outputs) == 3
+    return _of_rank(node, 4) if node is not None and cached and None not in node.inputs[4:] else None
+
+
+def _of_rank(node: ir.Node, rank: int) -> ir.Node | None:
+    query = node.inputs[0]
+    return None if query is None or query.shape is None or len(query.shape) != rank else node
 
 
 @rule(
@@ -51,6 +61,9 @@ def plain_attention(node: ir.Node | None, rank: int) -> ir.Node | None:
         f"{NEW}g (float[2,3,24] x) => (float[2,3,8] y) <int64[5] s = {{2,3,3,2,4}}, int64[3] r = {{0,0,8}}, int64[1] zero = {{0}}>"
         " { a = Reshape(x, s) b = Transpose<perm=[2,0,3,1,4]>(a) q5, k5, v5 = Split<num_outputs=3>(b) q = Squeeze(q5, zero) k = Squeeze(k5, zero)"
         " v = Squeeze(v5, zero) o = Attention<scale=0.5>(q, k, v) t = Transpose<perm=[0,2,1,3]>(o) y = Reshape(t, r) }",
+        f"{NEW}g ({INPUTS.replace('12', '8')}, float[2,2,P,4] pk, float[2,2,P,4] pv) => (float[2,3,8] y, float[2,2,T,4] kk, float[2,2,T,4] vv)"
+        f" <{CONSTANTS}, int64[3] r = {{0,0,8}}> {{ {SPLIT.replace('sv', 's')} vh = Transpose<perm=[0,2,1,3]>(c)"
+        " o, kk, vv = Attention<scale=0.5>(qh, kh, vh, , pk, pv) t = Transpose<perm=[0,2,1,3]>(o) y = Reshape(t, r) }",
         f"{NEW}g (float[2,3,8] q, float[2,5,4] k, float[2,5,6] v) => (float[2,3,12] y) <int64[4] s = {{0,0,2,4}}, int64[4] sk = {{0,0,1,4}},"
         " int64[4] sv = {0,0,1,6}, int64[3] r = {0,0,12}> { a = Reshape(q, s) b = Reshape(k, sk) c = Reshape(v, sv) qh = Transpose<perm=[0,2,1,3]>(a)"
         f" kh = Transpose<perm=[0,2,1,3]>(b) {MERGED} y = Reshape(t, r) }}",
@@ -70,8 +83,9 @@ def merge_attention_heads(op: Build, m: Match) -> Result:
     moved = producer(m.root.inputs[0], "Transpose")
     if moved is None or list(attribute(moved, "perm") or []) != TO_HEADS:  # type: ignore[call-overload]
         return None
-    node = plain_attention(producer(moved.inputs[0]), 4)
-    if node is None:
+    attended = producer(moved.inputs[0])
+    node = plain_attention(attended, 4) or cached_attention(attended)
+    if node is None or moved.inputs[0] is not node.outputs[0]:
         return None
     m.take(moved)
     m.take(node)
@@ -82,16 +96,26 @@ def merge_attention_heads(op: Build, m: Match) -> Result:
         return skip("the heads of Q, K and V are not all split from [batch, tokens, heads * size]")
     if not all(isinstance(count, int) for count in heads):
         return skip("there are %s heads", heads)
-    merged = op.like(node, *flat, *node.inputs[3:4], q_num_heads=heads[0], kv_num_heads=heads[1])
-    whole, target = moved.outputs[0].shape, m.root.outputs[0].shape
+    made = op.like(node, *flat, *node.inputs[3:], q_num_heads=heads[0], kv_num_heads=heads[1])
+    merged, *caches = made if isinstance(made, tuple) else (made,)
+    shaped = _reshaped(op, m.root, moved, merged)
+    if isinstance(shaped, Skip) or not caches:
+        return shaped
+    m.also(*node.outputs[1:])
+    return (shaped, *caches)
+
+
+def _reshaped(op: Build, root: ir.Node, moved: ir.Node, merged: ir.Value) -> ir.Value | Skip:
+    """What the heads were merged to: the operator's [batch, tokens, heads * size], or another view of it."""
+    whole, target = moved.outputs[0].shape, root.outputs[0].shape
     if whole is None or target is None:
         return skip("the shapes are not known")
     if same_shape(target, (whole[0], whole[1], multiply(whole[2], whole[3]))):
         return merged
-    wanted = array(m.root.inputs[1])
+    wanted = array(root.inputs[1])
     if wanted is None or (wanted == 0).any():
         return skip("the heads are merged to %s", target)
-    return op.Reshape(merged, m.root.inputs[1])
+    return op.Reshape(merged, root.inputs[1])  # type: ignore[return-value]
 
 
 def tokens_first(op: Build, value: ir.Value) -> ir.Value | None:
