@@ -5,8 +5,8 @@ from __future__ import annotations
 from .graphs import ATTENTION, Graph, either, every, gone, graph, has, runtime_graph
 
 FUSED = every(has(*ATTENTION), gone("Softmax"))
-HEADS = "g (float[B,2,S,8] q, float[B,2,T,8] k, float[B,2,T,8] v"
-OUT = ") => (float[B,2,S,8] y)"
+HEADS = "g (float[2,2,6,8] q, float[2,2,7,8] k, float[2,2,7,8] v"
+OUT = ") => (float[2,2,6,8] y)"
 PROJECTED = "g (float[B,S,16] x"
 MERGED = ") => (float[B,S,16] y)"
 WEIGHTS = "float[16,16] wq, float[16,16] wk, float[16,16] wv"
@@ -27,9 +27,10 @@ def projected(body: str, split_key: str = "0,2,3,1") -> str:
 
 GRAPHS: tuple[Graph, ...] = (
     graph(
-        "attention, bert: scores divided by a root, a mask added",
-        HEADS + ", float[B,1,1,T] m" + OUT + f" <float d = {{2.828427}}> {{ {KEYS} a = MatMul(q, kt) b = Div(a, d) c = Add(b, m) p = Softmax<axis=-1>(c) y ="
-        " MatMul(p, v) }",
+        "attention, bert: scores divided by a root, an additive mask made of ones and zeros",
+        HEADS + ", int64[2,7] m" + OUT + " <float d = {2.828427}, float one = {1}, float low = {-3.4028235e38}, int64[2] ax = {1,2}>"
+        f" {{ u = Unsqueeze(m, ax) f = Cast<to=1>(u) i = Sub(one, f) w = Mul(i, low) {KEYS} a = MatMul(q, kt) b = Div(a, d) c = Add(b, w)"
+        " p = Softmax<axis=-1>(c) y = MatMul(p, v) }",
         FUSED,
     ),
     graph(
@@ -62,47 +63,50 @@ GRAPHS: tuple[Graph, ...] = (
         opset=17,
     ),
     graph(
-        "attention, t5: no scale, a position bias",
-        HEADS + ", float[1,2,S,T] m" + OUT + f" {{ {KEYS} a = MatMul(q, kt) c = Add(a, m) p = Softmax<axis=-1>(c) y = MatMul(p, v) }}",
+        "attention, t5: no scale, a position bias from a table",
+        HEADS + ", int64[6,7] buckets" + OUT + " <float[32,2] table, int64[1] ax = {0}>"
+        f" {{ g0 = Gather(table, buckets) t = Transpose<perm=[2,0,1]>(g0) u = Unsqueeze(t, ax) {KEYS} a = MatMul(q, kt) c = Add(a, u)"
+        " p = Softmax<axis=-1>(c) y = MatMul(p, v) }",
         FUSED,
     ),
     graph(
         "attention, masked with minus infinity where a mask is true",
-        HEADS + ", bool[B,1,S,T] m" + OUT + " <float d = {2.828427}, float low = {-3.4028235e38}>"
+        HEADS + ", bool[2,1,6,7] m" + OUT + " <float d = {2.828427}, float low = {-3.4028235e38}>"
         f" {{ {KEYS} a = MatMul(q, kt) b = Div(a, d) c = Where(m, low, b) p = Softmax<axis=-1>(c) y = MatMul(p, v) }}",
         FUSED,
     ),
     graph(
         "attention, distilbert: masked where the mask equals zero",
-        HEADS + ", int64[B,T] m" + OUT + " <float d = {2.828427}, float low = {-3.4028235e38}, int64 zero = {0}, int64[2] ax = {1,2}>"
+        HEADS + ", int64[2,7] m" + OUT + " <float d = {2.828427}, float low = {-3.4028235e38}, int64 zero = {0}, int64[2] ax = {1,2}>"
         " { n = Equal(m, zero) u = Unsqueeze(n, ax) sc = Div(q, d)"
         f" {KEYS} a = MatMul(sc, kt) c = Where(u, low, a) p = Softmax<axis=-1>(c) y = MatMul(p, v) }}",
         FUSED,
     ),
     graph(
         "attention, dynamo: a boolean mask made additive",
-        HEADS + ", bool[B,1,S,T] m" + OUT + " <float d = {0.59460354}, float zero = {0}, float low = {-inf}>"
+        HEADS + ", bool[2,1,6,7] m" + OUT + " <float d = {0.59460354}, float zero = {0}, float low = {-inf}>"
         f" {{ w = Where(m, zero, low) {KEYS} b = Mul(q, d) c = Mul(kt, d) a = MatMul(b, c) f = Add(a, w) p = Softmax<axis=-1>(f)"
         " y = MatMul(p, v) }",
         FUSED,
     ),
     graph(
         "attention, dynamo: guarded against rows that see nothing",
-        HEADS + ", bool[B,1,S,T] m" + OUT + " <float d = {0.59460354}, float zero = {0}, float low = {-inf}>"
+        HEADS + ", bool[2,1,6,7] m" + OUT + " <float d = {0.59460354}, float zero = {0}, float low = {-inf}>"
         f" {{ w = Where(m, zero, low) {KEYS} b = Mul(q, d) c = Mul(kt, d) a = MatMul(b, c) f = Add(a, w) p = Softmax<axis=-1>(f)"
         " n = IsNaN(p) g = Where(n, zero, p) y = MatMul(g, v) }",
         FUSED,
     ),
     graph(
-        "attention, bert: a mask of ones and zeros turned into -10000",
-        HEADS + ", float[B,T] m" + OUT + " <float d = {2.828427}, float one = {1}, float low = {-10000}, int64[2] ax = {1,2}>"
-        " { u = Unsqueeze(m, ax) i = Sub(one, u) w = Mul(i, low)"
-        f" {KEYS} a = MatMul(q, kt) b = Div(a, d) c = Add(b, w) p = Softmax<axis=-1>(c) y = MatMul(p, v) }}",
+        "attention, tf2onnx: a mask of booleans turned into -10000",
+        HEADS + ", bool[2,1,1,7] m" + OUT + " <float d = {2.828427}, float one = {1}, float low = {-10000}>"
+        f" {{ f = Cast<to=1>(m) i = Sub(one, f) w = Mul(i, low) {KEYS} a = MatMul(q, kt) b = Div(a, d) c = Add(b, w)"
+        " p = Softmax<axis=-1>(c) y = MatMul(p, v) }",
         FUSED,
+        opset=13,
     ),
     graph(
         "attention, gpt-2: a constant triangle cut to size, then where",
-        "g (float[B,2,S,8] q, float[B,2,S,8] k, float[B,2,S,8] v"
+        "g (float[2,2,6,8] q, float[2,2,6,8] k, float[2,2,6,8] v"
         + OUT
         + " <float d = {2.828427}, bool[1,1,32,32] tri, float low = {-3.4028235e38}, int64[1] zero = {0}, int64[1] two ="
         " {2}, int64[1] three = {3}>"
@@ -114,7 +118,7 @@ GRAPHS: tuple[Graph, ...] = (
     ),
     graph(
         "attention, a causal mask from a triangle of minus infinities",
-        "g (float[B,2,12,8] q, float[B,2,12,8] k, float[B,2,12,8] v) => (float[B,2,12,8] y)"
+        "g (float[2,2,12,8] q, float[2,2,12,8] k, float[2,2,12,8] v) => (float[2,2,12,8] y)"
         " <float d = {0.35355338}, int64[2] n = {12,12}, int64 one = {1}>"
         " { f = ConstantOfShape<value = float[1] {-inf}>(n) w = Trilu<upper=1>(f, one)"
         f" {KEYS} a = MatMul(q, kt) b = Mul(a, d) c = Add(b, w) p = Softmax<axis=-1>(c) y = MatMul(p, v) }}",
@@ -122,7 +126,7 @@ GRAPHS: tuple[Graph, ...] = (
     ),
     graph(
         "attention, a causal mask from positions",
-        "g (float[B,2,S,8] q, float[B,2,S,8] k, float[B,2,S,8] v"
+        "g (float[2,2,6,8] q, float[2,2,6,8] k, float[2,2,6,8] v"
         + OUT
         + " <float d = {0.35355338}, int64 zero = {0}, int64 one = {1}, int64 two = {2}, int64[1] c0 = {0}, int64[1] c1 ="
         " {1}, float low = {-inf}, float nil = {0}>"
@@ -133,26 +137,26 @@ GRAPHS: tuple[Graph, ...] = (
     ),
     graph(
         "attention, opt: heads folded into the batch",
-        "g (float[16,S,8] q, float[16,T,8] k, float[16,T,8] v) => (float[16,S,8] y) <float d = {0.35355338}>"
+        "g (float[16,6,8] q, float[16,7,8] k, float[16,7,8] v) => (float[16,6,8] y) <float d = {0.35355338}>"
         " { b = Mul(q, d) kt = Transpose<perm=[0,2,1]>(k) a = MatMul(b, kt) p = Softmax<axis=-1>(a) y = MatMul(p, v) }",
         FUSED,
     ),
     graph(
         "attention with one head over a sequence, vae",
-        "g (float[B,S,16] x) => (float[B,S,16] y) <" + WEIGHTS + ", float d = {0.25}>"
+        "g (float[2,6,16] x) => (float[2,6,16] y) <" + WEIGHTS + ", float d = {0.25}>"
         " { q = MatMul(x, wq) k = MatMul(x, wk) v = MatMul(x, wv) kt = Transpose<perm=[0,2,1]>(k) a = MatMul(q, kt) b = Mul(a,"
         " d) p = Softmax<axis=2>(b) y = MatMul(p, v) }",
         FUSED,
     ),
     graph(
         "attention, keras: sums by einsum, heads third",
-        "g (float[B,S,2,8] q, float[B,T,2,8] k, float[B,T,2,8] v) => (float[B,S,2,8] y) <float d = {0.35355338}>"
+        "g (float[2,6,2,8] q, float[2,7,2,8] k, float[2,7,2,8] v) => (float[2,6,2,8] y) <float d = {0.35355338}>"
         ' { b = Mul(q, d) a = Einsum<equation="aecd,abcd->acbe">(k, b) p = Softmax<axis=3>(a) y = Einsum<equation="acbe,aecd->abcd">(p, v) }',
         FUSED,
     ),
     graph(
         "attention, jax: sums by einsum",
-        "g (float[B,S,2,8] q, float[B,T,2,8] k, float[B,T,2,8] v) => (float[B,S,2,8] y) <float d = {2.828427}>"
+        "g (float[2,6,2,8] q, float[2,7,2,8] k, float[2,7,2,8] v) => (float[2,6,2,8] y) <float d = {2.828427}>"
         ' { b = Div(q, d) a = Einsum<equation="bqhd,bkhd->bhqk">(b, k) p = Softmax<axis=-1>(a) y = Einsum<equation="bhqk,bkhd->bqhd">(p, v) }',
         FUSED,
     ),
@@ -165,7 +169,7 @@ GRAPHS: tuple[Graph, ...] = (
     ),
     graph(
         "attention in half precision, softmax in single",
-        "g (float16[B,2,S,8] q, float16[B,2,T,8] k, float16[B,2,T,8] v) => (float16[B,2,S,8] y) <float16 d>"
+        "g (float16[2,2,6,8] q, float16[2,2,7,8] k, float16[2,2,7,8] v) => (float16[2,2,6,8] y) <float16 d>"
         f" {{ {KEYS} a = MatMul(q, kt) b = Mul(a, d) w = Cast<to=1>(b) p = Softmax<axis=-1>(w) h = Cast<to=10>(p) y = MatMul(h, v) }}",
         FUSED,
         weights={"d": 0.35355338},
@@ -182,7 +186,7 @@ GRAPHS: tuple[Graph, ...] = (
         HEADS + OUT + f" <float d = {{2.828427}}> {{ {KEYS} a = MatMul(q, kt) b = Div(a, d) p = Softmax<axis=-1>(b) r = Dropout(p) y = MatMul(r, v) }}",
         FUSED,
     ),
-    graph(
+    runtime_graph(
         "attention, projected, heads split and merged",
         PROJECTED
         + MERGED
@@ -199,7 +203,7 @@ GRAPHS: tuple[Graph, ...] = (
         " Transpose<perm=[0,2,1,3]>(o) y = Reshape(t, z) }",
         every(has(*ATTENTION), gone("Softmax", "Transpose")),
     ),
-    graph(
+    runtime_graph(
         "attention, keys transposed in two steps",
         PROJECTED
         + MERGED
@@ -207,14 +211,14 @@ GRAPHS: tuple[Graph, ...] = (
         + projected("w = Transpose<perm=[0,1,3,2]>(kt) a = MatMul(q, w) b = Mul(a, d) p = Softmax<axis=-1>(b) o = MatMul(p, v)", "0,2,1,3"),
         every(has(*ATTENTION), gone("Softmax", "Transpose")),
     ),
-    graph(
+    runtime_graph(
         "attention, one matrix for all three, split by columns",
         PROJECTED + MERGED + f" <float[16,48] w, {SPLIT}, float d = {{0.35355338}}, int64[3] c = {{16,16,16}}>"
         f" {{ w3 = MatMul(x, w) mq, mk, mv = Split<axis=-1>(w3, c) {split('mq', 'q')} {split('mk', 'kt', '0,2,3,1')} {split('mv', 'v')}"
         " a = MatMul(q, kt) b = Mul(a, d) p = Softmax<axis=-1>(b) o = MatMul(p, v) t = Transpose<perm=[0,2,1,3]>(o) y = Reshape(t, z) }",
         every(has(*ATTENTION), gone("Softmax")),
     ),
-    graph(
+    runtime_graph(
         "attention, timm: one matrix, a transpose of five axes, three gathers",
         PROJECTED + MERGED + " <float[16,48] w, int64[5] s = {0,0,3,2,8}, int64[3] z = {0,0,16}, float d = {0.35355338}, int64 i0 = {0}, int64 i1 ="
         " {1}, int64 i2 = {2}>"
@@ -225,7 +229,7 @@ GRAPHS: tuple[Graph, ...] = (
     ),
     graph(
         "attention, llama: two key heads repeated for four queries",
-        "g (float[2,4,S,8] q, float[2,2,T,8] k, float[2,2,T,8] v) => (float[2,4,S,8] y) <float d = {0.35355338}, int64[1] ax ="
+        "g (float[2,4,6,8] q, float[2,2,7,8] k, float[2,2,7,8] v) => (float[2,4,6,8] y) <float d = {0.35355338}, int64[1] ax ="
         " {2}, int64[5] e = {1,1,2,1,1}, int64[4] h = {0,4,-1,8}>"
         " { ku = Unsqueeze(k, ax) kx = Expand(ku, e) kr = Reshape(kx, h) vu = Unsqueeze(v, ax) vx = Expand(vu, e) vr = Reshape(vx, h)"
         " kt = Transpose<perm=[0,1,3,2]>(kr) a = MatMul(q, kt) b = Mul(a, d) p = Softmax<axis=-1>(b) y = MatMul(p, vr) }",
@@ -233,11 +237,11 @@ GRAPHS: tuple[Graph, ...] = (
     ),
     graph(
         "attention, one key head broadcast to all queries",
-        "g (float[B,4,S,8] q, float[B,1,T,8] k, float[B,1,T,8] v) => (float[B,4,S,8] y) <float d = {0.35355338}>"
+        "g (float[2,4,6,8] q, float[2,1,7,8] k, float[2,1,7,8] v) => (float[2,4,6,8] y) <float d = {0.35355338}>"
         f" {{ {KEYS} a = MatMul(q, kt) b = Mul(a, d) p = Softmax<axis=-1>(b) y = MatMul(p, v) }}",
         FUSED,
     ),
-    graph(
+    runtime_graph(
         "attention across two sequences",
         "g (float[B,S,16] x, float[B,T,16] c" + MERGED + f" <{WEIGHTS}, {SPLIT}, float d = {{2.828427}}>"
         f" {{ mq = MatMul(x, wq) mk = MatMul(c, wk) mv = MatMul(c, wv) {split('mq', 'q')} {split('mk', 'kt', '0,2,3,1')} {split('mv', 'v')}"
@@ -246,16 +250,15 @@ GRAPHS: tuple[Graph, ...] = (
     ),
     graph(
         "attention with a cache in front of keys and values",
-        "g (float[B,2,S,8] q, float[B,2,S,8] k0, float[B,2,S,8] v0, float[B,2,P,8] pk, float[B,2,P,8] pv) => (float[B,2,S,8] y,"
-        " float[B,2,T,8] k, float[B,2,T,8] v)"
+        "g (float[2,2,6,8] q, float[2,2,6,8] k0, float[2,2,6,8] v0, float[2,2,4,8] pk, float[2,2,4,8] pv) => (float[2,2,6,8] y,"
+        " float[2,2,10,8] k, float[2,2,10,8] v)"
         " <float d = {0.35355338}> { k = Concat<axis=2>(pk, k0) v = Concat<axis=2>(pv, v0)"
         f" {KEYS} a = MatMul(q, kt) b = Mul(a, d) p = Softmax<axis=-1>(b) y = MatMul(p, v) }}",
         FUSED,
     ),
     graph(
         "attention, swin: a table of biases and a window mask",
-        "g (float[B,2,9,8] q, float[B,2,9,8] k, float[B,2,9,8] v, float[B,1,9,9] m) => (float[B,2,9,8] y) <float d ="
-        " {0.35355338}, float[1,2,9,9] bias>"
+        "g (float[2,2,9,8] q, float[2,2,9,8] k, float[2,2,9,8] v) => (float[2,2,9,8] y) <float d = {0.35355338}, float[1,2,9,9] bias, float[2,1,9,9] m>"
         f" {{ b = Mul(q, d) {KEYS} a = MatMul(b, kt) c = Add(a, bias) e = Add(c, m) p = Softmax<axis=-1>(e) y = MatMul(p, v) }}",
         FUSED,
     ),
