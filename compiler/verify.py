@@ -7,8 +7,7 @@ import functools
 import statistics
 import tempfile
 import time
-import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -18,10 +17,11 @@ import onnx_ir as ir
 from .core.backend import Array, Progress, Runner, Sample
 from .core.drift import Drift
 from .core.errors import InputError
-from .core.graph import all_graphs, clone_model, is_op
+from .core.graph import all_graphs, clone_model
 from .core.records import Difference
 from .region import identical
 from .rounding import FACTORS, MORE_FACTORS, has_halves, has_steps, rounded
+from .seeding import draws, seeded
 from .tolerance import QUIET, Noise, Stress, difference, is_float, measure, stress_of
 
 __all__ = ["Outputs", "References", "Verifier", "compare", "worse"]
@@ -31,9 +31,10 @@ Outputs = Mapping[str, Array]
 
 BIG_BYTES = 16 << 20
 """Arrays of at least this size wait on disk between checks."""
+SMALL = 4096
+"""With fewer elements of output in all, more roundings are drawn (`rounding.MORE_FACTORS`)."""
 STEPPED = 4
-"""Of how many ordinary samples more roundings are drawn when the model has steps (`rounding.MORE_FACTORS`)."""
-_RANDOM = ("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial", "Bernoulli")
+"""Of how many ordinary samples more roundings are drawn when the model has steps."""
 
 
 class References(Protocol):
@@ -165,7 +166,7 @@ class Verifier:
     def rebase(self, model: ir.Model, runner: Runner | None = None) -> None:
         """Make ``model`` the reference of all that follows, as after a lossy pass; ``runner`` as for `Verifier`."""
         self.model = clone_model(model)
-        self._random = any(_draws(node) for graph in all_graphs(model) for node in graph)
+        self._random = any(draws(node) for graph in all_graphs(model) for node in graph)
         self.progress("running the reference")
         start = time.perf_counter()
         self._reference, self.repeatable = self._run_twice(None if self._random else runner)
@@ -277,7 +278,7 @@ class Verifier:
             runner.close()
 
     def _steady(self, model: ir.Model) -> ir.Model:
-        return _seeded(model) if self._random else model
+        return seeded(model) if self._random else model
 
     def _run_twice(self, opened: Runner | None) -> tuple[list[Outputs], bool]:
         """The reference's outputs, and whether it gives the same bits again: without that, nothing can be held to ``exact``."""
@@ -304,7 +305,8 @@ class Verifier:
             noisy = rounded(self._steady(self.model))
             self._growth = noisy.growth
             steps = has_steps(noisy.model)
-            runs = self._rounded_outputs(noisy.model, noisy.factor, self._calm()[:STEPPED] if steps else ())
+            doubted = {index for index in range(len(self.samples)) if self._is_small(index)} | set(self._calm()[:STEPPED] if steps else ())
+            runs = self._rounded_outputs(noisy.model, noisy.factor, doubted)
             self._noise = [self._measure(index, runs[index]) for index in range(len(self.samples))]
             self._share_noise(steps)
         return self._noise
@@ -313,8 +315,12 @@ class Verifier:
         """The ordinary samples, those without extremes."""
         return [index for index, stress in enumerate(self.stress) if not stress.any]
 
-    def _rounded_outputs(self, copy: ir.Model, factor: str, stepped: Sequence[int]) -> list[list[Outputs]]:
-        """For each sample, the outputs under each factor, under more of them where it is ``stepped``; those that do not run are left out, as when a
+    def _is_small(self, index: int) -> bool:
+        """Whether a sample's outputs have so few elements that all of them may be lucky in two draws."""
+        return sum(array.size for name, value in self._reference[index].items() for _, array in _leaves(name, value)) <= SMALL
+
+    def _rounded_outputs(self, copy: ir.Model, factor: str, doubted: Collection[int]) -> list[list[Outputs]]:
+        """For each sample, the outputs under each factor, under more of them where two are ``doubted``; those that do not run are left out, as when a
         size that the model computes comes out differently.
         """
         try:
@@ -323,7 +329,7 @@ class Verifier:
             return [[] for _ in self.samples]
         try:
             found = [
-                [_attempt(runner, {**sample, factor: np.array(number, np.float32)}, 0) for number in (*FACTORS, *(MORE_FACTORS if index in stepped else ()))]
+                [_attempt(runner, {**sample, factor: np.array(number, np.float32)}, 0) for number in (*FACTORS, *(MORE_FACTORS if index in doubted else ()))]
                 for index, sample in enumerate(self.samples)
             ]
         finally:
@@ -378,20 +384,3 @@ def _attempt(runner: Runner, sample: Sample, index: int) -> Outputs | Difference
 def _first_line(error: Exception) -> str:
     text = str(error).strip()
     return f"{type(error).__name__}: {text.splitlines()[0][:300]}" if text else type(error).__name__
-
-
-def _draws(node: ir.Node) -> bool:
-    """Whether the node makes random numbers; a Dropout does only when it may be told to train."""
-    return is_op(node, *_RANDOM) or (is_op(node, "Dropout") and len(node.inputs) > 2 and node.inputs[2] is not None)
-
-
-def _seeded(model: ir.Model) -> ir.Model:
-    """A copy whose random operators all have a seed, by where they stand, so that two models draw the same numbers in the same order."""
-    copy = clone_model(model)
-    for graph in all_graphs(copy):
-        for node in graph:
-            if _draws(node):
-                number = zlib.crc32((node.outputs[0].name or "").encode()) % 1_000_003
-                kind = ir.AttrInt64 if is_op(node, "Dropout") else ir.AttrFloat32
-                node.attributes["seed"] = kind("seed", number)
-    return copy

@@ -18,7 +18,7 @@ from graphwright.compiler.core.drift import DOMAIN, EXACT, LOSSY, ROUNDING
 from graphwright.compiler.core.errors import InputError
 from graphwright.compiler.core.graph import bind_opsets, clone_model, is_op
 from graphwright.compiler.samples import generate
-from graphwright.compiler.tolerance import Noise, Stress, measure, stress_of
+from graphwright.compiler.tolerance import CAP, CHAOTIC_FACTOR, Noise, Stress, measure, stress_of
 from graphwright.compiler.verify import Verifier, compare
 
 NAN, INF = np.nan, np.inf
@@ -293,7 +293,7 @@ def test_no_more_than_a_thousandth_of_the_scale_is_ever_allowed_for_real_models(
     for output, value in verifier.outputs(0).items():
         assert isinstance(value, np.ndarray)
         noise, scale = verifier.noise[0][output], float(np.abs(value).max())
-        assert 4 * noise.peak <= 1e-3 * scale, (output, noise.peak, scale)
+        assert CHAOTIC_FACTOR * noise.peak <= CAP * scale, (output, noise.peak, scale)
 
 
 # --- rounding: bugs do not -------------------------------------------------------------------------------------------------------------------------
@@ -637,3 +637,15 @@ def test_noise_of_whole_numbers_is_nothing() -> None:
     model = model_of("g (int64[N] x, int64[1] a) => (float y) { f = Cast<to=1>(x) e = Mul(f, f) y = ReduceSum<keepdims=0>(e, a) }", a=np.array([0]))
     verifier = Verifier(model, [{"x": np.arange(30)}], Plain())
     assert verifier.noise[0]["y"] == Noise(typical=0.0, typical_rms=0.0, peaks=(), peak=0.0, relative=verifier.noise[0]["y"].relative)
+
+
+def test_an_element_that_was_lucky_in_two_draws_is_not_held_to_its_luck() -> None:
+    """Sums that nearly cancel: which few digits are left depends on the order, whatever two roundings happened to do."""
+    text = "g (float[1,6] x, float[6,2] w, float[2] b) => (float[1,2] y) {{ {} }}"
+    rng = np.random.default_rng(5)
+    for _ in range(40):
+        w, x = rng.standard_normal((6, 2)).astype(np.float32), rng.standard_normal((1, 6)).astype(np.float32)
+        b = -(x.astype(np.float64) @ w.astype(np.float64))[0].astype(np.float32) * np.float32(1 + 2e-5)
+        one = model_of(text.format("m = MatMul(x, w) y = Add(m, b)"), w=w, b=b)
+        other = model_of(text.format("y = Gemm(x, w, b)"), w=w, b=b)
+        assert not Verifier(one, [{"x": x}], Plain()).check(other, ROUNDING).broken
