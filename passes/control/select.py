@@ -21,6 +21,8 @@ MOST_NODES = 4
 """In both branches together."""
 MOST_ELEMENTS = 1024
 """Of all that both compute; beyond it computing both takes longer than choosing."""
+MOST_UNSIZED_NODES = 2
+"""In both branches together, where it is not known how much they compute."""
 SELECTED = (ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.INT32, ir.DataType.INT64, ir.DataType.UINT8)
 """What every runtime's Where takes; ONNX Runtime has none for booleans and bfloat16."""
 CAPTURED = "then_branch = t () => (float[2] a) { a = Identity(x) }, else_branch = e () => (float[2] b) { b = Neg(z) }"
@@ -32,13 +34,15 @@ CAPTURED = "then_branch = t () => (float[2] a) { a = Identity(x) }, else_branch 
     opset=9,
     measured=True,
     examples=[
+        "g (bool c, float[N] x) => (float[N] y) { y = If(c) <then_branch = t () => (float[N] a) { a = Relu(x) },"
+        " else_branch = e () => (float[N] b) { b = Neg(x) }> }",
         f"g (bool c, float[2] x, float[2] z) => (float[2] y) {{ y = If(c) <{CAPTURED}> }}",
         f"g (bool[1] c, float[2] x, float[2] z) => (float[2] y) {{ y = If(c) <{CAPTURED}> }}",
         "g (bool c, int64 x) => (int64 y, float z) { y, z = If(c) <then_branch = t () => (int64 a, float f) <int64 one = {1}, float h = {2}>"
         " { a = Add(x, one) f = Relu(h) }, else_branch = e () => (int64 b, float i) <int64 b = {7}> { i = Cast<to=1>(x) }> }",
     ],
     leaves=[
-        "g (bool c, float[N] x) => (float[N] y) { y = If(c) <then_branch = t () => (float[N] a) { a = Relu(x) },"
+        "g (bool c, float[N] x) => (float[N] y) { y = If(c) <then_branch = t () => (float[N] a) { r = Relu(x) a = Exp(r) },"
         " else_branch = e () => (float[N] b) { b = Neg(x) }> }",
         "g (bool c, float[2] x) => (float[K] y) { y = If(c) <then_branch = t () => (float[2] a) { a = Relu(x) },"
         " else_branch = e () => (float[1] b) <float[1] b = {1}> { }> }",
@@ -76,8 +80,8 @@ def _too_much(branches: tuple[ir.Graph, ir.Graph]) -> Skip | None:
             return skip("%s in a branch may fail, or has an effect", node.op_type)
     sizes = [static_shape(value) for branch in branches for value in (*branch.outputs, *(made for node in branch for made in node.outputs))]
     total = sum(math.prod(size) for size in sizes if size is not None)
-    if None in sizes or total > MOST_ELEMENTS:
-        return skip("its branches compute %s elements", "an unknown number of" if None in sizes else total)
+    if total > MOST_ELEMENTS or (None in sizes and len(nodes) > MOST_UNSIZED_NODES):
+        return skip("its branches compute %s elements in %s nodes", "an unknown number of" if None in sizes else total, len(nodes))
     return None
 
 
