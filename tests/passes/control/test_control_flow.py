@@ -49,7 +49,7 @@ def assert_kept(run_onnx: Run, assert_same_bits: Same) -> Callable[[str, ir.Mode
 NESTED = (
     "g (float[N] x, bool c) => (float[N] y) <int64 n = {3}, bool t = {1}> { y = If(t) <then_branch = a () => (float[N] p) { h = Exp(x)"
     " p = Loop(n, t, h) <body = b (int64 i, bool k, float[N] s) => (bool k1, float[N] s1) { k1 = Identity(k) r = If(c) <"
-    "then_branch = d () => (float[N] q) { q = Add(s, h) }, else_branch = e () => (float[N] q2) { q2 = Sub(s, x) }> s1 = Relu(r) }> },"
+    "then_branch = d () => (float[N] q) { m = Add(s, h) q = Sin(m) }, else_branch = e () => (float[N] q2) { q2 = Sub(s, x) }> s1 = Relu(r) }> },"
     " else_branch = f () => (float[N] z) { z = Neg(x) }> }"
 )
 
