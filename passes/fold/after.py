@@ -111,11 +111,23 @@ class Climb:
             if factor is None or factor.shape is None or not reachable(factor, DEPTH):
                 continue
             ones = (1,) * len(factor.shape)
-            made = self.folded(factor, scale.reshape(ones), np.zeros(ones, shift.dtype))
-            if not isinstance(made, Skip):
-                return self.op.MatMul(*((made, right) if index == 0 else (left, made)))  # type: ignore[return-value]
-            refusal = made
+            attempt = Climb(Build(), Match(self.m.root, (), {}, {}), self.removed, self.left)
+            made = attempt.folded(factor, scale.reshape(ones), np.zeros(ones, shift.dtype))
+            if isinstance(made, Skip):
+                attempt.op.discard()
+                refusal = made
+                continue
+            self.adopt(attempt)
+            return self.op.MatMul(*((made, right) if index == 0 else (left, made)))  # type: ignore[return-value]
         return refusal or skip("neither factor of the product comes from a weight")
+
+    def adopt(self, attempt: Climb) -> None:
+        """Take over what an attempt on one of several ways made."""
+        self.op.nodes += attempt.op.nodes
+        self.op.constants += attempt.op.constants
+        self.m.nodes.update(attempt.m.nodes)
+        self.removed, self.left = attempt.removed, attempt.left
+        self.crossed += attempt.crossed
 
     def looked_up(self, node: ir.Node, scale: np.ndarray, shift: np.ndarray) -> ir.Value | Skip:
         """Gather(table, i) * scale + shift = Gather(table * scale' + shift', i)"""
