@@ -196,15 +196,19 @@ class Costs:
         return network.parted()
 
     def _pipes(self, network: Network, index: int, value: _Value) -> None:
-        plain, weight = identity(len(value.layout)), value.weight
-        changed_start, plain_start = (value.maker, value.maker) if value.maker is not None else (SOURCE, SINK)
-        if value.maker is not None or value.native == value.layout:
-            self._if_any_is_plain(network, (index, "plain"), changed_start, value, plain in value.demanded, weight)
-        if value.maker is not None or value.native == plain:
-            self._if_any_changes(network, (index, "changed"), plain_start, value, value.layout in value.demanded, weight)
-        if value.maker is None and value.native not in (plain, value.layout):
-            self._if_any_is_plain(network, (index, "plain"), SOURCE, value, plain in value.demanded, weight)
-            self._if_any_changes(network, (index, "changed"), SINK, value, value.layout in value.demanded, weight)
+        plain, changed, maker = identity(len(value.layout)), value.layout, value.maker
+        start: Hashable = SOURCE
+        end: Hashable = SINK
+        made_changed = made_plain = value.native
+        if maker is not None:
+            start, end, made_changed, made_plain = maker, maker, changed, plain
+            for other in value.demanded - {plain, changed}:
+                network.pipe(maker, SINK, value.cost(changed, other))
+                network.pipe(SOURCE, maker, value.cost(plain, other))
+        if made_changed != plain:
+            self._if_any_is_plain(network, (index, "plain"), start, value, plain in value.demanded, value.cost(made_changed, plain))
+        if made_plain != changed:
+            self._if_any_changes(network, (index, "changed"), end, value, changed in value.demanded, value.cost(made_plain, changed))
 
     def _if_any_is_plain(self, network: Network, mark: Hashable, start: Hashable, value: _Value, anyway: bool, weight: int) -> None:
         """Pay if ``start`` changes and any reader, or one outside, does not."""

@@ -159,7 +159,15 @@ def test_what_a_branch_captures_keeps_its_layout() -> None:
     assert transposes(model) == 1
 
 
-@pytest.mark.parametrize("text", [*CANCEL.values(), *KEEP.values()], ids=[*CANCEL, *KEEP])
+THIRD = {
+    "a third layout that is free from the changed one": "g (float[2,4,5,3] x, float[2,3,4,5] z) => (float[3,2,4,5] y, float[2,3,4,5] w, float[4,3,2,5] v)"
+    f" {{ a = {TO_NCHW}(x) b = Relu(a) y = Transpose<perm=[1,0,2,3]>(b) w = Add(b, z) v = Transpose<perm=[2,1,0,3]>(b) }}",
+    "dims of size 1 move for nothing": "g (float[2,1,5,3] x, float[2,3,1,5] z) => (float[2,3,5,1] y, float[2,5,3,1] w)"
+    f" {{ a = {TO_NCHW}(x) b = Relu(a) y = Transpose<perm=[0,1,3,2]>(b) c = Add(b, z) w = Transpose<perm=[0,3,1,2]>(c) }}",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("text", [*CANCEL.values(), *KEEP.values(), *THIRD.values()], ids=[*CANCEL, *KEEP, *THIRD])
 def test_no_other_choice_of_operators_is_cheaper(text: str) -> None:
     model = model_of(text)
     for node in model.graph:
