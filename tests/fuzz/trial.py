@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from dataclasses import dataclass
 
-import numpy as np
 import onnx
 import onnx_ir as ir
 
@@ -15,7 +13,6 @@ from graphwright.compiler.core.errors import GraphwrightError
 from graphwright.compiler.core.graph import clone_model
 from graphwright.compiler.core.ledger import Ledger
 from graphwright.compiler.core.passes import Context, Pass
-from graphwright.compiler.core.records import Difference
 from graphwright.compiler.core.rulepass import RulePass
 from graphwright.compiler.core.wellformed import check
 from graphwright.compiler.importer import import_model
@@ -25,6 +22,7 @@ from graphwright.compiler.serialize import to_proto
 from graphwright.compiler.signature import check_signature
 from graphwright.compiler.targets import find_backend, find_target
 from graphwright.compiler.verify import Verifier
+from graphwright.tests.rewrites.certainty import broken
 
 TARGETS = ("onnx", "ort-cpu")
 SAMPLES = 12
@@ -97,40 +95,11 @@ def fault_of(verifier: Verifier, target: str, ledger: Ledger) -> Fault | None:
         onnx.checker.check_model(to_proto(model))
     except Exception as error:
         return Fault(target, "invalid", str(error))
-    found = _worst(verifier, model)
+    found = broken(verifier, model)
     if found is None:
         return None
     reason = found.reason or f"{found.before:.7g} became {found.after:.7g}, {found.allowed:.2g} is allowed"
     return Fault(target, "numbers", f"{reason} (output '{found.output}'{list(found.index)}, sample {found.sample})")
-
-
-def _worst(verifier: Verifier, model: ir.Model) -> Difference | None:
-    """The first sample on which the contract is broken for certain."""
-    for index in range(len(verifier.samples)):
-        found = verifier.check(model, Drift.ROUNDING, (index,))
-        if found.broken and not _uncertain(found, verifier, index):
-            return found
-    return None
-
-
-def _uncertain(found: Difference, verifier: Verifier, index: int) -> bool:
-    """Whether a difference may come from how rounding is measured, or from an infinity on the way.
-
-    Two roundings of the reference may both be lucky where terms cancel, so that less is allowed than rounding does; and what a sum swallows (x + 1 - 1 where
-    x is tiny) is no noise to them at all. Where something overflows, inf - inf comes up or not depending on the order of operations: a NaN may have become
-    anything.
-    """
-    stress = verifier.stress[index]
-    if math.isnan(found.before):
-        return stress.infinite or stress.large
-    return math.isfinite(found.before) and math.isfinite(found.after) and (found.max_abs < 4 * found.allowed or found.max_abs < _swallowed(verifier, index))
-
-
-def _swallowed(verifier: Verifier, index: int) -> float:
-    """What a sum of numbers of about 1 swallows, where all floats that go in are tiny; 0 otherwise."""
-    floats = [array for array in verifier.samples[index].values() if isinstance(array, np.ndarray) and array.dtype.kind == "f"]
-    tiny = all(np.abs(array[np.isfinite(array)], dtype=np.float64).max(initial=0.0) < 1e-6 for array in floats)
-    return 1e-6 if floats and tiny else 0.0
 
 
 def blamed(verifier: Verifier, target: str, count: int) -> str:

@@ -8,7 +8,6 @@ import onnx
 import onnx_ir as ir
 
 from graphwright.compiler.core.backend import Sample
-from graphwright.compiler.core.drift import Drift
 from graphwright.compiler.core.graph import clone_model
 from graphwright.compiler.core.passes import Context, Pass
 from graphwright.compiler.core.wellformed import check
@@ -18,6 +17,8 @@ from graphwright.compiler.serialize import to_proto
 from graphwright.compiler.targets import find_backend, find_target
 from graphwright.compiler.tolerance import stress_of
 from graphwright.compiler.verify import Verifier
+
+from .certainty import broken
 
 
 @dataclass(frozen=True)
@@ -42,8 +43,8 @@ class Judge:
 
     def _fault(self, result: onnx.ModelProto | ir.Model, only: tuple[int, ...] | None) -> str:
         model = result if isinstance(result, ir.Model) else ir.from_proto(result)
-        found = self.verifier.check(model, Drift.ROUNDING, only)
-        if not found.broken:
+        found = broken(self.verifier, model, only)
+        if found is None:
             return ""
         place = f"output '{found.output}'{list(found.index)}, " if found.output else ""
         return f"{found.reason or f'{found.before:.7g} became {found.after:.7g}, {found.allowed:.2g} is allowed'} ({place}sample {found.sample})"

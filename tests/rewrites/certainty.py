@@ -1,0 +1,42 @@
+"""What counts as wrong: a broken contract, unless how rounding is measured may be to blame."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import numpy as np
+import onnx_ir as ir
+
+from graphwright.compiler.core.drift import Drift
+from graphwright.compiler.core.records import Difference
+from graphwright.compiler.verify import Verifier
+
+
+def broken(verifier: Verifier, model: ir.Model, only: Iterable[int] | None = None) -> Difference | None:
+    """The first difference, on all samples or ``only`` some, by which the contract is broken for certain; None when there is none."""
+    for index in range(len(verifier.samples)) if only is None else only:
+        found = verifier.check(model, Drift.ROUNDING, (index,))
+        if found.broken and not _uncertain(found, verifier, index):
+            return found
+    return None
+
+
+def _uncertain(found: Difference, verifier: Verifier, index: int) -> bool:
+    """Whether a difference may come from how rounding is measured, or from an infinity on the way.
+
+    Two roundings of the reference may both be lucky where terms cancel, so that less is allowed than rounding does; and what a sum swallows (x + 1 - 1 where
+    x is tiny) is no noise to them at all. Where something overflows, inf - inf comes up or not depending on the order of operations: a NaN may have become
+    anything.
+    """
+    stress = verifier.stress[index]
+    if math.isnan(found.before):
+        return stress.infinite or stress.large
+    return math.isfinite(found.before) and math.isfinite(found.after) and (found.max_abs < 4 * found.allowed or found.max_abs < _swallowed(verifier, index))
+
+
+def _swallowed(verifier: Verifier, index: int) -> float:
+    """What a sum of numbers of about 1 swallows, where all floats that go in are tiny; 0 otherwise."""
+    floats = [array for array in verifier.samples[index].values() if isinstance(array, np.ndarray) and array.dtype.kind == "f"]
+    tiny = all(np.abs(array[np.isfinite(array)], dtype=np.float64).max(initial=0.0) < 1e-6 for array in floats)
+    return 1e-6 if floats and tiny else 0.0
