@@ -1,4 +1,4 @@
-"""Tensors filled with one number, in the type that is wanted at once, and bounds that bound nothing."""
+"""Tensors filled with one number, in the type that is wanted at once."""
 
 from __future__ import annotations
 
@@ -42,19 +42,3 @@ def fill_with_cast(op: Build, m: Match) -> Result:
     if cast.astype(content.dtype).tobytes() != content.tobytes():
         return skip("%s is not held exactly by %s", content[0], wanted)
     return op.ConstantOfShape(m.shape, value=ir.tensor(cast, dtype=wanted))
-
-
-def unbounded(op: Pen, x: object) -> object:
-    return op.Clip(x)
-
-
-@rule(
-    unbounded,
-    drift=EXACT,
-    opset=11,
-    examples=["g (float[N] x) => (float[N] y) { c = Clip(x) y = Neg(c) }"],
-    leaves=["g (float[N] x, float low) => (float[N] y) { c = Clip(x, low) y = Neg(c) }"],
-)
-def drop_empty_clip(op: Build, m: Match) -> Result:
-    """Clip(x) without bounds -> x"""
-    return m.x
