@@ -14,7 +14,7 @@ from ...compiler.core.pattern import ANY, Const, Pen
 from ...compiler.core.reasons import Skip, skip
 from ...compiler.core.rule import Match, Result, Rule, rule
 from ...compiler.core.shapes import known_ints
-from .law import FLOATS, NONNEGATIVE, NUMBERS, Need
+from .law import FLOATS, NONNEGATIVE, Need
 
 _TAKES_ACTIVATIONS = ("Conv", "ConvTranspose", "Gemm", "BatchNormalization", "FusedConv")
 """An activation right behind one of these costs nothing: runtimes fuse it."""
@@ -221,10 +221,9 @@ def _scaled(reducer: str, kind: str) -> Rule:
 
     def build(op: Build, m: Match) -> Result:
         number = _number(m)
-        dtypes = NUMBERS if (reducer, kind) == ("ReduceSum", "Mul") else FLOATS
-        if number is None or m.x.dtype not in dtypes:
+        if number is None or m.x.dtype not in FLOATS:  # ONNX Runtime adds large integers up in doubles.
             return skip("'%s' has shape %s, '%s' is %s", m.c.name, m.c.shape, m.x.name, m.x.dtype)
-        if m.x.dtype in FLOATS and not 1e-4 <= abs(number) <= 1e4:
+        if not 1e-4 <= abs(number) <= 1e4:
             return skip("a factor of %s may make the reduction overflow, or nothing of it", number)
         kept = _OPPOSITE.get(reducer, reducer) if number < 0 else reducer
         return refuses_reduction(m.root) or getattr(op, kind)(again(op, m.root, kept, m.x), number)
@@ -237,6 +236,8 @@ def _scaled(reducer: str, kind: str) -> Rule:
     leaves = [
         f"g ({given} x) => ({made} y) <int64[1] a = {{1}}, float[3] c = {{1,2,3}}> {{ t = {kind}(x, c) y = {call.format('t')} }}",
         f"g ({given} x) => ({made} y) <int64[1] a = {{1}}, float c = {{0}}> {{ t = {kind}(x, c) y = {call.format('t')} }}",
+        f"g ({given.replace('float', 'int64')} x) => ({made.replace('float', 'int64')} y) <int64[1] a = {{1}}, int64 c = {{2}}>"
+        f" {{ t = {kind}(x, c) y = {call.format('t')} }}",
     ]
     return rule(before, drift=ROUNDING, examples=examples, leaves=leaves, opset=18)(build)
 

@@ -133,8 +133,8 @@ GRAPHS: tuple[Graph, ...] = (
     graph("a boolean turned into a number and back", "g (bool[N,8] a) => (bool[N,8] y) { p = Cast<to=6>(a) q = Cast<to=9>(p) y = Not(q) }", gone("Cast")),
     graph(
         "reciprocals multiplied, of what lies between one and two: 1/a * 1/(ab)",
-        AB
-        + " <float one = {1}> { c = Sigmoid(a) d = Add(c, one) e = Sigmoid(b) f = Add(e, one) p = Reciprocal(d) m = Mul(d, f) q = Reciprocal(m) y = Mul(p, q) }",
+        AB + " <float one = {1}> { c = Sigmoid(a) d = Add(c, one) e = Sigmoid(b) f = Add(e, one)"
+        " p = Reciprocal(d) m = Mul(d, f) q = Reciprocal(m) y = Mul(p, q) }",
         at_most(1, "Reciprocal", "Div"),
     ),
     graph(
