@@ -33,6 +33,8 @@ NORM = "float[2] s = {1,2}, float[2] t = {0,1}, float[2] u = {1,-1}, float[2] v 
     examples=[
         f"{PLANE}> {{ a = Mul(x, s) y = Conv(a, w) }}",
         f"{PLANE}> {{ a = Add(x, s) y = Conv(a, w) }}",
+        "g (float[N,2,3,3] x) => (float[N,1,2,2] y) <float[1,2,1,1] w = {2,3}, float[2,1,1] s = {5,7}>"
+        " { a = Add(x, s) y = Conv<auto_pad=\"SAME_LOWER\", strides=[2,2]>(a, w) }",
         f"{WINDOW}> {{ a = Div(x, s) y = Conv<pads=[1,1,1,1]>(a, w) }}",
         f"{WINDOW}> {{ a = Neg(x) y = Conv<auto_pad=\"SAME_UPPER\">(a, w) }}",
         f"g (float[N,2,3,3] x) => (float[N,2,1,1] y) <float[2,1,3,3] w = {{1,2,3,4,5,6,7,8,9,9,8,7,6,5,4,3,2,1}}, {NORM}>"

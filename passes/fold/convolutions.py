@@ -116,6 +116,10 @@ def _kernel(items: tuple[Linear, ...]) -> Kernel | Skip:
     examples=[
         f"{IMAGE} <{WINDOW}> {{ c = Conv{PADS}(x, w) d = Conv(x, p) y = Add(c, d) }}",
         f"{IMAGE} <{WINDOW}> {{ c = Conv{PADS}(x, w) y = Add(c, x) }}",
+        f"{IMAGE} <{WINDOW}, float[1,1,2,2] v = {{1,2,3,4}}>"
+        " { c = Conv<auto_pad=\"SAME_UPPER\">(x, w) d = Conv<auto_pad=\"SAME_LOWER\">(x, v) y = Add(c, d) }",
+        f"{IMAGE} <{WINDOW}, float[1,1,2,2] v = {{1,2,3,4}}>"
+        " { c = Conv<auto_pad=\"SAME_UPPER\">(x, w) d = Conv<auto_pad=\"SAME_UPPER\">(x, v) y = Add(c, d) }",
         f"{IMAGE} <{WINDOW}, float[1] s = {{2}}, float[1] t = {{3}}, float[1] u = {{4}}, float[1] v = {{5}}>"
         f" {{ b = BatchNormalization(x, s, t, u, v) c = Conv{PADS}(x, w) d = Conv(x, p) e = Add(b, c) y = Add(d, e) }}",
         "g (float[N,2,4,4] x) => (float[N,2,2,2] y) <float[2,1,3,3] w = {1,2,3,4,5,6,7,8,9,9,8,7,6,5,4,3,2,1}, float[2] b = {1,2}, float[2,1,1,1] p = {3,4}>"

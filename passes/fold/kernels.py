@@ -64,17 +64,32 @@ class Kernel:
 
 
 def kernel(node: ir.Node) -> Kernel | None:
-    """The kernel of a Conv by constants, when its padding is written out."""
+    """The kernel of a Conv by constants, when its padding does not depend on the size of the image."""
     item = linear(node)
-    if item is None or not is_op(node, "Conv") or attribute(node, "auto_pad", "NOTSET") not in ("NOTSET", "VALID"):
+    if item is None or not is_op(node, "Conv"):
+        return None
+    pads = _pads(node, item.shape[2:])
+    if pads is None:
         return None
     weight = item.weight.astype(np.float64)
-    spatial = weight.ndim - 2
-    pads = _ints(node, "pads", 2 * spatial, 0) if attribute(node, "auto_pad", "NOTSET") == "NOTSET" else (0,) * 2 * spatial
     bias = array(item.bias)
     wide = np.zeros(weight.shape[0]) if bias is None else bias.astype(np.float64)
-    strides, dilations = _ints(node, "strides", spatial, 1), _ints(node, "dilations", spatial, 1)
-    return Kernel(weight, wide, item.group, strides, dilations, pads[:spatial], pads[spatial:])
+    spatial = weight.ndim - 2
+    return Kernel(weight, wide, item.group, _ints(node, "strides", spatial, 1), _ints(node, "dilations", spatial, 1), pads[:spatial], pads[spatial:])
+
+
+def _pads(node: ir.Node, taps: tuple[int, ...]) -> tuple[int, ...] | None:
+    """The padding, begins then ends; None where a step of more than one makes that to keep the size depend on the size."""
+    auto = attribute(node, "auto_pad", "NOTSET")
+    if auto == "VALID":
+        return (0,) * 2 * len(taps)
+    if auto == "NOTSET":
+        return _ints(node, "pads", 2 * len(taps), 0)
+    if any(step != 1 for step in _ints(node, "strides", len(taps), 1)):
+        return None
+    totals = [(size - 1) * apart for size, apart in zip(taps, _ints(node, "dilations", len(taps), 1), strict=True)]
+    lesser, greater = [total // 2 for total in totals], [total - total // 2 for total in totals]
+    return (*lesser, *greater) if auto == "SAME_UPPER" else (*greater, *lesser)
 
 
 def _ints(node: ir.Node, name: str, count: int, default: int) -> tuple[int, ...]:

@@ -190,8 +190,11 @@ def contracted_axis(item: Linear, rank: int) -> int:
 
 
 def pads_zeros(node: ir.Node) -> bool:
-    """Whether a Conv reads beyond the border."""
-    return attribute(node, "auto_pad", "NOTSET") not in ("NOTSET", "VALID") or any(attribute(node, "pads") or ())  # type: ignore[call-overload]
+    """Whether a Conv reads beyond the border; one of a single tap that keeps the size does not."""
+    if attribute(node, "auto_pad", "NOTSET") in ("SAME_UPPER", "SAME_LOWER"):
+        weight = node.inputs[1]
+        return weight is None or weight.shape is None or any(size != 1 for size in list(weight.shape)[2:])
+    return attribute(node, "auto_pad", "NOTSET") == "NOTSET" and any(attribute(node, "pads") or ())  # type: ignore[call-overload]
 
 
 def with_input(op: Build, item: Linear, data: ir.Value, scale: np.ndarray, shift: np.ndarray) -> ir.Value | Skip:

@@ -50,9 +50,13 @@ def padded_average(op: Pen, x: object, pads: Const, value: Const | None = None, 
     drift=ROUNDING,
     opset=11,
     examples=[
-        "g (float[N,1,4,4] x) => (float[N,1,A,B] y) <int64[8] p = {0,0,1,1,0,0,1,1}> { a = Pad(x, p) y = AveragePool<kernel_shape=[3,3], strides=[1,1]>(a) }"
+        "g (float[N,1,4,4] x) => (float[N,1,A,B] y) <int64[8] p = {0,0,1,1,0,0,1,1}> { a = Pad(x, p) y = AveragePool<kernel_shape=[3,3], strides=[1,1]>(a) }",
+        "g (float[N,1,4,4] x) => (float[N,1,A,B] y) <int64[8] p = {0,0,1,0,0,0,1,1}>"
+        " { a = Pad(x, p) y = AveragePool<kernel_shape=[3,3], pads=[1,1,0,1], count_include_pad=1>(a) }",
     ],
     leaves=[
+        "g (float[N,1,4,4] x) => (float[N,1,A,B] y) <int64[8] p = {0,0,1,0,0,0,1,1}>"
+        " { a = Pad(x, p) y = AveragePool<kernel_shape=[3,3], pads=[1,1,0,1]>(a) }",
         "g (float[N,1,4,4] x) => (float[N,1,A,B] y) <int64[8] p = {0,0,1,1,0,0,1,1}>"
         " { a = Pad(x, p) y = AveragePool<kernel_shape=[3,3], ceil_mode=1, strides=[2,2]>(a) }",
         "g (float[N,1,4,4] x) => (float[N,1,A,B] y) <int64[8] p = {0,0,1,1,0,0,1,1}> { a = Pad(x, p) y = MaxPool<kernel_shape=[3,3]>(a) }",
@@ -64,12 +68,14 @@ def fold_pad_into_average_pool(op: Build, m: Match) -> Result:
     if isinstance(extra, Skip):
         return extra
     own = attribute(m.root, "pads")
-    if attribute(m.root, "ceil_mode", 0) or (own is not None and any(own)):  # type: ignore[arg-type]
+    uncounted = not attribute(m.root, "count_include_pad", 0) and own is not None and any(own)  # type: ignore[arg-type]
+    if attribute(m.root, "ceil_mode", 0) or uncounted:
         return skip("it pads or rounds up by itself, which counts differently")
     kernel = attribute(m.root, "kernel_shape")
-    if any(pad >= size for pad, size in zip(extra, [*kernel, *kernel], strict=True)):  # type: ignore[misc]
-        return skip("the padding %s is not smaller than the kernel %s", extra, kernel)
-    return op.like(m.root, m.x, pads=extra, count_include_pad=1, auto_pad=None)
+    pads = _sum(m, extra)
+    if any(pad >= size for pad, size in zip(pads, [*kernel, *kernel], strict=True)):  # type: ignore[misc]
+        return skip("the padding %s is not smaller than the kernel %s", pads, kernel)
+    return op.like(m.root, m.x, pads=pads, count_include_pad=1, auto_pad=None)
 
 
 def padded_maximum(op: Pen, x: object, pads: Const, value: Const | None = None, axes: Const | None = None) -> object:
