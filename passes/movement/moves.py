@@ -16,7 +16,7 @@ from ...compiler.core.rule import Match, Result, rule
 from ...compiler.core.shapes import dims_of, never_zero
 from ..cleanup.identity import permutation
 from .atoms import Group, Layout
-from .views import VIEWS, only_reader, reshaped
+from .views import VIEWS, only_reader, reshaped, reshaped_like
 
 LONGEST = 8
 """Chains are looked at this far back."""
@@ -196,4 +196,6 @@ def _built(op: Build, source: ir.Value, plan: Plan, root: ir.Node) -> ir.Value |
     if plan.perm is not None:
         value = op.Transpose(value, perm=plan.perm)  # type: ignore[assignment]
         value.shape = ir.Shape([shape[axis] for axis in plan.perm])
-    return value if plan.last is None else reshaped(op, value, plan.last, positive)
+    if plan.last is None:
+        return value
+    return reshaped_like(op, value, root) if is_op(root, "Reshape") else reshaped(op, value, plan.last, positive)

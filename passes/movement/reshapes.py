@@ -40,6 +40,8 @@ def drop_flatten(op: Build, m: Match) -> Result:
         "g (float[N,C,1,1] x) => (float[N,C] y) <int64[1] s = {3}, int64[1] t = {-1}> { a = Squeeze(x, s) y = Squeeze(a, t) }",
         "g (float[N,S,K] x) => (float[1,N,1,S,K] y) <int64[1] s = {1}, int64[1] t = {0}> { a = Unsqueeze(x, s) y = Unsqueeze(a, t) }",
         "g (float[N,S,K] x) => (float[N,S,K] y) <int64[1] s = {1}, int64[1] t = {1}> { a = Unsqueeze(x, s) b = Squeeze(a, t) y = Relu(b) }",
+        "g (float[N,3,M] x) => (float[A,B,C] y) <int64[1] h = {3}> { n = Shape<start=0, end=1>(x) k = Shape<start=2, end=3>(x)"
+        " t = Concat<axis=0>(n, k, h) u = Concat<axis=0>(h, k, n) a = Reshape<allowzero=1>(x, u) y = Reshape<allowzero=1>(a, t) }",
         "g (bool[0,3] x) => (bool[3,0,5] y) <int64[1] s = {0}, int64[3] t = {3,0,5}> { a = Reshape<allowzero=1>(x, s) y = Reshape<allowzero=1>(a, t) }",
     ],
     leaves=[
