@@ -55,6 +55,8 @@ class Plan:
         " { p = Reshape(x, f) q = Transpose<perm=[1,2,0]>(p) r = Reshape(q, b) y = Transpose<perm=[0,2,1,3]>(r) }",
     ],
     leaves=[
+        "g (float[N,S,6] x) => (float[N,2,1,S,3] y) <int64[4] s = {0,0,2,3}, int64[1] u = {2}>"
+        " { a = Reshape(x, s) b = Transpose<perm=[0,2,1,3]>(a) y = Unsqueeze(b, u) }",
         "g (float[N,4,4,3] x) => (float[N,3,16] y) <int64[3] s = {0,16,3}> { a = Reshape(x, s) b = Transpose<perm=[0,2,1]>(a) y = Relu(b) }",
         "g (float[A,S,3] x) => (float[S,A,3] y) { y = Transpose<perm=[1,0,2]>(x) }",
         "g (float[N,S,6] x) => (float[N,2,S,3] y) <int64[4] s = {0,0,2,3}> { a = Reshape(x, s) y = Transpose<perm=[0,2,1,3]>(a) }",
@@ -65,7 +67,7 @@ class Plan:
     ],
 )
 def merge_moves(op: Build, m: Match) -> Result:
-    """Transposes and Reshapes in a row -> at most one Transpose with what Reshapes it needs; none where only dims of size 1 move"""
+    """Transposes and Reshapes in a row -> fewer Transposes with what Reshapes they need, or one alone; none where only dims of size 1 move"""
     refusal: Skip | None = None
     for source, chain in _chains(m.root):
         layout = _layout(source, chain)
@@ -73,7 +75,8 @@ def merge_moves(op: Build, m: Match) -> Result:
             refusal = skip("what the Reshapes keep together of '%s' is not proven", source.name)
             continue
         plan = _plan(dims_of(source) or (), layout, dims_of(m.root.outputs[0]) or ())
-        if plan.cost < _cost_of(chain):
+        transposes, operators = _cost_of(chain)
+        if plan.cost[0] < transposes or plan.cost == (transposes, 1) < (transposes, operators):
             made = _built(op, source, plan, m.root)
             if not isinstance(made, Skip):
                 return made
