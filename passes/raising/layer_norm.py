@@ -51,6 +51,8 @@ def _model(body: str, constants: str = CORE[1], given: str = "float[N,4] x") -> 
         "g (double[N,4] x) => (double[N,4] y) <int64[1] axes = {1}, double eps = {0.00001}>"
         " { m = ReduceMean(x, axes) d = Sub(x, m) p = Mul(d, d) v = ReduceMean(p, axes) a = Add(eps, v) s = Sqrt(a) y = Div(d, s) }",
         _model("s = Sqrt(a) y = Div(x, s)"),
+        "g (float[N,4] x) => (float[N,4] y) <int64[1] axes = {1}, float eps = {0.00001}> { m = ReduceMean(x, axes) d = Sub(x, m) q = Mul(x, x)"
+        " k = ReduceMean(q, axes) mm = Mul(m, m) v = Sub(k, mm) a = Add(v, eps) s = Sqrt(a) y = Div(d, s) }",
         _model("r = Pow(a, half) y = Mul(d, r)"),
         _model("s = Sqrt(a) r = Div(four, s) y = Add(d, r)"),
         _model("s = Sqrt(a) q = Mul(z, d) y = Div(q, s)", CORE[1], "float[N,4] x, float[N,4] z"),
