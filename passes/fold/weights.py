@@ -10,7 +10,7 @@ from ...compiler.core.rulepass import RulePass
 
 @dataclass(frozen=True)
 class FoldWeights(RulePass):
-    """Constant arithmetic and padding folded into Conv, ConvTranspose, Gemm and MatMul; chains and sums of these made one."""
+    """Constant arithmetic and padding folded into Conv, ConvTranspose, Gemm and MatMul; chains and sums of these made one; rows nobody needs left out."""
 
     name = "fold-weights"
     drift = ROUNDING
