@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +10,7 @@ import onnx_ir as ir
 
 from ...compiler.core.build import Build
 from ...compiler.core.drift import ROUNDING
-from ...compiler.core.graph import array, attribute, producer
+from ...compiler.core.graph import array, attribute, producer, used_outside
 from ...compiler.core.reasons import skip
 from ...compiler.core.rule import Match, Result, rule
 
@@ -24,6 +25,7 @@ class Projection:
     source: ir.Value
     weight: np.ndarray
     bias: np.ndarray
+    nodes: tuple[ir.Node, ...]
 
 
 @rule(
@@ -58,36 +60,44 @@ def pack_attention(op: Build, m: Match) -> Result:
     inputs = [*m.root.inputs, *[None] * 6]
     if any(item is not None for item in (*inputs[3:5], *inputs[6:])):
         return skip("it has a bias, a padding mask or a cache of its own")
-    found = [_projection(m, value) for value in inputs[:3]]
-    if any(item is None for item in found) or len({item.source for item in found if item is not None}) != 1:
-        return skip("Q, K and V are not projections of one tensor")
-    projections = [item for item in found if item is not None]
-    source, sizes = projections[0].source, [item.weight.shape[1] for item in projections]
-    if source.shape is None or len(source.shape) != 3:
-        return skip("'%s' has shape %s", source.name, source.shape)
-    if sizes[0] != sizes[1]:
-        return skip("Q has the width %s and K %s", *sizes[:2])
     attributes = {name: attribute(m.root, name) for name in ("num_heads", "scale") if name in m.root.attributes}
+    packed = pack(op, m, inputs[:3], inputs[5], attributes)
+    return skip("Q, K and V are not projections of one tensor that nothing else reads") if packed is None else packed
+
+
+def pack(op: Build, m: Match, operands: Sequence[ir.Value | None], mask: ir.Value | None, attributes: dict[str, object]) -> ir.Value | None:
+    """The packed kernel on what Q, K and V are projections of, claiming these; None when they are not, or are needed elsewhere too."""
+    found = [_projection(value) for value in operands]
+    projections = [item for item in found if item is not None]
+    if len(projections) != 3 or len({item.source for item in projections}) != 1:
+        return None
+    source, sizes = projections[0].source, [item.weight.shape[1] for item in projections]
+    if source.shape is None or len(source.shape) != 3 or sizes[0] != sizes[1]:
+        return None
+    nodes = [node for item in projections for node in item.nodes]
+    if any(used_outside(value, [*m.nodes, *nodes, *op.nodes]) for node in nodes for value in node.outputs):
+        return None
+    for node in nodes:
+        m.take(node)
     if sizes[2] != sizes[0]:
-        attributes["qkv_hidden_sizes"] = sizes
+        attributes = {**attributes, "qkv_hidden_sizes": sizes}
     weight = op.const(np.concatenate([item.weight for item in projections], axis=1), "qkv")
     bias = op.const(np.concatenate([item.bias for item in projections]), "qkv_bias")
-    return op.Attention(source, weight, bias, None, None, inputs[5], _domain=MICROSOFT, **attributes)
+    return op.Attention(source, weight, bias, None, None, mask, _domain=MICROSOFT, **attributes)  # type: ignore[return-value]
 
 
-def _projection(m: Match, value: ir.Value | None) -> Projection | None:
-    """What projects to ``value``, claimed."""
+def _projection(value: ir.Value | None) -> Projection | None:
+    """What projects to ``value``."""
     added = producer(value, "Add")
     bias = next((found for item in added.inputs if (found := array(item)) is not None), None) if added is not None else None
     if added is not None:
         if bias is None:
             return None
-        m.take(added)
         value = next((item for item in added.inputs if array(item) is None), None)
     node = producer(value, "MatMul")
     weight = array(node.inputs[1]) if node is not None else None
     if node is None or node.inputs[0] is None or weight is None or weight.ndim != 2:
         return None
-    m.take(node)
     bias = np.zeros(weight.shape[1], weight.dtype) if bias is None else bias
-    return Projection(node.inputs[0], weight, bias) if bias.shape == (weight.shape[1],) and weight.dtype == np.float32 else None
+    fits = bias.shape == (weight.shape[1],) and weight.dtype == np.float32
+    return Projection(node.inputs[0], weight, bias, (node,) if added is None else (added, node)) if fits else None

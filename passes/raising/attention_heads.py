@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import onnx_ir as ir
 
 from ...compiler.core.build import Build
@@ -61,6 +63,9 @@ def _of_rank(node: ir.Node, rank: int) -> ir.Node | None:
         f"{NEW}g (float[2,3,24] x) => (float[2,3,8] y) <int64[5] s = {{2,3,3,2,4}}, int64[3] r = {{0,0,8}}, int64[1] zero = {{0}}>"
         " { a = Reshape(x, s) b = Transpose<perm=[2,0,3,1,4]>(a) q5, k5, v5 = Split<num_outputs=3>(b) q = Squeeze(q5, zero) k = Squeeze(k5, zero)"
         " v = Squeeze(v5, zero) o = Attention<scale=0.5>(q, k, v) t = Transpose<perm=[0,2,1,3]>(o) y = Reshape(t, r) }",
+        f"{NEW}g (float[2,1,8] q, float[2,5,8] k, float[2,5,12] v) => (float[2,1,12] y) <{CONSTANTS}, int64[4] s1 = {{0,2,1,4}}, int64[3] r = {{0,1,12}}>"
+        f" {{ {SPLIT.replace('qh = ', 'qx = ')} qh = Reshape(q, s1) vh = Transpose<perm=[0,2,1,3]>(c) o = Attention<scale=0.5>(qh, kh, vh)"
+        " y = Reshape(o, r) }",
         f"{NEW}g ({INPUTS.replace('12', '8')}, float[2,2,P,4] pk, float[2,2,P,4] pv) => (float[2,3,8] y, float[2,2,T,4] kk, float[2,2,T,4] vv)"
         f" <{CONSTANTS}, int64[3] r = {{0,0,8}}> {{ {SPLIT.replace('sv', 's')} vh = Transpose<perm=[0,2,1,3]>(c)"
         " o, kk, vv = Attention<scale=0.5>(qh, kh, vh, , pk, pv) t = Transpose<perm=[0,2,1,3]>(o) y = Reshape(t, r) }",
@@ -80,14 +85,13 @@ def _of_rank(node: ir.Node, rank: int) -> ir.Node | None:
 )
 def merge_attention_heads(op: Build, m: Match) -> Result:
     """merge(Attention(split(q), split(k), split(v))) -> Attention(q, k, v, q_num_heads, kv_num_heads)"""
-    moved = producer(m.root.inputs[0], "Transpose")
-    if moved is None or list(attribute(moved, "perm") or []) != TO_HEADS:  # type: ignore[call-overload]
+    merge = before_merge(m, m.root)
+    if merge is None:
         return None
-    attended = producer(moved.inputs[0])
+    attended = merge.value.producer()
     node = plain_attention(attended, 4) or cached_attention(attended)
-    if node is None or moved.inputs[0] is not node.outputs[0]:
+    if node is None or merge.value is not node.outputs[0]:
         return None
-    m.take(moved)
     m.take(node)
     operands = [node.inputs[index] for index in range(3)]
     flat = [item and tokens_first(op, item) for item in operands]
@@ -98,24 +102,47 @@ def merge_attention_heads(op: Build, m: Match) -> Result:
         return skip("there are %s heads", heads)
     made = op.like(node, *flat, *node.inputs[3:], q_num_heads=heads[0], kv_num_heads=heads[1])
     merged, *caches = made if isinstance(made, tuple) else (made,)
-    shaped = _reshaped(op, m.root, moved, merged)
+    shaped = merged_as(op, m.root, merge, merged)
     if isinstance(shaped, Skip) or not caches:
         return shaped
     m.also(*node.outputs[1:])
     return (shaped, *caches)
 
 
-def _reshaped(op: Build, root: ir.Node, moved: ir.Node, merged: ir.Value) -> ir.Value | Skip:
+@dataclass(frozen=True)
+class Merge:
+    """What a Reshape merges the heads of, [batch, heads, tokens, size], and the shape that has with the tokens first."""
+
+    value: ir.Value
+    whole: tuple[Dim, ...]
+
+
+def before_merge(m: Match, root: ir.Node) -> Merge | None:
+    """What a Reshape merges, claiming the Transpose before it; a single token needs none."""
+    value = root.inputs[0]
+    moved = producer(value, "Transpose")
+    if moved is not None and moved.inputs[0] is not None and moved.outputs[0].shape is not None:
+        if list(attribute(moved, "perm") or []) != TO_HEADS:  # type: ignore[call-overload]
+            return None
+        m.take(moved)
+        return Merge(moved.inputs[0], tuple(moved.outputs[0].shape))
+    if value is None or value.shape is None or len(value.shape) != 4 or value.shape[2] != 1:
+        return None
+    batch, heads, one, size = value.shape
+    return Merge(value, (batch, one, heads, size))
+
+
+def merged_as(op: Build, root: ir.Node, merge: Merge, made: ir.Value) -> ir.Value | Skip:
     """What the heads were merged to: the operator's [batch, tokens, heads * size], or another view of it."""
-    whole, target = moved.outputs[0].shape, root.outputs[0].shape
-    if whole is None or target is None:
+    target = root.outputs[0].shape
+    if target is None:
         return skip("the shapes are not known")
-    if same_shape(target, (whole[0], whole[1], multiply(whole[2], whole[3]))):
-        return merged
+    if same_shape(target, (merge.whole[0], merge.whole[1], multiply(merge.whole[2], merge.whole[3]))):
+        return made
     wanted = array(root.inputs[1])
     if wanted is None or (wanted == 0).any():
         return skip("the heads are merged to %s", target)
-    return op.Reshape(merged, root.inputs[1])  # type: ignore[return-value]
+    return op.Reshape(made, root.inputs[1])  # type: ignore[return-value]
 
 
 def tokens_first(op: Build, value: ir.Value) -> ir.Value | None:
@@ -125,7 +152,21 @@ def tokens_first(op: Build, value: ir.Value) -> ir.Value | None:
         return _rotated(op, node, value)  # type: ignore[arg-type]
     if is_op(node, "Transpose") and list(attribute(node, "perm") or []) == TO_HEADS:  # type: ignore[arg-type, call-overload]
         return _joined(op, node.inputs[0])  # type: ignore[union-attr]
-    return _unpacked(op, value)
+    return _single(op, value) or _unpacked(op, value)
+
+
+def _single(op: Build, value: ir.Value) -> ir.Value | None:
+    """The same for a single token, which needs no Transpose."""
+    if value.shape is None or len(value.shape) != 4 or value.shape[2] != 1:
+        return None
+    batch, heads, one, size = value.shape
+    if not isinstance(heads, int) or not isinstance(size, int) or heads * size == 0:
+        return None
+    node = producer(value, "Reshape")
+    source = node.inputs[0] if node is not None else None
+    if source is not None and same_shape(source.shape, (batch, one, heads * size)):
+        return source
+    return op.Reshape(value, op.const([0, 1, heads * size], "joined"))  # type: ignore[return-value]
 
 
 def _rotated(op: Build, node: ir.Node, value: ir.Value) -> ir.Value | None:

@@ -33,7 +33,7 @@ SLOW = [
     for exporter in ("dynamo", "torchscript")
     if (name, exporter) not in QUICK
 ]
-CPU = Target("cpu", "ort", kernels=frozenset({"com.microsoft::MultiHeadAttention"}))
+CPU = Target("cpu", "ort", kernels=frozenset({"com.microsoft::MultiHeadAttention", "com.microsoft::Attention"}))
 LOWEST = float(np.finfo(np.float32).min)
 QKV = "float[2,2,3,4] q, float[2,2,5,4] k, float[2,2,5,4] v"
 SMALL = "int8[2,2,3,4] qi, int8[2,2,5,4] ki, int8[2,2,5,4] vi"
