@@ -133,7 +133,7 @@ def _carried(crossed: list[ir.Node], found: Arithmetic) -> tuple[np.ndarray, np.
         moved = [carried_down(node, content) for content in (scale, shift)]
         if moved[0] is None or moved[1] is None:
             return skip("the constant does not lie along axes that are there after the %s", node.op_type)
-        scale, shift = moved
+        scale, shift = moved[0], moved[1]
     return scale, shift
 
 

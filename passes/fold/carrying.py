@@ -97,7 +97,7 @@ def _pool(node: ir.Node) -> Carrier | None:
 
 
 def _pads(node: ir.Node) -> bool:
-    return attribute(node, "auto_pad", "NOTSET") not in ("NOTSET", "VALID") or any(attribute(node, "pads") or ())  # type: ignore[call-overload]
+    return attribute(node, "auto_pad", "NOTSET") not in ("NOTSET", "VALID") or any(attribute(node, "pads") or ())  # type: ignore[arg-type]
 
 
 def _rank(value: ir.Value | None) -> int:

@@ -194,7 +194,7 @@ def pads_zeros(node: ir.Node) -> bool:
     if attribute(node, "auto_pad", "NOTSET") in ("SAME_UPPER", "SAME_LOWER"):
         weight = node.inputs[1]
         return weight is None or weight.shape is None or any(size != 1 for size in list(weight.shape)[2:])
-    return attribute(node, "auto_pad", "NOTSET") == "NOTSET" and any(attribute(node, "pads") or ())  # type: ignore[call-overload]
+    return attribute(node, "auto_pad", "NOTSET") == "NOTSET" and any(attribute(node, "pads") or ())  # type: ignore[arg-type]
 
 
 def with_input(op: Build, item: Linear, data: ir.Value, scale: np.ndarray, shift: np.ndarray) -> ir.Value | Skip:

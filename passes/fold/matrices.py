@@ -16,6 +16,7 @@ from ...compiler.core.reasons import Skip, skip
 from ...compiler.core.rule import Match, Result, rule
 from .arithmetic import Arithmetic, arithmetic, narrowed
 from .linear import Linear, is_shared, linear
+from .readers import only_reader
 
 DEPTH = 64
 """How many operators a chain has at most."""
@@ -157,10 +158,10 @@ def merge_matrix_chain(op: Build, m: Match) -> Result:
 
 def _goes_on(node: ir.Node) -> bool:
     """Whether a product of the same square size follows: it takes the whole chain along, at once."""
-    uses = node.outputs[0].uses()
-    if len(uses) != 1 or node.outputs[0].is_graph_output() or uses[0].node.graph is not node.graph:
+    reader = only_reader(node.outputs[0])
+    if reader is None or reader.graph is not node.graph:
         return False
-    steps = _step(node), _step(uses[0].node)
+    steps = _step(node), _step(reader)
     shapes = {_matrix_shape(step) if isinstance(step, Linear) else None for step in steps}
     square = shapes.pop()
     return not shapes and square is not None and square[0] == square[1]

@@ -194,4 +194,4 @@ def _reshaped(op: Build, node: ir.Node, own: Pick, shape: tuple[Dim, ...]) -> ir
     tail = shape[head:]
     if len(before) < head or not all(map(same, before[:head], shape[:head])) or not all(isinstance(size, int) and size > 0 for size in tail):
         return skip("it is reshaped along with what is not picked")
-    return op.Reshape(own.of(op, node.inputs[0], own.axis), op.const([0] * head + list(tail)))  # type: ignore[arg-type,list-item,return-value]
+    return op.Reshape(own.of(op, node.inputs[0], own.axis), op.const([0] * head + list(tail)))  # type: ignore[arg-type,return-value]

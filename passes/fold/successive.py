@@ -11,6 +11,7 @@ from ...compiler.core.graph import is_op
 from ...compiler.core.reasons import skip
 from ...compiler.core.rule import Match, Result, rule
 from .arithmetic import arithmetic, narrowed, trimmed
+from .readers import only_reader
 
 KINDS = ("Add", "Sub", "Mul", "Div", "Neg")
 DEPTH = 64
@@ -76,8 +77,8 @@ def merge_constant_arithmetic(op: Build, m: Match) -> Result:
 
 def _goes_on(node: ir.Node) -> bool:
     """Whether what follows is of the same kind: it takes the whole chain along, at once."""
-    uses = node.outputs[0].uses()
-    if len(uses) != 1 or node.outputs[0].is_graph_output() or not is_op(uses[0].node, *KINDS):
+    reader = only_reader(node.outputs[0])
+    if reader is None or reader.graph is not node.graph or not is_op(reader, *KINDS):
         return False
-    following = arithmetic(uses[0].node)
-    return following is not None and following.x is node.outputs[0] and uses[0].node.graph is node.graph
+    following = arithmetic(reader)
+    return following is not None and following.x is node.outputs[0]

@@ -16,8 +16,9 @@ from ...compiler.core.graph import array, attribute, is_op
 from ...compiler.core.reasons import skip
 from ...compiler.core.rule import Match, Result, rule
 from ..fold.linear import Linear, is_shared, linear
+from ..fold.readers import only_reader
 from .elementwise import FUSED_BEHIND
-from .siblings import are_joined, only_reader, same_attributes, siblings
+from .siblings import are_joined, same_attributes, siblings
 from .weights import side_by_side
 
 TWO = "float[2,1,1,1] v = {2,3}, float[1,1,1,1] w = {4}"
@@ -51,12 +52,16 @@ def window(node: ir.Node | None) -> Window | None:
     item = linear(node)
     if node is None or item is None or not is_op(node, "Conv") or item.group != 1 or is_shared(item):
         return None
-    weight = item.weight
-    spatial = weight.ndim - 2
-    lists = [(name, tuple(attribute(node, name) or default)) for name, default in (("strides", (1,) * spatial), ("dilations", (1,) * spatial))]  # type: ignore[call-overload]
+    ones = (1,) * (len(item.shape) - 2)
+    strides, dilations = (_ints(node, name, ones) for name in ("strides", "dilations"))
     auto = attribute(node, "auto_pad", "NOTSET")
-    pads = tuple(attribute(node, "pads") or (0,) * 2 * spatial) if auto == "NOTSET" else auto  # type: ignore[call-overload]
-    return Window(item, (weight.shape[1:], weight.dtype, pads, *lists))
+    pads = _ints(node, "pads", (0,) * 2 * len(ones)) if auto == "NOTSET" else auto
+    return Window(item, (item.shape[1:], item.weight.dtype, pads, strides, dilations))
+
+
+def _ints(node: ir.Node, name: str, default: tuple[int, ...]) -> tuple[int, ...]:
+    found = attribute(node, name)
+    return default if found is None else tuple(found)  # type: ignore[arg-type]
 
 
 def merged(op: Build, x: ir.Value, parts: list[Window]) -> ir.Value:
@@ -109,7 +114,7 @@ def merge_convs(op: Build, m: Match) -> Result:
     for node in (node for part in parts for node in (part.node, activation(part.node)) if node is not None):
         m.take(node)
     m.outputs = tuple(outputs)
-    return op.Split(made, op.const([part.channels for part in parts], "sizes"), axis=1, _outputs=len(parts))  # type: ignore[return-value]
+    return op.Split(made, op.const([part.channels for part in parts], "sizes"), axis=1, _outputs=len(parts))
 
 
 def activation(node: ir.Node) -> ir.Node | None:

@@ -9,7 +9,8 @@ from ...compiler.core.drift import EXACT, ROUNDING
 from ...compiler.core.graph import is_op, producer
 from ...compiler.core.reasons import skip
 from ...compiler.core.rule import Match, Result, rule
-from .siblings import only_reader, same_attributes
+from ..fold.readers import only_reader
+from .siblings import same_attributes
 
 FUSED_BEHIND = ("Relu", "Sigmoid", "Tanh", "LeakyRelu", "HardSigmoid", "Clip")
 """Activations that a Conv or Gemm computes on its way out."""
@@ -67,7 +68,7 @@ def _joined_before(op: Build, m: Match, kinds: tuple[str, ...]) -> Result:
     for node in found:
         m.take(node)
     joined = op.like(m.root, *(node.inputs[0] for node in found))
-    return op.like(first, joined, *first.inputs[1:])  # type: ignore[arg-type,return-value]
+    return op.like(first, joined, *first.inputs[1:])  # type: ignore[arg-type]
 
 
 def _is_alike(node: ir.Node, first: ir.Node) -> bool:
@@ -128,4 +129,4 @@ def _split_after(op: Build, m: Match) -> Result:
         m.take(node)
     m.outputs = tuple(node.outputs[0] for node in found)
     whole = op.like(m.root, split.inputs[0], *m.root.inputs[1:])
-    return op.like(split, whole, *split.inputs[1:])  # type: ignore[arg-type,return-value]
+    return op.like(split, whole, *split.inputs[1:])  # type: ignore[arg-type]

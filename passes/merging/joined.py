@@ -72,7 +72,7 @@ def join_weights(op: Build, m: Match) -> Result:
         for node in (node for term in group for node in term.nodes):
             m.take(node)
         made.append(_merged(op, group))
-    return made[0] if len(made) == 1 else op.like(m.root, *made)  # type: ignore[return-value]
+    return made[0] if len(made) == 1 else op.like(m.root, *made)
 
 
 def _term(concat: ir.Node, value: ir.Value | None) -> Term | None:

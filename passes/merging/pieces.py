@@ -50,7 +50,7 @@ def split_for_slices(op: Build, m: Match) -> Result:
     for node, _ in ordered:
         m.take(node)
     m.outputs = tuple(node.outputs[0] for node, _ in ordered)
-    return op.Split(x, op.const([len(kept) for _, kept in ordered], "sizes"), axis=axis, _outputs=len(ordered))  # type: ignore[return-value]
+    return op.Split(x, op.const([len(kept) for _, kept in ordered], "sizes"), axis=axis, _outputs=len(ordered))
 
 
 def _range(node: ir.Node) -> tuple[int, range] | None:

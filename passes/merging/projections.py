@@ -16,7 +16,8 @@ from ...compiler.core.graph import array, attribute, is_op
 from ...compiler.core.reasons import skip
 from ...compiler.core.rule import Match, Result, rule
 from ..fold.linear import is_shared, linear
-from .siblings import are_joined, feeds_attention, only_reader, siblings
+from ..fold.readers import only_reader
+from .siblings import are_joined, feeds_attention, siblings
 from .weights import side_by_side
 
 TWO = "float[2,3] a = {1,2,3,4,5,6}, float[2,1] b = {7,8}"
@@ -130,4 +131,4 @@ def merge_projections(op: Build, m: Match) -> Result:
         m.take(node)
     m.outputs = tuple(part.output for part in parts)
     sizes = [part.width for part in parts]
-    return op.Split(merged(op, x, parts), op.const(sizes, "sizes"), axis=-1, _outputs=len(sizes))  # type: ignore[return-value]
+    return op.Split(merged(op, x, parts), op.const(sizes, "sizes"), axis=-1, _outputs=len(sizes))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from ...compiler.core.graph import attribute, is_op, users
+from ..fold.readers import only_reader
 
 MOST = 1000
 """A value with more readers than this is not looked at: the walk would not stay linear."""
@@ -22,12 +23,6 @@ def siblings(node: ir.Node, value: ir.Value, index: int = 0) -> list[ir.Node]:
     if len(value.uses()) > MOST:
         return []
     return [reader for reader in users(value) if reader.graph is node.graph and is_op(reader, node.op_type) and reader.inputs[index] is value]
-
-
-def only_reader(value: ir.Value) -> ir.Node | None:
-    """The node that alone reads ``value``, once."""
-    uses = value.uses()
-    return uses[0].node if len(uses) == 1 and not value.is_graph_output() else None
 
 
 def same_attributes(first: ir.Node, second: ir.Node) -> bool:
