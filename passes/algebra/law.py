@@ -16,6 +16,7 @@ import onnx_ir as ir
 from ...compiler.core.build import Build
 from ...compiler.core.dims import broadcast, broadcasts_into
 from ...compiler.core.drift import DOMAIN, Drift
+from ...compiler.core.graph import constant
 from ...compiler.core.pattern import Const
 from ...compiler.core.ranges import Ranges
 from ...compiler.core.reasons import Skip, skip
@@ -114,6 +115,8 @@ def law(
         dtype = getattr(m, typed).dtype
         if dtype not in dtypes:
             return skip("'%s' is %s", getattr(m, typed).name, dtype)
+        if constants and all(constant(getattr(m, item)) is not None for item in names):
+            return skip("all of it is constant")
         refusal = _unproven(m, needs or {}) or _narrower(m, kept, dropped) or (guard(m) if guard is not None else None)
         if refusal is not None:
             return refusal

@@ -10,10 +10,11 @@ import onnx_ir as ir
 from ...compiler.core.build import Build
 from ...compiler.core.dims import same_shape
 from ...compiler.core.drift import EXACT, ROUNDING, Drift
-from ...compiler.core.graph import attribute, is_op, scalar
+from ...compiler.core.graph import attribute, is_op, producer, scalar
 from ...compiler.core.reasons import Skip, skip
 from ...compiler.core.rule import Match, Result, Rule, rule
 from ...compiler.core.shapes import known_ints
+from .reductions import FUSED_ACTIVATIONS, follows_linear
 
 EXACTLY = ("Abs", "Neg", "Relu", "Floor", "Ceil", "Round", "Sign", "Not", "BitwiseNot", "IsNaN", "IsInf", "Cast", "Clip")
 """Functions of one element that come out the same wherever it stands."""
@@ -64,6 +65,8 @@ def _function_after(picker: str, functions: tuple[str, ...], drift: Drift, name:
             return node
         if not _only_scalars(node) or node.inputs[0] is None:
             return skip("it has more operands")
+        if follows_linear(node.inputs[0]) and is_op(node, *FUSED_ACTIVATIONS):
+            return skip("what makes '%s' takes the function in", node.inputs[0].name)
         return op.like(node, op.like(m.root, node.inputs[0], *m.root.inputs[1:]), *node.inputs[1:])  # type: ignore[arg-type]
 
     build.__name__ = f"{picker.lower()}_before_{name}"
@@ -72,7 +75,10 @@ def _function_after(picker: str, functions: tuple[str, ...], drift: Drift, name:
     given = "float[1,3]" if picker in ("GatherND", "GatherElements") else "float[N,3]"
     text = [f"g ({given} x) => ({made} y) <{_PLACES}> {{ t = {function}(x) y = {call} }}" for function in (functions[2], functions[0])]
     twice = f"g ({given} x) => ({made} y, {given} t) <{_PLACES}> {{ t = {functions[2]}(x) y = {call} }}"
-    return rule(picker, drift=drift, examples=text[: 2 if drift is EXACT else 1], leaves=[twice], opset=13)(build)
+    activation = "Relu" if drift is EXACT else "Sigmoid"
+    conv = f"g (float[1,3,4,4] x, float[3,3,1,1] w) => (float[1,2,4,4] z) <{_PLACES}> {{ r = Conv(x, w) t = {activation}(r) y = {call} z = Identity(y) }}"
+    leaves = [twice, conv] if picker in ("Slice", "Gather") else [twice]
+    return rule(picker, drift=drift, examples=text[: 2 if drift is EXACT else 1], leaves=leaves, opset=13)(build)
 
 
 FUNCTIONS_AFTER = tuple(_function_after(picker, EXACTLY, EXACT, "exact_function") for picker in PICKERS) + tuple(
@@ -143,6 +149,8 @@ def pick_before_combining(op: Build, m: Match) -> Result:
     found = picked_axes(m.root)
     if found is None or not found[0] or not _has_whole(m, node):
         return skip("the axes, or the shapes of the operands, are not known")
+    if any(producer(value, "Conv", "ConvTranspose") is not None for value in node.inputs):
+        return skip("a Conv takes the sum in")
     operands = [_picked_operand(op, m, value, *found) for value in node.inputs if value is not None]
     for item in operands:
         if isinstance(item, Skip):

@@ -8,6 +8,7 @@ import onnx_ir as ir
 
 from ...compiler.core.build import Build
 from ...compiler.core.drift import ROUNDING
+from ...compiler.core.graph import producer
 from ...compiler.core.pattern import ANY, Pen
 from ...compiler.core.reasons import Skip, skip
 from ...compiler.core.rule import Match, Result, Rule, rule
@@ -19,8 +20,17 @@ _MATRICES = {"a": "float[3,4]", "b": "float[3,4]", "x": "float[N,3]"}
 _ROWS = {"a": "float[N,3]", "b": "float[N,3]", "x": "float[3,4]"}
 
 
+def _quantised(*values: ir.Value) -> Skip | None:
+    """That an operand is stored in integers: adding it to another in floats would take the integer kernel away."""
+    found = next((value for value in values if producer(value, "DequantizeLinear") is not None), None)
+    return None if found is None else skip("'%s' is quantised", found.name)
+
+
 def _equal_ranks(m: Match) -> Skip | None:
     """A product with a vector has another rank than one with a matrix, so that the sum would pair other elements."""
+    refusal = _quantised(m.a, m.b)
+    if refusal is not None:
+        return refusal
     ranks = [None if value.shape is None else len(value.shape) for value in (m.a, m.b)]
     return None if ranks[0] == ranks[1] and (ranks[0] or 0) > 1 else skip("'%s' and '%s' have the ranks %s and %s", m.a.name, m.b.name, *ranks)
 
@@ -36,7 +46,11 @@ def _same_left(kind: str) -> Rule:
         guard=_equal_ranks,
         given=_MATRICES,
         result="float[N,4]",
-        leaves=["g (float[5,3] x, float[3] a, float[3,5] b) => (float[5,5] y) { p = MatMul(x, a) q = MatMul(x, b) y = Add(p, q) }"],
+        leaves=[
+            "g (float[5,3] x, float[3] a, float[3,5] b) => (float[5,5] y) { p = MatMul(x, a) q = MatMul(x, b) y = Add(p, q) }",
+            "g (float[5,3] x, int8[3,5] v, int8[3,5] w, float s) => (float[5,5] y)"
+            f" {{ a = DequantizeLinear(v, s) b = DequantizeLinear(w, s) p = MatMul(x, a) q = MatMul(x, b) y = {kind}(p, q) }}",
+        ],
     )
 
 
@@ -76,6 +90,9 @@ def _alike(first: ir.Node, second: ir.Node) -> bool:
 
 def _biases(op: Build, m: Match, kind: str) -> ir.Value | None | Skip:
     """The biases of both, combined as the results are."""
+    refusal = _quantised(*m.node("one").inputs[:2], *m.node("two").inputs[:2])  # type: ignore[arg-type]
+    if refusal is not None:
+        return refusal
     if m.has("b") != m.has("c"):
         return skip("only one of them has a bias")
     return getattr(op, kind)(m.b, m.c) if m.has("b") else None

@@ -18,6 +18,8 @@ from .law import FLOATS, NONNEGATIVE, Need
 
 _TAKES_ACTIVATIONS = ("Conv", "ConvTranspose", "Gemm", "BatchNormalization", "FusedConv")
 """An activation right behind one of these costs nothing: runtimes fuse it."""
+FUSED_ACTIVATIONS = ("Relu", "LeakyRelu", "Sigmoid", "Tanh", "Clip", "HardSigmoid")
+"""The activations that runtimes fuse so."""
 
 _INCREASING: dict[str, tuple[Drift, Need | None, int]] = {
     "Exp": (ROUNDING, None, 7),
@@ -132,7 +134,7 @@ def _commuting(reducer: str, function: str) -> Rule:
             return skip("'%s' is %s", m.x.name, m.x.dtype)
         if any(float(attribute(node, name, 1.0)) <= 0 for name in _FALLING_AT.get(function, ())):  # type: ignore[arg-type]
             return skip("the function falls somewhere")
-        if follows_linear(m.x):
+        if function in FUSED_ACTIVATIONS and follows_linear(m.x):
             return skip("what makes '%s' takes the function in", m.x.name)
         if need is not None and not (m.fast_math or need.holds(m.ranges, m.x)):
             return skip("'%s' is not proven to be %s", m.x.name, need.what)
@@ -145,7 +147,7 @@ def _commuting(reducer: str, function: str) -> Rule:
         leaves.append(f"g (float[3,N] x) => (float[3,1] y) {_CONSTANTS} {{ t = {function}(x) y = {reducer}(t, a) }}")
     if function in _FALLING_AT:
         leaves.append(_text(reducer, f"{function}<alpha=-0.5>", None))
-    if reducer == "MaxPool":
+    if reducer == "MaxPool" and function in FUSED_ACTIVATIONS:
         leaves.append(
             f"g (float[N,1,4] x, float[1,1,1] w) => (float[N,1,2] y) {{ c = Conv(x, w) t = {function}(c) y = MaxPool<kernel_shape=[2], strides=[2]>(t) }}"
         )
