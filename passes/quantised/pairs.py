@@ -7,7 +7,7 @@ import onnx_ir as ir
 
 from ...compiler.core.build import Build
 from ...compiler.core.drift import EXACT
-from ...compiler.core.graph import attribute, producer, scalar
+from ...compiler.core.graph import attribute, producer, scalar, users
 from ...compiler.core.reasons import Skip, skip
 from ...compiler.core.rule import Match, Result, rule
 from .parameters import Parameters, parameters_of
@@ -65,6 +65,7 @@ def cancel_requantise(op: Build, m: Match) -> Result:
         "g (float[N,2] x) => (uint8[N,2] y) <float s = {0.1}, uint8 z = {1}> { r = Relu(x) y = QuantizeLinear(r, s, z) }",
         "g (float[N,2] x) => (int8[N,2] y) <float s = {0.1}, int8 z = {0}> { r = Relu(x) y = QuantizeLinear(r, s, z) }",
         "g (float[N,2] x) => (uint8[N,2] y, float[N,2] r) <float s = {0.1}, uint8 z = {0}> { r = Relu(x) y = QuantizeLinear(r, s, z) }",
+        "g (float[N,2] x) => (uint8[N,2] y, float[N,2] e) <float s = {0.1}, uint8 z = {0}> { p = Sin(x) r = Relu(p) y = QuantizeLinear(r, s, z) e = Exp(p) }",
         "g (float[N,2] x) => (uint8[N,2] y) <float s = {0.02352941}, uint8 z = {0}, float lo = {0}, float hi = {5.9}>"
         " { r = Clip(x, lo, hi) y = QuantizeLinear(r, s, z) }",
         "g (float[N,2] x) => (uint8[N,2] y) <float s = {0.02352941}, uint8 z = {0}, float lo = {0.1}, float hi = {6}>"
@@ -82,6 +83,8 @@ def drop_clamp_before_quantise(op: Build, m: Match) -> Result:
     refusal = _cuts_in(clamp, found)
     if refusal is not None:
         return refusal
+    if clamp.inputs[0].producer() is not None and len(users(clamp.inputs[0])) > 1:
+        return skip("'%s' is also needed as it is, and would no longer be next to one QuantizeLinear alone", clamp.inputs[0].name)
     m.take(clamp)
     return op.like(m.root, clamp.inputs[0], *m.root.inputs[1:])
 
