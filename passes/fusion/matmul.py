@@ -39,6 +39,8 @@ KERNEL = "com.microsoft::FusedMatMul"
     leaves=[
         "g (float[2,3,4] x, float[3,4,2] z) => (float[3,2,2] y) { t = Transpose<perm=[1,0,2]>(x) y = MatMul(t, z) }",
         "g (double[N,S] x, double[M,S] z) => (double[N,M] y) { t = Transpose(z) y = MatMul(x, t) }",
+        "g (float[2,3,4] x, float[3,2,5] z) => (float[3,4,5] y)"
+        " { t = Transpose<perm=[0,2,1]>(x) y = com.microsoft.FusedMatMul<transBatchA=1, transA=1>(t, z) }",
         "g (float[3] x, float[4,3] z) => (float[4] y) { t = Transpose(z) y = MatMul(x, t) }",
         "g (float[3] x, float[3,4] z) => (float[4] y) { t = Transpose(x) y = MatMul(t, z) }",
     ],
@@ -47,6 +49,8 @@ def fuse_matmul_transpose(op: Build, m: Match) -> Result:
     """MatMul(Transpose(a), b) -> FusedMatMul(a, b, transA=1), where the last two dims are swapped; the same for b"""
     if refusal := _not_taken(m.root):
         return refusal
+    if any(attribute(m.root, name, 0) for name in ("transBatchA", "transBatchB")):
+        return skip("it takes the first dim for rows")
     flags = {"transA": attribute(m.root, "transA", 0), "transB": attribute(m.root, "transB", 0)}
     sides = []
     for name, value in zip(flags, m.root.inputs, strict=True):
@@ -55,8 +59,7 @@ def fuse_matmul_transpose(op: Build, m: Match) -> Result:
         sides.append(source or value)
     if sides == list(m.root.inputs):
         return skip("no side is a Transpose of the last two dims")
-    others = {name: attribute(m.root, name) for name in ("alpha", "transBatchA", "transBatchB") if name in m.root.attributes}
-    return op.FusedMatMul(*sides, _domain=MICROSOFT, **flags, **others)
+    return op.FusedMatMul(*sides, _domain=MICROSOFT, alpha=attribute(m.root, "alpha", 1.0), **flags)
 
 
 def _not_taken(node: ir.Node) -> Result:
@@ -234,3 +237,77 @@ def gemm_for_transposed_matmul(op: Build, m: Match) -> Result:
     if left is None and right is None:
         return skip("neither side is a Transpose")
     return op.Gemm(left or m.a, right or m.b, transA=int(left is not None), transB=int(right is not None))
+
+
+def turned(op: Pen, a: object, b: object) -> object:
+    return op.Transpose(op.MatMul(a, b), perm=ANY)
+
+
+@rule(
+    turned,
+    drift=ROUNDING,
+    opset=11,
+    examples=[
+        "g (float[N,S,K] x, float[N,T,K] z) => (float[N,T,S] y) { t = Transpose<perm=[0,2,1]>(z) p = MatMul(x, t) y = Transpose<perm=[0,2,1]>(p) }",
+        "g (double[K,S] x, double[N,T,K] z) => (double[N,T,S] y)"
+        " { u = Transpose(x) t = Transpose<perm=[0,2,1]>(z) p = MatMul(u, t) y = Transpose<perm=[0,2,1]>(p) }",
+    ],
+    leaves=[
+        "g (float[N,S,K] x, float[N,K,T] z) => (float[N,T,S] y) { p = MatMul(x, z) y = Transpose<perm=[0,2,1]>(p) }",
+        "g (float[N,S,K] x, float[N,T,K] z) => (float[S,N,T] y) { t = Transpose<perm=[0,2,1]>(z) p = MatMul(x, t) y = Transpose<perm=[1,0,2]>(p) }",
+        "g (float[N,S,K] x, float[N,T,K] z) => (float[N,T,S] y, float[N,S,T] p)"
+        " { t = Transpose<perm=[0,2,1]>(z) p = MatMul(x, t) y = Transpose<perm=[0,2,1]>(p) }",
+        "g (float[S,K] x, float[K] z) => (float[S] y) { t = Transpose(z) p = MatMul(x, t) y = Transpose(p) }",
+    ],
+)
+def swap_product(op: Build, m: Match) -> Result:
+    """Transpose(MatMul(a, Transpose(b))) -> MatMul(b, Transpose(a)), where each swaps the last two dims: (a b')' = b a'"""
+    perm = permutation(m.root)
+    if perm is None or len(perm) < 2 or perm != [*range(len(perm) - 2), len(perm) - 1, len(perm) - 2]:
+        return skip("it does not swap the last two dims")
+    if any(len(dims_of(value) or ()) < 2 for value in (m.a, m.b)):
+        return skip("a side has less than two dims")
+    if _swapped(m.a) is None and _swapped(m.b) is None:
+        return skip("neither side is a Transpose, so that as many would be left")
+    return op.MatMul(_turned(op, m.b), _turned(op, m.a))
+
+
+def _turned(op: Build, value: ir.Value) -> ir.Value:
+    """The value with its last two dims swapped; what a Transpose was made of, if it did just that."""
+    source = _swapped(value)
+    if source is not None:
+        return source
+    axes = list(range(len(dims_of(value) or ())))
+    return op.Transpose(value, perm=[*axes[:-2], axes[-1], axes[-2]])  # type: ignore[return-value]
+
+
+def fused_turned(op: Pen, a: object, b: object) -> object:
+    return op.Transpose(op.FusedMatMul(a, b, _domain=MICROSOFT, _attrs=ANY), perm=ANY)
+
+
+@rule(
+    turned,
+    fused_turned,
+    drift=ROUNDING,
+    kernels=(KERNEL,),
+    measured=True,
+    examples=[
+        "g (float[N,S,K] x, float[N,K,T] z) => (float[N,T,S] y) { p = MatMul(x, z) y = Transpose<perm=[0,2,1]>(p) }",
+        "g (float[N,S,K] x, float[N,T,K] z) => (float[N,T,S] y) { p = com.microsoft.FusedMatMul<transB=1, alpha=0.5>(x, z) y = Transpose<perm=[0,2,1]>(p) }",
+    ],
+    leaves=[
+        "g (float[N,S,K] x, float[N,K,T] z) => (float[S,N,T] y) { p = MatMul(x, z) y = Transpose<perm=[1,0,2]>(p) }",
+        "g (float16[N,S,K] x, float16[N,K,T] z) => (float16[N,T,S] y) { p = MatMul(x, z) y = Transpose<perm=[0,2,1]>(p) }",
+    ],
+)
+def fuse_turned_product(op: Build, m: Match) -> Result:
+    """Transpose(MatMul(a, b)) -> FusedMatMul(b, a, transA=1, transB=1), where it swaps the last two dims: (a b)' = b' a'"""
+    perm, product = permutation(m.root), producer(m.root.inputs[0])
+    if product is None or (refusal := _not_taken(product)):
+        return refusal if product is not None else None
+    if perm is None or perm != [*range(len(perm) - 2), len(perm) - 1, len(perm) - 2]:
+        return skip("it does not swap the last two dims")
+    if any(attribute(product, name, 0) for name in ("transBatchA", "transBatchB")):
+        return skip("it takes the first dim for rows")
+    flags = {"transA": 1 - int(attribute(product, "transB", 0)), "transB": 1 - int(attribute(product, "transA", 0))}  # type: ignore[call-overload]
+    return op.FusedMatMul(m.b, m.a, _domain=MICROSOFT, alpha=attribute(product, "alpha", 1.0), **flags)
