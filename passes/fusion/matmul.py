@@ -39,7 +39,7 @@ KERNEL = "com.microsoft::FusedMatMul"
     leaves=[
         "g (float[2,3,4] x, float[3,4,2] z) => (float[3,2,2] y) { t = Transpose<perm=[1,0,2]>(x) y = MatMul(t, z) }",
         "g (double[N,S] x, double[M,S] z) => (double[N,M] y) { t = Transpose(z) y = MatMul(x, t) }",
-        "g (float[2,3,4] x, float[3,2,5] z) => (float[3,4,5] y)"
+        "g (float[2,2,2] x, float[2,2,2] z) => (float[2,2,2] y)"
         " { t = Transpose<perm=[0,2,1]>(x) y = com.microsoft.FusedMatMul<transBatchA=1, transA=1>(t, z) }",
         "g (float[3] x, float[4,3] z) => (float[4] y) { t = Transpose(z) y = MatMul(x, t) }",
         "g (float[3] x, float[3,4] z) => (float[4] y) { t = Transpose(x) y = MatMul(t, z) }",
