@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
 
 import onnx_ir as ir
@@ -14,10 +15,10 @@ from ...compiler.core.pattern import Const, Pen
 from ...compiler.core.reasons import skip
 from ...compiler.core.rule import Match, Result, rule
 from .comparison import pieces
-from .polynomial import SINGLES, Polynomial, claim, made_by, monomial, read, uniform
+from .polynomial import SINGLES, Polynomial, Terms, claim, made_by, monomial, read, uniform
 from .precision import in_widest
 
-NUMBERS = "float zero = {0}, float a = {0.1}, float n = {-0.1}, float big = {1.5}, float one = {1}"
+NUMBERS = "float zero = {0}, float a = {0.1}, float n = {-0.1}, float big = {1.5}, float one = {1}, float half = {0.5}"
 VECTOR = "float zero = {0}, float[4] v = {0.1,0.2,0.3,-0.4}"
 
 
@@ -94,63 +95,51 @@ def raise_max_leaky_relu(op: Build, m: Match) -> Result:
     return None
 
 
-@rule(
-    "Add",
-    "Sub",
-    drift=ROUNDING,
-    opset=8,
-    examples=[
-        _model("r = Relu(x) k = Neg(x) q = Relu(k) s = Mul(q, a) y = Sub(r, s)"),
-        _model("r = Relu(x) k = Neg(x) q = Relu(k) s = Mul(n, q) y = Add(s, r)"),
-        _model("r = Relu(x) q = Min(x, zero) s = Mul(q, a) y = Add(r, s)"),
-        _model("r = Relu(x) k = Neg(x) q = Relu(k) t = Neg(q) s = Mul(v, t) y = Add(r, s)", constants=VECTOR),
-        _model("r = Relu(x) q = Min(zero, x) s = Mul(q, v) y = Add(s, r)", constants=VECTOR),
-    ],
-    leaves=[
-        _model("r = Relu(x) k = Neg(z) q = Relu(k) s = Mul(q, a) y = Sub(r, s)", "float[N,4] x, float[N,4] z"),
-        _model("r = Relu(x) q = Relu(x) s = Mul(q, a) y = Sub(r, s)"),
-        _model("r = Relu(x) q = Min(x, one) s = Mul(q, a) y = Add(r, s)"),
-        _model("r = Relu(x) q = Min(x, zero) s = Mul(q, a) y = Sub(s, r)"),
-        _model("r = Relu(x) k = Neg(x) q = Relu(k) t = Neg(q) s = Mul(w, t) y = Add(r, s)", "float[N,4] x, float[N,4] w", "float zero = {0}"),
-    ],
-)
-def raise_two_sided_relu(op: Build, m: Match) -> Result:
-    """Relu(x) + a min(x, 0) -> LeakyRelu(x, a), or PRelu(x, a) for a vector a; min(x, 0) may be -Relu(-x)"""
-    if next(made_by(m.outputs[0], "Relu"), None) is None:
-        return None
-    total = read(m.outputs[0])
-    x = _rectified(total)
-    if total is None or x is None or len(total.terms) != 2 or total.terms.get(monomial(_relu_of(x, total))) != 1.0:  # type: ignore[arg-type]
-        return None
-    [(key, number)] = [(key, number) for key, number in total.terms.items() if key != monomial(_relu_of(x, total))]  # type: ignore[arg-type]
-    factors = [value for value, power in key for _ in range(power)]
-    tail = next((value for value in factors if _negative_part(value, x) is not None), None)
-    if tail is None or len(factors) > 2:
-        return None
-    nodes, sign = _negative_part(tail, x)  # type: ignore[misc]
-    rest = [value for value in factors if value is not tail]
-    claim(m, total, *nodes, _relu_of(x, total).producer())  # type: ignore[union-attr, arg-type]
-    if not rest:
-        return in_widest(op, m, x, partial(op.LeakyRelu, alpha=number * sign), SINGLES)
-    if not m.ranges.is_finite(rest[0]):
-        return skip("the slope '%s' may be infinite, and infinity times 0 is NaN", rest[0].name)
-    if number * sign != 1.0 or x.dtype not in SINGLES or not broadcasts_into(rest[0].shape, x.shape) or uniform(rest[0]) is not None:
-        return skip("the slope has shape %s, '%s' %s", rest[0].shape, x.name, x.shape)
-    return op.PRelu(x, rest[0])
+@dataclass(frozen=True)
+class TwoSided:
+    """``Relu(x) + factor * slope * min(x, 0)``; no slope stands for 1."""
+
+    x: ir.Value
+    factor: float
+    slope: ir.Value | None
+    nodes: tuple[ir.Node, ...]
 
 
-def _rectified(total: Polynomial | None) -> ir.Value | None:
-    """The x of a term Relu(x) that stands alone and is no -Relu(-x)."""
-    for key, number in total.terms.items() if total is not None else ():
+def two_sided(value: ir.Value) -> TwoSided | None:
+    """``value`` as Relu(x) and a part for negative x, which is spelled min(x, 0), -Relu(-x) or (x - |x|) / 2."""
+    if next(made_by(value, "Relu"), None) is None:
+        return None
+    total = read(value)
+    relu = _relu_alone(total) if total is not None else None
+    x = relu.inputs[0] if relu is not None else None
+    if total is None or relu is None or x is None:
+        return None
+    rest = {key: number for key, number in total.terms.items() if key != monomial(relu.outputs[0])}
+    found = _single_term(rest, x) if len(rest) == 1 else None
+    if found is None:
+        return _absolute_terms(value, relu, x)
+    return TwoSided(x, found.factor, found.slope, (*total.nodes, relu, *found.nodes))
+
+
+def _relu_alone(total: Polynomial) -> ir.Node | None:
+    """The Relu that is a term by itself."""
+    for key, number in total.terms.items():
         node = producer(next(iter(key))[0], "Relu") if len(key) == 1 else None
-        if node is not None and number == 1.0:
-            return node.inputs[0]
+        if node is not None and number == 1.0 and key == monomial(node.outputs[0]):
+            return node
     return None
 
 
-def _relu_of(x: ir.Value, total: Polynomial) -> ir.Value | None:
-    values = [value for key in total.terms for value, _ in key]
-    return next((value for value in values if (node := producer(value, "Relu")) is not None and node.inputs[0] is x), None)
+def _single_term(rest: Terms, x: ir.Value) -> TwoSided | None:
+    """The one other term, with min(x, 0) among its factors."""
+    [(key, number)] = rest.items()
+    factors = [value for value, power in key for _ in range(power)]
+    for tail in factors:
+        part = _negative_part(tail, x)
+        if part is not None and len(factors) <= 2:
+            others = [value for value in factors if value is not tail]
+            return TwoSided(x, number * part[1], others[0] if others else None, part[0])
+    return None
 
 
 def _negative_part(value: ir.Value, x: ir.Value) -> tuple[tuple[ir.Node, ...], float] | None:
@@ -166,40 +155,83 @@ def _negative_part(value: ir.Value, x: ir.Value) -> tuple[tuple[ir.Node, ...], f
     return ((node, *inner.nodes), -1.0) if inner is not None and inner.nodes and inner.terms == {monomial(x): -1.0} else None
 
 
+def _absolute_terms(value: ir.Value, relu: ir.Node, x: ir.Value) -> TwoSided | None:
+    """The other terms as h s x - h s |x|: twice h s is the slope."""
+    total, node = read(value, x), next((node for node in made_by(value, "Abs") if node.inputs[0] is x), None)
+    if total is None or node is None or len(total.terms) != 3 or total.terms.get(monomial(relu.outputs[0])) != 1.0:
+        return None
+    own = (x, relu.outputs[0], node.outputs[0])
+    slopes = list(dict.fromkeys(item for key in total.terms for item, _ in key if item not in own))
+    half = total.terms.get(monomial(x, *slopes)) if len(slopes) <= 1 else None
+    if half is None or total.terms.get(monomial(node.outputs[0], *slopes)) != -half:
+        return None
+    return TwoSided(x, 2 * half, slopes[0] if slopes else None, (*total.nodes, relu, node))
+
+
 @rule(
     "Add",
+    "Sub",
     drift=ROUNDING,
     opset=8,
     examples=[
-        _model("r = Relu(x) k = Abs(x) d = Sub(x, k) s = Mul(d, a) h = Mul(s, half) y = Add(r, h)", constants="float a = {0.1}, float half = {0.5}"),
+        _model("r = Relu(x) k = Neg(x) q = Relu(k) s = Mul(q, a) y = Sub(r, s)"),
+        _model("r = Relu(x) k = Neg(x) q = Relu(k) s = Mul(n, q) y = Add(s, r)"),
+        _model("r = Relu(x) q = Min(x, zero) s = Mul(q, a) y = Add(r, s)"),
+        _model("r = Relu(x) k = Abs(x) d = Sub(x, k) s = Mul(d, a) h = Mul(s, half) y = Add(r, h)"),
+    ],
+    leaves=[
+        _model("r = Relu(x) k = Neg(z) q = Relu(k) s = Mul(q, a) y = Sub(r, s)", "float[N,4] x, float[N,4] z"),
+        _model("r = Relu(x) q = Relu(x) s = Mul(q, a) y = Sub(r, s)"),
+        _model("r = Relu(x) q = Min(x, one) s = Mul(q, a) y = Add(r, s)"),
+        _model("r = Relu(x) q = Min(x, zero) s = Mul(q, a) y = Sub(s, r)"),
+        _model("r = Relu(x) k = Abs(x) d = Add(x, k) s = Mul(d, a) y = Add(r, s)"),
+        _model("r = Relu(z) k = Abs(x) d = Sub(x, k) s = Mul(d, a) y = Add(r, s)", "float[N,4] x, float[N,4] z"),
+        _model("r = Relu(x) k = Neg(x) q = Relu(k) t = Neg(q) s = Mul(v, t) y = Add(r, s)", constants=VECTOR),
+        "g (float[1] x) => (float[4] y) <float[4] v = {2,2,2,2}> { r = Relu(x) k = Neg(x) q = Relu(k) s = Mul(q, v) y = Sub(r, s) }",
+    ],
+)
+def raise_two_sided_relu(op: Build, m: Match) -> Result:
+    """Relu(x) + a min(x, 0) -> LeakyRelu(x, a); min(x, 0) may be -Relu(-x) or (x - |x|) / 2"""
+    found = two_sided(m.outputs[0])
+    if found is None:
+        return None
+    if found.slope is not None:
+        return skip("the slope '%s' is not one number", found.slope.name)
+    claim(m, *found.nodes)
+    return in_widest(op, m, found.x, partial(op.LeakyRelu, alpha=found.factor), SINGLES)
+
+
+@rule(
+    "Add",
+    "Sub",
+    drift=ROUNDING,
+    opset=8,
+    doubtful=("cpu",),
+    measured=True,
+    examples=[
+        _model("r = Relu(x) k = Neg(x) q = Relu(k) t = Neg(q) s = Mul(v, t) y = Add(r, s)", constants=VECTOR),
+        _model("r = Relu(x) k = Neg(x) q = Relu(k) s = Mul(q, v) y = Sub(r, s)", constants=VECTOR),
+        _model("r = Relu(x) q = Min(zero, x) s = Mul(q, v) y = Add(s, r)", constants=VECTOR),
         _model("r = Relu(x) k = Abs(x) d = Sub(x, k) s = Mul(v, d) h = Mul(s, half) y = Add(r, h)", constants=f"{VECTOR}, float half = {{0.5}}"),
     ],
     leaves=[
-        _model("r = Relu(x) k = Abs(x) d = Add(x, k) s = Mul(v, d) h = Mul(s, half) y = Add(r, h)", constants=f"{VECTOR}, float half = {{0.5}}"),
+        _model("r = Relu(x) k = Neg(x) q = Relu(k) s = Mul(q, a) y = Sub(r, s)"),
+        _model("r = Relu(x) k = Neg(x) q = Relu(k) t = Neg(q) s = Mul(w, t) y = Add(r, s)", "float[N,4] x, float[N,4] w", "float zero = {0}"),
         _model("r = Relu(x) k = Abs(x) d = Sub(x, k) s = Mul(v, d) y = Add(r, s)", constants=VECTOR),
-        _model("r = Relu(z) k = Abs(x) d = Sub(x, k) s = Mul(d, a) y = Add(r, s)", "float[N,4] x, float[N,4] z"),
     ],
 )
-def raise_absolute_relu(op: Build, m: Match) -> Result:
-    """Relu(x) + a (x - |x|) / 2 -> LeakyRelu(x, a), or PRelu(x, a) for a vector a, as TensorFlow spells it"""
-    for node in made_by(m.outputs[0], "Abs"):
-        x = node.inputs[0]
-        total = read(m.outputs[0], x)
-        relu = _relu_of(x, total) if x is not None and total is not None else None
-        if x is None or total is None or relu is None or total.terms.get(monomial(relu)) != 1.0 or len(total.terms) != 3:
-            continue
-        slopes = [value for key in total.terms for value, _ in key if value not in (x, relu, node.outputs[0])]
-        slope = slopes[:1] if len(set(slopes)) == 1 else []
-        half = total.terms.get(monomial(x, *slope))
-        if half is None or total.terms.get(monomial(node.outputs[0], *slope)) != -half:
-            return skip("what surrounds %s is not a (x - |x|) / 2", node.name)
-        claim(m, total, node, relu.producer())  # type: ignore[arg-type]
-        if not slope:
-            return in_widest(op, m, x, partial(op.LeakyRelu, alpha=2 * half), SINGLES)
-        if half != 0.5 or x.dtype not in SINGLES or not broadcasts_into(slope[0].shape, x.shape) or not m.ranges.is_finite(slope[0]):
-            return skip("the slope has shape %s, '%s' %s", slope[0].shape, x.name, x.shape)
-        return op.PRelu(x, slope[0])
-    return None
+def raise_two_sided_prelu(op: Build, m: Match) -> Result:
+    """Relu(x) + s min(x, 0) -> PRelu(x, s) for a finite s (ONNX Runtime's CPU kernel takes six times as long)"""
+    found = two_sided(m.outputs[0])
+    if found is None or found.slope is None:
+        return None
+    x, slope = found.x, found.slope
+    if not m.ranges.is_finite(slope):
+        return skip("the slope '%s' may be infinite, and infinity times 0 is NaN", slope.name)
+    if found.factor not in (1.0, -1.0) or x.dtype not in SINGLES or not broadcasts_into(slope.shape, x.shape):
+        return skip("the slope is %s times '%s' of shape %s, '%s' has shape %s", found.factor, slope.name, slope.shape, x.name, x.shape)
+    claim(m, *found.nodes)
+    return op.PRelu(x, slope if found.factor == 1.0 else op.Neg(slope))
 
 
 @rule(
