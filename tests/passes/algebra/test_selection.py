@@ -65,7 +65,10 @@ def test_what_saves_nothing_stays(text: str) -> None:
     assert simplified(text)[1] == []
 
 
-@pytest.mark.parametrize(("saved", "worth"), [((1, 0, 0), True), ((0, 4, -1), True), ((0, 0, 1), True), ((0, 0, 0), False), ((0, -4, 9), False), ((5, -6, 1), False)])
+@pytest.mark.parametrize(
+    ("saved", "worth"),
+    [((1, 0, 0), True), ((0, 4, -1), True), ((0, 0, 1), True), ((0, 0, 0), False), ((0, -4, 9), False), ((5, -6, 1), False)],
+)
 def test_arithmetic_counts_before_bytes_and_bytes_before_operators(saved: tuple[int, int, int], worth: bool) -> None:
     assert pays(saved) is worth
 
