@@ -251,6 +251,8 @@ def fold_batch_norm(op: Build, m: Match) -> Result:
         f"{PLANE}, float[2,1,1] s = {{5,7}}> {{ c = Conv(x, w) d = Relu(c) y = Mul(s, d) }}",
         "g (float[N,1,4,4] x) => (float[N,2,4,4] y) <float[2,1,1,1] w = {2,3}, float[2,1,1] s = {5,7}>"
         " { c = Conv(x, w) d = MaxPool<kernel_shape=[3,3], pads=[1,1,1,1]>(c) y = Mul(s, d) }",
+        "g (float[N,1,2,2] x) => (float[N,2,4,4] y) <float[2,1,1,1] w = {2,3}, float[2] b = {1,2}, float[2,1,1] s = {5,7}, float[2,1,1] t = {1,2},"
+        " float[4] z = {1,1,2,2}> { c = Conv(x, w, b) d = Resize<mode=\"linear\">(c, , z) e = Mul(s, d) y = Add(e, t) }",
         "g (float[N,3,2] x, float[N,3,2] z) => (float[N,3,3] y) <float[2,2] w = {1,2,3,4}, float s = {0.5}>"
         " { q = MatMul(x, w) k = Transpose<perm=[0,2,1]>(z) c = MatMul(q, k) y = Mul(c, s) }",
         "g (int64[N,S] i) => (float[N,S,2] y) <float[5,2] w = {1,2,3,4,5,6,7,8,9,1}, float s = {1.5}> { c = Gather(w, i) y = Mul(c, s) }",

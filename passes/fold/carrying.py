@@ -10,6 +10,7 @@ import onnx_ir as ir
 from ...compiler.core.dims import Dim, same
 from ...compiler.core.graph import array, attribute, is_op, scalar
 from ...compiler.core.shapes import dims_of
+from .resizing import keeps_constants, resizes_images
 
 MAX_ELEMENTS = 2**22
 """A constant is not spread over more elements than this on its way across a reshape."""
@@ -54,6 +55,8 @@ def carrier(node: ir.Node) -> Carrier | None:
         return Carrier(touched=None)
     if is_op(node, "RotaryEmbedding"):
         return Carrier(touched=None, shifts=False)
+    if resizes_images(node):
+        return Carrier(touched=frozenset(range(2, _rank(node.inputs[0]))), shifts=keeps_constants(node))
     if is_op(node, "Slice"):
         return _slice(node)
     if is_op(node, "Pad"):
