@@ -12,7 +12,8 @@ import onnx_ir as ir
 
 from ...compiler.core.graph import attribute, is_op, producer
 from ...compiler.core.shapes import known_ints
-from .polynomial import FLOATS, close, number_beside, uniform
+from .polynomial import FLOATS, close, number_beside
+from .polynomial import exponent as exponent_of
 
 PRODUCTS = ("Mul", "Div", "Reciprocal", "Neg")
 WITHIN = frozenset({*PRODUCTS, "Sqrt", "Pow"})
@@ -112,7 +113,7 @@ def under_root(value: ir.Value, exponent: int) -> tuple[ir.Value, tuple[ir.Node,
     if node is None or node.inputs[0] is None:
         return None
     if node.op_type == "Pow":
-        power = number_beside(node, 1)
+        power = exponent_of(node)
         return (node.inputs[0], (node,)) if power is not None and power * exponent == -0.5 else None
     if exponent == -1:
         return node.inputs[0], (node,)
@@ -161,7 +162,7 @@ def _squared(value: ir.Value | None) -> tuple[ir.Value, ir.Node] | None:
     node = producer(value, "Mul", "Pow")
     if node is None or node.inputs[0] is None:
         return None
-    fits = node.inputs[0] is node.inputs[1] if node.op_type == "Mul" else uniform(node.inputs[1]) == 2 and number_beside(node, 1) == 2
+    fits = node.inputs[0] is node.inputs[1] if node.op_type == "Mul" else exponent_of(node) == 2
     return (node.inputs[0], node) if fits else None
 
 

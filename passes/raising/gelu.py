@@ -85,6 +85,10 @@ def raise_gelu(op: Build, m: Match) -> Result:
     opset=20,
     examples=[
         _tanh("p = Pow(x, three) a = Mul(p, k) b = Add(x, a) c = Mul(b, s) t = Tanh(c) d = Add(t, one) e = Mul(x, half) y = Mul(e, d)"),
+        _tanh(
+            "p = Pow(x, cube) a = Mul(p, k) b = Add(x, a) c = Mul(b, s) t = Tanh(c) d = Add(t, one) e = Mul(x, half) y = Mul(e, d)",
+            f"{TANH}, int64 cube = {{3}}",
+        ),
         _tanh("q = Mul(x, x) p = Mul(x, q) a = Mul(k, p) b = Add(x, a) c = Mul(s, b) t = Tanh(c) d = Add(one, t) e = Mul(x, d) y = Mul(e, half)"),
         _tanh("a = Mul(x, k) b = Mul(a, x) c = Mul(b, x) d = Add(x, c) e = Mul(d, s) t = Tanh(e) f = Add(t, one) h = Mul(f, half) y = Mul(x, h)"),
         _tanh("a = Mul(x, s) b = Mul(k, x) c = Mul(b, x) d = Add(c, one) e = Mul(a, d) t = Tanh(e) f = Mul(t, half) h = Add(f, half) y = Mul(x, h)"),

@@ -13,7 +13,7 @@ import numpy as np
 import onnx_ir as ir
 
 from ...compiler.core.dims import broadcasts_into
-from ...compiler.core.graph import array, producer
+from ...compiler.core.graph import array, producer, scalar
 from ...compiler.core.rule import Match
 from ...compiler.core.target import STANDARD_DOMAINS
 
@@ -80,11 +80,12 @@ class _Reader:
             return None
         if node.op_type in ("Neg", "Cast", "Identity"):
             return _scaled(self._operand(node, 0, depth), -1.0 if node.op_type == "Neg" else 1.0, node)
-        number = number_beside(node, 1) if node.op_type in ("Div", "Pow") else None
         if node.op_type == "Div":
+            number = number_beside(node, 1)
             return _scaled(self._operand(node, 0, depth), 1.0 / number, node) if number else None
         if node.op_type == "Pow":
-            return _power(self._operand(node, 0, depth), number, node) if number in (2, 3) else None
+            power = exponent(node)
+            return _power(self._operand(node, 0, depth), power, node) if power in (2, 3) else None
         left, right = self._operand(node, 0, depth), self._operand(node, 1, depth)
         if node.op_type == "Mul":
             return _times(left, right, node)
@@ -139,6 +140,15 @@ def number_beside(node: ir.Node, index: int) -> float | None:
         return None
     fits = len(value.shape) == 0 or (other is not None and broadcasts_into(value.shape, other.shape))
     return number if fits else None
+
+
+def exponent(node: ir.Node) -> float | None:
+    """The one number that a Pow raises to, which may be an integer."""
+    given = scalar(node.inputs[1])
+    if given is None or isinstance(given, bool):
+        return number_beside(node, 1)
+    shape, base = node.inputs[1].shape, node.inputs[0]  # type: ignore[union-attr]
+    return float(given) if shape is not None and (len(shape) == 0 or (base is not None and broadcasts_into(shape, base.shape))) else None
 
 
 def uniform(value: ir.Value | None) -> float | None:

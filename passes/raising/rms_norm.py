@@ -32,6 +32,7 @@ def _model(body: str, given: str = "float[N,4] x", core: str = CORE, constants: 
         _model("s = Sqrt(a) r = Reciprocal(s) y = Mul(x, r)"),
         _model("s = Sqrt(a) r = Div(one, s) y = Mul(r, x)"),
         _model("r = Pow(a, minus_half) y = Mul(x, r)"),
+        _model("s = Sqrt(a) y = Div(x, s)", core="p = Pow(x, square) v = ReduceMean(p, axes) a = Add(v, eps)", constants=f"{NUMBERS}, int64 square = {{2}}"),
         _model("i = Reciprocal(a) r = Sqrt(i) y = Mul(x, r)"),
         _model("s = Sqrt(a) r = Reciprocal(s) q = Mul(r, w) y = Mul(x, q)", "float[N,4] x, float[4] w"),
         _model("s = Sqrt(a) q = Mul(w, x) y = Div(q, s)", "float[N,4] x, float[4] w"),
