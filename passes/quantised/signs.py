@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -59,8 +59,8 @@ def unify_signs(op: Build, m: Match) -> Result:
     web = _signed_web(m.root)
     if not isinstance(web, _Web):
         return web
-    around = [*(dtype for node in web.makers for dtype in _types_before(node)), *(dtype for node in web.readers for dtype in _types_after(node))]
-    return _as_unsigned(op, m.root) if ir.DataType.UINT8 in around else skip("all quantised values around it are signed")
+    around = [*(one for node in web.makers for one in _before(node)), *(one for node in web.readers for one in _after(node))]
+    return _as_unsigned(op, m.root) if ir.DataType.UINT8 in set(_types(around)) else skip("all quantised values around it are signed")
 
 
 @rule(
@@ -69,7 +69,7 @@ def unify_signs(op: Build, m: Match) -> Result:
     opset=10,
     examples=[
         f"g (float[N,2,2,3] x) => (int8[N,2,2,3] y) <{PARAMETERS}> {{"
-        + _unit("q = QuantizeLinear(x, s, z) d = DequantizeLinear(q, s, z)", "y = QuantizeLinear(c, s, z) }"),
+        + _unit("q = QuantizeLinear(x, s, z) d = DequantizeLinear(q, s, z)", "y = QuantizeLinear(c, t, w) }").replace("int8[N,2,2,3] y", "uint8[N,2,2,3] y"),
         f"g (float[N,2] x) => (float[N,2] y, float[N,2] r) <{PARAMETERS}> {{ q = QuantizeLinear(x, s, z) d = DequantizeLinear(q, s, z) y = Sigmoid(d)"
         " r = Exp(d) }",
         f"g (float[N,2] x, float[N,3] l) => (float[N,5] y, float[3,N] r) <{PARAMETERS}> {{ q = QuantizeLinear(x, s, z) p = QuantizeLinear(l, s, z)"
@@ -77,6 +77,10 @@ def unify_signs(op: Build, m: Match) -> Result:
     ],
     leaves=[
         f"g (float[N,2] x) => (float[N,2] y, int8[N,2] q) <{PARAMETERS}> {{ q = QuantizeLinear(x, s, z) d = DequantizeLinear(q, s, z) y = Sigmoid(d) }}",
+        f"g (float[N,2,2,3] x) => (int8[N,2,2,3] y) <{PARAMETERS}> {{"
+        + _unit("q = QuantizeLinear(x, s, z) d = DequantizeLinear(q, s, z)", "y = QuantizeLinear(c, s, z) }"),
+        f"g (float[N,2] x, int8[N,2] l) => (float[N,2] y) <{PARAMETERS}> {{ e = DequantizeLinear(l, s, z) a = Add(x, e) q = QuantizeLinear(a, s, z)"
+        " d = DequantizeLinear(q, s, z) y = Sigmoid(d) }",
         f"g (float[N,2] x, int8[N,3] p) => (float[N,5] y) <{PARAMETERS}> {{ q = QuantizeLinear(x, s, z)"
         " i = Concat<axis=1>(q, p) d = DequantizeLinear(i, s, z) y = Sigmoid(d) }",
         f"g (float[N,2] x) => (float[N,2] y) <{PARAMETERS}> {{ q = QuantizeLinear(x, s, v) d = DequantizeLinear(q, s, v) y = Sigmoid(d) }}",
@@ -92,7 +96,9 @@ def prefer_unsigned(op: Build, m: Match) -> Result:
     web = _signed_web(m.root)
     if not isinstance(web, _Web):
         return web
-    return skip("it is symmetric, which other runtimes than ONNX Runtime ask for") if web.symmetric else _as_unsigned(op, m.root)
+    if web.symmetric:
+        return skip("it is symmetric, which other runtimes than ONNX Runtime ask for")
+    return _beside_signed(web) or _as_unsigned(op, m.root)
 
 
 @rule(
@@ -106,7 +112,7 @@ def prefer_unsigned(op: Build, m: Match) -> Result:
 def prefer_unsigned_symmetric(op: Build, m: Match) -> Result:
     """DequantizeLinear(QuantizeLinear(x, s, 0: int8), s, 0) -> DequantizeLinear(QuantizeLinear(x, s, 128: uint8), s, 128), for ONNX Runtime"""
     web = _signed_web(m.root)
-    return _as_unsigned(op, m.root) if isinstance(web, _Web) else web
+    return (_beside_signed(web) or _as_unsigned(op, m.root)) if isinstance(web, _Web) else web
 
 
 @rule(
@@ -131,7 +137,7 @@ def unify_constant_signs(op: Build, m: Match) -> Result:
     if codes is None or _signed(m.root) is None:
         return None
     readers = users(m.root.outputs[0])
-    if not readers or not all(is_op(node, "Add", "Mul") and ir.DataType.UINT8 in set(_activations(node)) for node in readers):
+    if not readers or not all(is_op(node, "Add", "Mul") and ir.DataType.UINT8 in set(_types(_activations(node))) for node in readers):
         return skip("not everything that reads it adds or multiplies unsigned values")
     unsigned = op.const((codes.astype(np.int16) + OFFSET).astype(np.uint8), "codes")
     return op.like(m.root, unsigned, m.root.inputs[1], _zero(op, m.root))
@@ -215,8 +221,29 @@ def _signed(node: ir.Node) -> Parameters | None:
     return found if found is not None and found.per_tensor and found.dtype == ir.DataType.INT8 else None
 
 
-def _types_before(quantise: ir.Node) -> Iterator[ir.DataType]:
-    """The types of the activations that what is quantised was computed from."""
+def _beside_signed(web: _Web) -> Skip | None:
+    """Why the codes should stay signed: an operator would have codes of both types where other ones have to stay signed."""
+    around = [neighbour for node in web.makers for neighbour in _before(node)] + [neighbour for node in web.readers for neighbour in _after(node)]
+    for node in around:
+        codes = node.inputs[0] if is_op(node, "DequantizeLinear") else node.outputs[0]
+        if codes is None or codes.dtype != ir.DataType.INT8 or codes.producer() in web.makers:
+            continue
+        readers = [node] if is_op(node, "DequantizeLinear") else [one for one in users(codes) if is_op(one, "DequantizeLinear")]
+        if not readers or not all(isinstance(_signed_web(one), _Web) for one in readers[:1]):
+            return skip("'%s' beside it has to stay signed", codes.name)
+    return None
+
+
+def _types(nodes: Iterable[ir.Node]) -> Iterator[ir.DataType]:
+    """The types of the codes that these nodes quantise to or dequantise from."""
+    for node in nodes:
+        codes = node.inputs[0] if is_op(node, "DequantizeLinear") else node.outputs[0]
+        if codes is not None and codes.dtype is not None:
+            yield codes.dtype
+
+
+def _before(quantise: ir.Node) -> Iterator[ir.Node]:
+    """What dequantises the activations that the quantised value was computed from."""
     maker = producer(quantise.inputs[0])
     if maker is not None and is_op(maker, "Relu", "Clip"):
         maker = producer(maker.inputs[0])
@@ -224,18 +251,17 @@ def _types_before(quantise: ir.Node) -> Iterator[ir.DataType]:
         yield from _activations(maker)
 
 
-def _types_after(dequantise: ir.Node) -> Iterator[ir.DataType]:
-    """The types that activations are quantised to beside and after the operators that read the dequantised values."""
+def _after(dequantise: ir.Node) -> Iterator[ir.Node]:
+    """What dequantises activations beside the dequantised value, and quantises what is computed from it."""
     for reader in users(dequantise.outputs[0]):
         yield from _activations(reader)
         for node in (after for value in reader.outputs for after in users(value)):
             last = users(node.outputs[0]) if is_op(node, "Relu", "Clip") else [node]
-            yield from (one.outputs[0].dtype for one in last if is_op(one, "QuantizeLinear") and one.outputs[0].dtype is not None)
+            yield from (one for one in last if is_op(one, "QuantizeLinear"))
 
 
-def _activations(node: ir.Node) -> Iterator[ir.DataType]:
+def _activations(node: ir.Node) -> Iterator[ir.Node]:
     for value in node.inputs:
         before = producer(value, "DequantizeLinear")
-        codes = before.inputs[0] if before is not None else None
-        if codes is not None and constant(codes) is None and codes.dtype is not None:
-            yield codes.dtype
+        if before is not None and constant(before.inputs[0]) is None:
+            yield before
