@@ -85,7 +85,7 @@ def _range(node: ir.Node) -> tuple[int, range] | None:
         "g (float[N,2] x) => (float[2] y, float[2] z) <int64 a = {0}, int64 b = {1}> { y = Gather(x, a) z = Gather(x, b) }",
     ],
 )
-def merge_gathers(op: Build, m: Match) -> Result:
+def split_for_gathers(op: Build, m: Match) -> Result:
     """x[0], x[1], ..., x[n-1] -> Squeeze(Split(x)); a Gather of one place copies no more than a Split, so only where that is measured to be faster"""
     x, shape = m.root.inputs[0], dims_of(m.root.inputs[0])
     if x is None or constant(x) is not None or shape is None:
