@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import numpy as np
-import onnx_ir as ir
 
 from ...compiler.core.build import Build
 from ...compiler.core.drift import EXACT
-from ...compiler.core.graph import array, attribute, producer
+from ...compiler.core.graph import array, attribute
 from ...compiler.core.pattern import ANY, Const, Pen
 from ...compiler.core.reasons import skip
 from ...compiler.core.rule import Match, Result, rule
 from ...compiler.core.shapes import dims_of
-from .cuts import Cut, cuts_of, keeps_all, sliced
-from .views import axes_of, only_reader
+from .cuts import Cut, keeps_all, sliced
+from .views import axes_of
 
 MAX_INDEX_BYTES = 2**20
 
@@ -87,53 +86,6 @@ def slice_for_pick(op: Build, m: Match) -> Result:
         return skip("the index %s may lie outside the %s entries, where Gather fails and Slice does not", index, size)
     place = int(index) % size
     return sliced(op, m.x, {axis: Cut(place, place + 1)})
-
-
-@rule(
-    "Squeeze",
-    drift=EXACT,
-    opset=13,
-    examples=[
-        "g (float[N,6] x) => (float[N] y) <int64[1] s = {2}, int64[1] e = {3}, int64[1] a = {1}> { p = Slice(x, s, e, a) y = Squeeze(p, a) }",
-        "g (float[2,6] x) => (float[2] y) <int64[1] s = {-1}, int64[1] e = {9223372036854775807}, int64[1] a = {-1}>"
-        " { p = Slice(x, s, e, a) y = Squeeze(p, a) }",
-        "g (float[N,6] x) => (float[N] y) <int64[1] i = {2}, int64[1] a = {1}> { p = Gather<axis=1>(x, i) y = Squeeze(p, a) }",
-    ],
-    leaves=[
-        "g (float[N,6] x) => (float[6] y) <int64[1] s = {2}, int64[1] e = {3}, int64[1] a = {0}> { p = Slice(x, s, e, a) y = Squeeze(p, a) }",
-        "g (float[N,6,1] x) => (float[N,1] y) <int64[1] s = {2}, int64[1] e = {3}, int64[1] a = {1}, int64[1] b = {2}>"
-        " { p = Slice(x, s, e, a) y = Squeeze(p, b) }",
-        "g (float[N,6] x) => (float[N] y) <int64[2] i = {2,4}, int64[1] z = {0}, int64[1] s = {1}, int64[1] a = {1}>"
-        " { q = Gather<axis=1>(x, i) p = Slice(q, z, s, a) r = Relu(p) y = Squeeze(r, a) }",
-    ],
-)
-def gather_for_pick(op: Build, m: Match) -> Result:
-    """Squeeze(Slice(x, i, i+1)) or Squeeze(Gather(x, [i])) -> Gather(x, i)"""
-    source = m.root.inputs[0]
-    picked = producer(source, "Slice", "Gather")
-    shape = dims_of(picked.inputs[0]) if picked is not None else None
-    if picked is None or shape is None or not only_reader(source, m.root):
-        return None
-    found = _one_entry(picked, shape)
-    if found is None or axes_of(m.root, len(shape)) != [found[0]]:
-        return skip("it does not drop the axis of which one entry is picked")
-    m.take(picked)
-    return op.Gather(picked.inputs[0], op.const(np.array(found[1], dtype=np.int64), "index"), axis=found[0])
-
-
-def _one_entry(picked: ir.Node, shape: tuple[object, ...]) -> tuple[int, int] | None:
-    """The axis of which a Slice or Gather keeps one entry of a known number, and which."""
-    if picked.op_type == "Gather":
-        indices = array(picked.inputs[1], MAX_INDEX_BYTES)
-        axis = int(attribute(picked, "axis", 0)) % len(shape)  # type: ignore[call-overload]
-        return (axis, int(indices[0])) if indices is not None and indices.shape == (1,) and isinstance(shape[axis], int) else None
-    cuts = cuts_of(picked)
-    if cuts is None or len(cuts) != 1:
-        return None
-    ((axis, cut),) = cuts.items()
-    size = shape[axis]
-    kept = cut.of_size(size) if isinstance(size, int) else range(0)
-    return (axis, kept[0]) if len(kept) == 1 else None
 
 
 def gathered_twice(op: Pen, x: object, first: Const, second: Const) -> object:

@@ -7,7 +7,7 @@ import onnx_ir as ir
 from ...compiler.core.build import Build
 from ...compiler.core.dims import Dim, same_shape
 from ...compiler.core.drift import EXACT
-from ...compiler.core.graph import attribute, producer
+from ...compiler.core.graph import attribute, is_op, producer, users
 from ...compiler.core.reasons import skip
 from ...compiler.core.rule import Match, Result, rule
 from ...compiler.core.shapes import dims_of
@@ -43,6 +43,8 @@ def fold_keepdims(op: Build, m: Match) -> Result:
     reduction = producer(m.root.inputs[0], *REDUCTIONS)
     if reduction is None or not only_reader(m.root.inputs[0], m.root):
         return None
+    if all(is_op(reader, *VIEWS) for reader in users(m.root.outputs[0])) and not m.root.outputs[0].is_graph_output():
+        return skip("another view follows, which takes this one in")
     shape, made = dims_of(reduction.inputs[0]), dims_of(m.root.outputs[0])
     axes = _reduced(reduction, shape)
     if shape is None or axes is None or _reads_what_is_one(m.root):
