@@ -146,6 +146,7 @@ def raise_sigmoid_gelu(op: Build, m: Match) -> Result:
             if means(outer, {monomial(x, node.outputs[0]): 1.0}, y.dtype):
                 claim(m, outer, inner, node)
                 return in_widest(op, m, x, partial(op.Gelu, approximate="tanh"))
+        return None
     return None
 
 
