@@ -12,6 +12,7 @@ import onnx_ir as ir
 from ...compiler.core.build import Build
 from ...compiler.core.drift import EXACT, ROUNDING, Drift
 from ...compiler.core.graph import array, constant, is_op
+from ...compiler.core.pattern import Const, Pen
 from ...compiler.core.reasons import Skip, skip
 from ...compiler.core.rule import Match, Result, Rule, rule
 from .law import BOOLEAN, FLOATS, INTEGERS, NUMBERS
@@ -291,3 +292,73 @@ def _affine(op: Build, links: list[Link], scale: np.ndarray, shift: np.ndarray) 
     factor, addend = _narrow(scale, dtype), _narrow(shift, dtype)
     refusal = fits(factor, parts) or fits(addend, parts) or (skip("a factor is lost") if not factor.all() else None)
     return refusal or op.Add(op.Mul(links[-1].x, op.const(factor, "scale")), op.const(addend, "shift"))
+
+
+def _both(kind: str, inner: str, combined: str) -> Rule:
+    """A constant on each side of an operator becomes one behind it."""
+
+    def before(op: Pen, x: object, y: object, c: Const, d: Const) -> object:
+        return getattr(op, kind)(getattr(op, inner)(x, c), getattr(op, inner)(y, d))
+
+    def build(op: Build, m: Match) -> Result:
+        parts = [m.array("c"), m.array("d")]
+        if m.x.dtype not in NUMBERS or constant(m.x) is not None or constant(m.y) is not None:
+            return skip("an operand is %s, or constant", m.x.dtype)
+        if max(part.nbytes for part in parts) > MAX_CONSTANT_BYTES:
+            return skip("the constants are large")
+        left, right = (_wide(part) for part in parts)
+        wide = {"Add": left + right, "Sub": left - right, "Mul": left * right}[kind]
+        total = _narrow(wide, parts[0].dtype)
+        if kind != "Mul" and total.dtype.kind in "fV" and max(float(np.abs(part).max(initial=0)) for part in (left, right)) > ROUNDING_TRICK:
+            return skip("large constants may be there to round on purpose")
+        lost = skip("a factor is lost") if kind == "Mul" and total.dtype.kind in "fV" and not (total.all() and _is_regular(total)) else None
+        refusal = fits(total, parts) or lost
+        return refusal or getattr(op, combined)(getattr(op, kind)(m.x, m.y), op.const(total))
+
+    sign = {"Add": "+", "Sub": "-", "Mul": "*"}
+    build.__name__ = f"gather_constants_under_{kind.lower()}"
+    build.__doc__ = f"(x {sign[inner]} c) {sign[kind]} (y {sign[inner]} d) -> (x {sign[kind]} y) {sign[combined]} (c {sign[kind]} d)"
+    head = "g (float[N,3] x, float[N,3] z) => (float[N,3] y)"
+    return rule(
+        before,
+        drift=ROUNDING,
+        opset=7,
+        examples=[f"{head} <float c = {{2}}, float[3] d = {{1,-3,4}}> {{ a = {inner}(x, c) b = {inner}(z, d) y = {kind}(a, b) }}"],
+        leaves=[
+            f"{head} <float c = {{1e30}}> {{ a = {inner}(x, c) b = {inner}(z, c) y = {kind}(a, b) }}",
+            f"g (float[2,3] x, float[2,3] z) => (float[2,3] y) <float[2,1] c = {{2,3}}, float[3] d = {{1,-3,4}}>"
+            f" {{ a = {inner}(x, c) b = {inner}(z, d) y = {kind}(a, b) }}",
+        ],
+    )(build)
+
+
+GATHERED = (_both("Mul", "Mul", "Mul"), _both("Add", "Add", "Add"), _both("Sub", "Add", "Add"))
+
+
+def _spliced(kind: str) -> Rule:
+    """An operator of any number of operands takes in those of its own kind above it."""
+
+    def build(op: Build, m: Match) -> Result:
+        operands: list[ir.Value] = []
+        for value in m.root.inputs:
+            node = value.producer() if value is not None else None
+            if node is not None and is_op(node, kind) and _only_reader(node, m.root):
+                m.take(node)
+                operands += [item for item in node.inputs if item is not None]
+            elif value is not None:
+                operands.append(value)
+        return getattr(op, kind)(*operands) if len(m.nodes) > 1 else None
+
+    build.__name__ = f"splice_{kind.lower()}"
+    build.__doc__ = f"{kind}({kind}(x, y), z) -> {kind}(x, y, z)"
+    head = "g (float[N,3] a, float[N,3] b, float[3] c, float[N,1] d)"
+    return rule(
+        kind,
+        drift=ROUNDING,
+        opset=8,
+        examples=[f"{head} => (float[N,3] y) {{ p = {kind}(a, b) q = {kind}(c, d) y = {kind}(p, q) }}"],
+        leaves=[f"{head} => (float[N,3] y, float[N,3] p) {{ p = {kind}(a, b) y = {kind}(p, c) }}"],
+    )(build)
+
+
+SPLICED = tuple(map(_spliced, ("Max", "Min", "Sum")))

@@ -44,25 +44,29 @@ class Need:
     bounds: Bounds
 
 
+def _lies(ranges: Ranges, value: ir.Value, low: float, high: float) -> bool:
+    """Whether all elements but NaN lie in [low, high]: a NaN stays one on both sides of a law that keeps the operand."""
+    found = ranges.interval(value)
+    return low <= found.low and found.high <= high
+
+
 def inside(low: float, high: float) -> Need:
-    """A number in [low, high]."""
-    return Need(f"in [{low:g}, {high:g}]", lambda ranges, value: ranges.within(value, low, high), (max(low, -3.0), min(high, 3.0)))
+    """In [low, high], or NaN."""
+    return Need(f"in [{low:g}, {high:g}]", lambda ranges, value: _lies(ranges, value, low, high), (max(low, -3.0), min(high, 3.0)))
 
 
 def _is_moderate(ranges: Ranges, value: ir.Value) -> bool:
-    bound = ranges.bound(value)
-    return bound is not None and value.dtype in FLOATS and bound < float(ml_dtypes.finfo(value.dtype.numpy()).max) ** 0.5 / 2
+    return value.dtype in FLOATS and ranges.interval(value).magnitude < float(ml_dtypes.finfo(value.dtype.numpy()).max) ** 0.5 / 2
 
 
 def _is_exponent(ranges: Ranges, value: ir.Value) -> bool:
-    bound = ranges.bound(value)
-    return bound is not None and value.dtype in FLOATS and 2.1 * bound < math.log(float(ml_dtypes.finfo(value.dtype.numpy()).max))
+    return value.dtype in FLOATS and 2.1 * ranges.interval(value).magnitude < math.log(float(ml_dtypes.finfo(value.dtype.numpy()).max))
 
 
 def _is_divisor(ranges: Ranges, value: ir.Value) -> bool:
     """Whether products and quotients of two such numbers neither overflow nor get lost."""
     size = 2.0**7 if value.dtype == T.FLOAT16 else 1e4
-    return ranges.within(value, 1 / size, size)
+    return _lies(ranges, value, 1 / size, size)
 
 
 NONNEGATIVE = Need("not negative", Ranges.is_nonnegative, (0.0, 3.0))
@@ -117,7 +121,7 @@ def law(
             return skip("'%s' is %s", getattr(m, typed).name, dtype)
         if constants and all(constant(getattr(m, item)) is not None for item in names):
             return skip("all of it is constant")
-        refusal = _unproven(m, needs or {}) or _narrower(m, kept, dropped) or (guard(m) if guard is not None else None)
+        refusal = _unproven(m, needs or {}, dropped) or _narrower(m, kept, dropped) or (guard(m) if guard is not None else None)
         if refusal is not None:
             return refusal
         return m.node("kept").outputs[0] if after is None else after(op, *(getattr(m, item) for item in kept))  # type: ignore[return-value]
@@ -139,13 +143,16 @@ def _kind(dtypes: frozenset[ir.DataType]) -> str:
     return "int64" if T.INT64 in dtypes else "uint64"
 
 
-def _unproven(m: Match, needs: Mapping[str, Need]) -> Skip | None:
+def _unproven(m: Match, needs: Mapping[str, Need], dropped: list[str]) -> Skip | None:
+    """Which need is not met; an operand that is left out may not hold NaN either."""
     if m.fast_math:
         return None
     for name, need in needs.items():
         value = getattr(m, name)
         if not need.holds(m.ranges, value):
             return skip("'%s' is not proven to be %s", value.name, need.what)
+        if name in dropped and not m.ranges.is_number(value):
+            return skip("'%s' may be NaN", value.name)
     return None
 
 

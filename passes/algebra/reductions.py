@@ -304,8 +304,8 @@ def multiply_exponentials_by_adding(op: Build, m: Match) -> Result:
     if m.x.dtype not in FLOATS:
         return skip("'%s' is %s", m.x.name, m.x.dtype)
     if not m.fast_math:
-        dims, bound = _reduced_dims(m.root), m.ranges.bound(m.x)
-        if dims is None or bound is None or not all(isinstance(dim, int) for dim in dims):
+        dims, bound = _reduced_dims(m.root), m.ranges.interval(m.x).magnitude
+        if dims is None or not all(isinstance(dim, int) for dim in dims):
             return skip("nothing is known of how large '%s' is", m.x.name)
         bound *= math.prod(dim for dim in dims if isinstance(dim, int))
         if bound > (80 if m.x.dtype in (ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.BFLOAT16) else 10):
