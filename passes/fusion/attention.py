@@ -7,6 +7,8 @@ into it another tenth.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import onnx_ir as ir
 
 from ...compiler.core.build import Build
@@ -31,38 +33,30 @@ CONSTANTS = "int64[4] s = {0,0,2,4}, int64[3] r = {0,0,8}, float c = {0.5}"
 INPUTS = "float[N,S,8] q, float[N,S,8] k, float[N,S,8] v"
 
 
+@dataclass(frozen=True)
+class Fused:
+    """A kernel in place of an attention, and whether only measuring tells if it is faster."""
+
+    value: ir.Value
+    measured: bool
+
+
 @rule(
     "Reshape",
     drift=ROUNDING,
     opset=13,
     kernels=("com.microsoft::MultiHeadAttention", "com.microsoft::Attention"),
-    measured=True,
     examples=[
         f"g (float[N,S,2] x) => (float[N,S,4] y) <{WEIGHTS}, int64[4] s = {{0,0,2,2}}, int64[3] r = {{0,0,4}}>"
         f" {{ q = MatMul(x, a) k1 = MatMul(x, b) k = Add(k1, d) v = MatMul(x, c) {BODY} sc = MatMul(qt, kt) {TAIL} }}",
         f"g ({INPUTS}) => (float[N,S,8] y) <{CONSTANTS}> {{ {BODY} m = MatMul(qt, kt) sc = Mul(m, c) {TAIL} }}",
-        f"g ({INPUTS}, float[N,1,S,S] mask) => (float[N,S,8] y) <{CONSTANTS}>"
-        f" {{ {BODY} qs = Mul(qt, c) ks = Mul(c, kt) m = MatMul(qs, ks) sc = Add(mask, m) {TAIL} }}",
         f"g ({INPUTS}) => (float[N,S,8] y) <{CONSTANTS}> {{ {BODY} m = MatMul(qt, kt) sc = Div(m, c) {TAIL} }}",
-        f"g ({INPUTS}, float[N,1,S,S] mask) => (float[N,S,8] y) <{CONSTANTS}>"
-        f" {{ {BODY} m = com.microsoft.FusedMatMul<alpha=0.5>(qt, kt) sc = Add(mask, m) {TAIL} }}",
         "g (float[N,2,S,4] qt, float[N,2,T,4] k, float[N,2,T,4] vt) => (float[N,S,8] y) <int64[3] r = {0,0,8}>"
         f" {{ sc = com.microsoft.FusedMatMul<alpha=0.5, transB=1>(qt, k) {TAIL} }}",
-        f"g ({INPUTS}, float[N,1,1,S] mask) => (float[N,S,8] y) <{CONSTANTS}> {{ {BODY} m = MatMul(qt, kt) sc = Add(mask, m) {TAIL} }}",
-        f"g ({INPUTS}, float[S] mask) => (float[N,S,8] y) <{CONSTANTS}> {{ {BODY} m = MatMul(qt, kt) a = Add(mask, m) sc = Mul(a, c) {TAIL} }}",
-        f"g ({INPUTS}, float[2,S,S] mask, float[N,1,S,S] more) => (float[N,S,8] y) <{CONSTANTS}>"
-        f" {{ {BODY} m = MatMul(qt, kt) a = Add(mask, m) sc = Add(a, more) {TAIL} }}",
         "g (float[N,1,8] x, float[N,2,T,4] k, float[N,2,T,4] v) => (float[N,1,8] y) <int64[4] s = {0,2,1,4}, int64[3] r = {0,1,8}>"
         " { q = Reshape(x, s) kt = Transpose<perm=[0,1,3,2]>(k) sc = MatMul(q, kt) p = Softmax(sc) o = MatMul(p, v) y = Reshape(o, r) }",
         "g (float[N,2,S,4] q, float[N,2,T,4] k, float[N,2,T,4] vt) => (float[N,S,8] y) <int64[3] r = {0,0,8}>"
         f" {{ kt = Transpose<perm=[0,1,3,2]>(k) sc = MatMul(q, kt) {TAIL} }}",
-        "g (float[N,S,8] q, int8[N,S,8] ki, float[N,S,8] v, bool[N,1,1,S] seen) => (float[N,S,8] y) <int64[4] s = {0,0,2,4}, int64[3] r = {0,0,8},"
-        f" float low = {{-1e9}}> {{ h = Cast<to=2>(ki) k = Cast<to=1>(h) {BODY.replace('Reshape(q, s)', 'Reshape(k, s)')} m = MatMul(qt, kt)"
-        f" sc = Where(seen, m, low) {TAIL} }}",
-        "g (float[N,2,5,4] q, float[N,2,5,4] k, float[N,2,5,4] v, float[N,1,5,5] mask) => (float[N,5,8] y) <int64[3] f = {-1,5,4}, int64[3] fs = {-1,5,5},"
-        " int64[4] u = {-1,2,5,5}, int64[4] w = {-1,2,5,4}, int64[3] r = {0,0,8}> { q3 = Reshape(q, f) k3 = Reshape(k, f) v3 = Reshape(v, f)"
-        " kt = Transpose<perm=[0,2,1]>(k3) m3 = MatMul(q3, kt) m4 = Reshape(m3, u) a = Add(m4, mask) sc = Reshape(a, fs) p = Softmax(sc) o3 = MatMul(p, v3)"
-        " o = Reshape(o3, w) ot = Transpose<perm=[0,2,1,3]>(o) y = Reshape(ot, r) }",
     ],
     leaves=[
         "g (float[N,2,4,4] qt, float[N,2,4,4] kt, float[N,2,4,4] vt) => (float[N,4,8] y) <int64[3] r = {0,0,8}>"
@@ -72,15 +66,60 @@ INPUTS = "float[N,S,8] q, float[N,S,8] k, float[N,S,8] v"
         f" {{ {BODY} qs = Mul(qt, c) m = MatMul(qs, kt) sc = Relu(m) {TAIL} }}",
         "g (float16[N,S,8] q, float16[N,S,8] k, float16[N,S,8] v) => (float16[N,S,8] y) <int64[4] s = {0,0,2,4}, int64[3] r = {0,0,8}>"
         f" {{ {BODY} sc = MatMul(qt, kt) {TAIL} }}",
-        f"g ({INPUTS}, bool[N,1,1,S] seen) => (float[N,S,8] y) <{CONSTANTS}, float low = {{-1e9}}>"
-        f" {{ {BODY} m = MatMul(qt, kt) sc = Where(seen, m, low) {TAIL} }}",
         "g (float[N,2,S,4] q, float[N,1,T,4] k, float[N,1,T,4] vt) => (float[N,S,8] y) <int64[3] r = {0,0,8}>"
         f" {{ kt = Transpose<perm=[0,1,3,2]>(k) sc = MatMul(q, kt) {TAIL} }}",
         f"g ({INPUTS}) => (float[N,S,8] y) <{CONSTANTS}> {{ {BODY} m = MatMul(qt, kt) d = Tanh(m) sc = Mul(d, c) {TAIL} }}",
+        f"g ({INPUTS}, float[N,1,S,S] mask) => (float[N,S,8] y) <{CONSTANTS}>"
+        f" {{ {BODY} qs = Mul(qt, c) ks = Mul(c, kt) m = MatMul(qs, ks) sc = Add(mask, m) {TAIL} }}",
     ],
 )
 def fuse_attention(op: Build, m: Match) -> Result:
-    """merge(softmax(a q k' + mask) v) -> MultiHeadAttention(q, k, v, mask, scale=a), or Attention(x, [Wq Wk Wv]) where q, k, v are projections of x"""
+    """merge(softmax(a q k') v) -> MultiHeadAttention(q, k, v, scale=a), or Attention(x, [Wq Wk Wv], mask) where q, k, v are projections of x"""
+    found = _fused(op, m)
+    if isinstance(found, Fused) and found.measured:
+        return skip("with a mask and operands that cannot be packed it may be slower: fuse-masked-attention measures it")
+    return found.value if isinstance(found, Fused) else found
+
+
+@rule(
+    "Reshape",
+    drift=ROUNDING,
+    opset=13,
+    kernels=("com.microsoft::MultiHeadAttention", "com.microsoft::Attention"),
+    measured=True,
+    examples=[
+        f"g ({INPUTS}, float[N,1,S,S] mask) => (float[N,S,8] y) <{CONSTANTS}>"
+        f" {{ {BODY} qs = Mul(qt, c) ks = Mul(c, kt) m = MatMul(qs, ks) sc = Add(mask, m) {TAIL} }}",
+        f"g ({INPUTS}, float[N,1,S,S] mask) => (float[N,S,8] y) <{CONSTANTS}>"
+        f" {{ {BODY} m = com.microsoft.FusedMatMul<alpha=0.5>(qt, kt) sc = Add(mask, m) {TAIL} }}",
+        f"g ({INPUTS}, float[N,1,1,S] mask) => (float[N,S,8] y) <{CONSTANTS}> {{ {BODY} m = MatMul(qt, kt) sc = Add(mask, m) {TAIL} }}",
+        f"g ({INPUTS}, float[S] mask) => (float[N,S,8] y) <{CONSTANTS}> {{ {BODY} m = MatMul(qt, kt) a = Add(mask, m) sc = Mul(a, c) {TAIL} }}",
+        f"g ({INPUTS}, float[2,S,S] mask, float[N,1,S,S] more) => (float[N,S,8] y) <{CONSTANTS}>"
+        f" {{ {BODY} m = MatMul(qt, kt) a = Add(mask, m) sc = Add(a, more) {TAIL} }}",
+        "g (float[N,S,8] q, int8[N,S,8] ki, float[N,S,8] v, bool[N,1,1,S] seen) => (float[N,S,8] y) <int64[4] s = {0,0,2,4}, int64[3] r = {0,0,8},"
+        f" float low = {{-1e9}}> {{ h = Cast<to=2>(ki) k = Cast<to=1>(h) {BODY.replace('Reshape(q, s)', 'Reshape(k, s)')} m = MatMul(qt, kt)"
+        f" sc = Where(seen, m, low) {TAIL} }}",
+        "g (float[N,2,5,4] q, float[N,2,5,4] k, float[N,2,5,4] v, float[N,1,5,5] mask) => (float[N,5,8] y) <int64[3] f = {-1,5,4}, int64[3] fs = {-1,5,5},"
+        " int64[4] u = {-1,2,5,5}, int64[4] w = {-1,2,5,4}, int64[3] r = {0,0,8}> { q3 = Reshape(q, f) k3 = Reshape(k, f) v3 = Reshape(v, f)"
+        " kt = Transpose<perm=[0,2,1]>(k3) m3 = MatMul(q3, kt) m4 = Reshape(m3, u) a = Add(m4, mask) sc = Reshape(a, fs) p = Softmax(sc) o3 = MatMul(p, v3)"
+        " o = Reshape(o3, w) ot = Transpose<perm=[0,2,1,3]>(o) y = Reshape(ot, r) }",
+    ],
+    leaves=[
+        f"g ({INPUTS}, bool[N,1,1,S] seen) => (float[N,S,8] y) <{CONSTANTS}, float low = {{-1e9}}>"
+        f" {{ {BODY} m = MatMul(qt, kt) sc = Where(seen, m, low) {TAIL} }}",
+        f"g ({INPUTS}) => (float[N,S,8] y) <{CONSTANTS}> {{ {BODY} m = MatMul(qt, kt) sc = Mul(m, c) {TAIL} }}",
+    ],
+)
+def fuse_masked_attention(op: Build, m: Match) -> Result:
+    """merge(softmax(a q k' + mask) v) -> MultiHeadAttention(q, k, v, mask, scale=a)"""
+    found = _fused(op, m)
+    if isinstance(found, Fused) and not found.measured:
+        return None
+    return found.value if isinstance(found, Fused) else found
+
+
+def _fused(op: Build, m: Match) -> Fused | Skip | None:
+    """The kernel for the attention whose heads the root merges."""
     merge = before_merge(m, m.root)
     if merge is None:
         return None
@@ -96,10 +135,10 @@ def fuse_attention(op: Build, m: Match) -> Result:
     if parts.flat != (weighted is not merge.value.producer()):
         return skip("batch and heads are merged and split again differently")
     made = _lowered(op, m, found, parts)
-    if made is None or isinstance(made, Skip):
+    if isinstance(made, Skip):
         return made
-    shaped = merged_as(op, m.root, merge, made)
-    return shaped if isinstance(shaped, Skip) else forget_unused(op, shaped)
+    shaped = merged_as(op, m.root, merge, made.value)
+    return shaped if isinstance(shaped, Skip) else Fused(forget_unused(op, shaped), made.measured)
 
 
 def _unviewed(m: Match, value: ir.Value | None) -> ir.Node | None:
@@ -111,7 +150,7 @@ def _unviewed(m: Match, value: ir.Value | None) -> ir.Node | None:
     return producer(node.inputs[0])  # type: ignore[union-attr]
 
 
-def _lowered(op: Build, m: Match, core: Core, parts: Operands) -> ir.Value | Skip | None:
+def _lowered(op: Build, m: Match, core: Core, parts: Operands) -> Fused | Skip:
     size = parts.sizes
     if not (isinstance(size.heads, int) and isinstance(size.size, int) and isinstance(size.value_size, int) and same(size.heads, size.kv_heads)):
         return skip("the kernel needs to know the heads, and as many of Q as of K and V: %s", size.all)
@@ -135,8 +174,9 @@ def _lowered(op: Build, m: Match, core: Core, parts: Operands) -> ir.Value | Ski
     attributes: dict[str, object] = {"num_heads": size.heads, "scale": core.scale}
     packed = pack(op, m, (q, k, v), whole, attributes)
     if packed is not None:
-        return packed
-    return op.MultiHeadAttention(q, k, v, None, None, whole, _domain=MICROSOFT, **attributes)  # type: ignore[return-value]
+        return Fused(packed, measured=False)
+    made = op.MultiHeadAttention(q, k, v, None, None, whole, _domain=MICROSOFT, **attributes)
+    return Fused(made, measured=whole is not None)  # type: ignore[arg-type]
 
 
 def claim_moves(m: Match, kept: set[ir.Value], *values: ir.Value) -> None:

@@ -19,7 +19,7 @@ from graphwright.compiler.core.shapes import infer_shapes
 from graphwright.compiler.core.target import Target
 from graphwright.models.session import Plain, only
 from graphwright.models.tiny import Exporter, find_tiny
-from graphwright.passes.fusion.attention import fuse_attention
+from graphwright.passes.fusion.attention import fuse_attention, fuse_masked_attention
 from graphwright.passes.raising.attention import raise_attention
 from graphwright.passes.raising.attention_heads import merge_attention_heads, share_attention_heads
 
@@ -139,7 +139,7 @@ def test_a_mask_that_may_hide_whole_rows_goes_to_the_kernel_that_does_what_a_sof
         f"g ({QKV}, float[2,1,3,5] mask) => (float[2,3,8] y) <int64[3] r = {{0,0,8}}>"
         f" {{ {SCORES} s = Add(m, mask) p = Softmax(s) o = MatMul(p, v) t2 = Transpose<perm=[0,2,1,3]>(o) y = Reshape(t2, r) }}"
     )
-    before, model, count = rewritten(text, raise_attention, merge_attention_heads, fuse_attention)
+    before, model, count = rewritten(text, raise_attention, merge_attention_heads, fuse_attention, fuse_masked_attention)
     assert count == 1
     assert any(node.op_type == "MultiHeadAttention" for node in model.graph)
     random = np.random.default_rng(0)
