@@ -17,10 +17,10 @@ LEVELS = (0, 1, 2, 3)
 NORMALISE = "inline-functions,normalise-opset"
 CANONICAL = f"{NORMALISE},constants-to-initialisers,deduplicate-initialisers"
 CLEAN = "drop-no-ops,fold-constants,fold-shapes,eliminate-common-subexpressions,eliminate-dead-code"
-CONTROLLED = f"{CANONICAL},{CLEAN},simplify-control-flow,{CLEAN}"
-FOLDED = f"{CONTROLLED},fold-weights,move-data,{CLEAN},deduplicate-initialisers"
+CONTROLLED = f"{CANONICAL},{CLEAN},simplify-control-flow,simplify-quantised,{CLEAN}"
+FOLDED = f"{CONTROLLED},fold-weights,move-data,{CLEAN},deduplicate-initialisers,settle-opset"
 PLAINER = f"raise,fold-weights,simplify-algebra,place-transposes,move-data,{CLEAN}"
-FUSED = f"{CONTROLLED},{PLAINER},{PLAINER},merge-parallel,fuse,{CLEAN},deduplicate-initialisers"
+FUSED = f"{CONTROLLED},{PLAINER},{PLAINER},merge-parallel,fuse,{CLEAN},deduplicate-initialisers,settle-opset"
 
 Step = Pass | SurgeonFunction
 Level = int | str | Sequence[Step]

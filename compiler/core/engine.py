@@ -16,7 +16,7 @@ import onnx_ir as ir
 
 from .build import Build
 from .errors import PassError
-from .graph import all_graphs, bind_opsets, node_label, opset, replace, swap_names, sweep, used_outside, users
+from .graph import all_graphs, bind_opsets, node_label, opset, replace, subgraphs_of, swap_names, sweep, used_outside, users
 from .loops import History
 from .names import Names
 from .order import Order
@@ -196,7 +196,9 @@ class Engine:
         if not item.measured or self.context.judge is None:
             return None
         pieces = cut_pieces(self.model, match, pen, made)
-        return self.context.judge.refusal(item.name, *pieces) if pieces is not None else skip("not all dtypes around it are known, so it cannot be timed")
+        if pieces is None:
+            return skip("it holds subgraphs, or not all dtypes around it are known, so it cannot be timed")
+        return self.context.judge.refusal(item.name, *pieces)
 
     def _insert(self, root: ir.Node, pen: Build) -> None:
         graph = root.graph
@@ -235,7 +237,7 @@ class Engine:
             replace(old, new, self.names)
             if inherits:
                 swap_names(old, new, self.names)
-        for value in (value for node in pen.nodes for value in node.outputs):
+        for value in (value for node in pen.nodes if not subgraphs_of(node) for value in node.outputs):
             if value not in made and not value.uses() and not value.is_graph_output():
                 value.name = ""
         if len({value.producer() for value in match.outputs}) > 1:
