@@ -12,17 +12,16 @@ from graphwright.compiler.core.drift import Drift
 from graphwright.compiler.core.errors import GraphwrightError
 from graphwright.compiler.core.graph import clone_model
 from graphwright.compiler.core.ledger import Ledger
-from graphwright.compiler.core.passes import Context, Pass
-from graphwright.compiler.core.rulepass import RulePass
+from graphwright.compiler.core.passes import Context
 from graphwright.compiler.core.wellformed import check
 from graphwright.compiler.importer import import_model
-from graphwright.compiler.pipeline import pipeline_for
 from graphwright.compiler.samples import generate
 from graphwright.compiler.serialize import to_proto
 from graphwright.compiler.signature import check_signature
 from graphwright.compiler.targets import find_backend, find_target
 from graphwright.compiler.verify import Verifier
 from graphwright.tests.rewrites.certainty import broken
+from graphwright.tests.rewrites.running import every_rule
 
 TARGETS = ("onnx", "ort-cpu")
 SAMPLES = 12
@@ -45,12 +44,6 @@ class Trial:
     ran: bool
     rules: tuple[str, ...] = ()
     fault: Fault | None = None
-
-
-def passes_for(target: str) -> tuple[Pass, ...]:
-    """The passes of level 2, with rules that are only tried when asked for, too."""
-    steps = pipeline_for(find_target(target), 2, "fp32")
-    return tuple(dataclasses.replace(step, doubtful=True) if isinstance(step, RulePass) else step for step in steps)
 
 
 def attempt(model: onnx.ModelProto, targets: tuple[str, ...] = TARGETS) -> Trial:
@@ -81,7 +74,7 @@ def fault_of(verifier: Verifier, target: str, ledger: Ledger) -> Fault | None:
     """What is wrong with the model that the passes for a target make; None when nothing is."""
     model = clone_model(verifier.model)
     context = Context(find_target(target), ledger)
-    for step in passes_for(target):
+    for step in every_rule(target):
         try:
             step.run(model, context)
         except Exception as error:

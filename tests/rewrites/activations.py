@@ -119,7 +119,16 @@ GRAPHS: tuple[Graph, ...] = (
         IMAGE + " <float a = {0.2}, float b = {0.5}, float lo = {0}, float hi = {1}> { m = Mul(x, a) n = Add(m, b) y = Clip(n, lo, hi) }",
         every(has("HardSigmoid"), gone("Clip")),
     ),
-    graph("softplus: log(1 + exp(x))", X + " <float one = {1}> { e = Exp(x) p = Add(one, e) y = Log(p) }", every(has("Softplus"), gone("Log", "Exp"))),
+    graph(
+        "softplus of what is bounded: log(1 + exp(x))",
+        X + " <float one = {1}> { t = Tanh(x) e = Exp(t) p = Add(one, e) y = Log(p) }",
+        every(has("Softplus"), gone("Log", "Exp")),
+    ),
+    graph(
+        "softplus, torch: x itself above 20",
+        X + " <float one = {1}, float top = {20}> { c = Greater(x, top) e = Exp(x) p = Add(e, one) l = Log(p) y = Where(c, x, l) }",
+        every(has("Softplus"), gone("Log", "Exp")),
+    ),
     graph(
         "softplus, jax: max(x, 0) + log1p(exp(-|x|))",
         X + " <float zero = {0}, float one = {1}> { m = Max(x, zero) a = Abs(x) n = Neg(a) e = Exp(n) p = Add(e, one) l = Log(p) y = Add(m, l) }",
@@ -154,7 +163,7 @@ GRAPHS: tuple[Graph, ...] = (
         every(has("PRelu"), gone("Relu")),
     ),
     graph("softsign: x / (1 + |x|)", X + " <float one = {1}> { a = Abs(x) p = Add(a, one) y = Div(x, p) }", every(has("Softsign"), gone("Div"))),
-    graph("log softmax: log(softmax(x))", X + " { s = Softmax<axis=-1>(x) y = Log(s) }", every(has("LogSoftmax"), gone("Log"))),
+    graph("log softmax of what is bounded: log(softmax(x))", X + " { t = Tanh(x) s = Softmax<axis=-1>(t) y = Log(s) }", every(has("LogSoftmax"), gone("Log"))),
     graph(
         "softmax, written out: exp(x - max) / sum",
         X + " <int64[1] a = {-1}> { m = ReduceMax<keepdims=1>(x, a) d = Sub(x, m) e = Exp(d) s = ReduceSum<keepdims=1>(e, a) y = Div(e, s) }",

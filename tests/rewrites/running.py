@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 import onnx
@@ -10,8 +11,10 @@ import onnx_ir as ir
 from graphwright.compiler.core.backend import Sample
 from graphwright.compiler.core.graph import clone_model
 from graphwright.compiler.core.passes import Context, Pass
+from graphwright.compiler.core.rulepass import RulePass
 from graphwright.compiler.core.wellformed import check
 from graphwright.compiler.importer import import_model
+from graphwright.compiler.pipeline import pipeline_for
 from graphwright.compiler.samples import generate
 from graphwright.compiler.serialize import to_proto
 from graphwright.compiler.targets import find_backend, find_target
@@ -48,6 +51,12 @@ class Judge:
             return ""
         place = f"output '{found.output}'{list(found.index)}, " if found.output else ""
         return f"{found.reason or f'{found.before:.7g} became {found.after:.7g}, {found.allowed:.2g} is allowed'} ({place}sample {found.sample})"
+
+
+def every_rule(target: str) -> tuple[Pass, ...]:
+    """The passes of level 2, with the rules whose kernels were measured not to pay on this device, too: they may pay elsewhere."""
+    steps = pipeline_for(find_target(target), 2, "fp32")
+    return tuple(dataclasses.replace(step, doubtful=True) if isinstance(step, RulePass) else step for step in steps)
 
 
 def judge(model: onnx.ModelProto, samples: tuple[Sample, ...] = ()) -> Judge:
