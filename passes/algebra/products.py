@@ -8,12 +8,13 @@ import onnx_ir as ir
 
 from ...compiler.core.build import Build
 from ...compiler.core.drift import ROUNDING
-from ...compiler.core.graph import producer
+from ...compiler.core.graph import attribute, producer
 from ...compiler.core.pattern import ANY, Pen
 from ...compiler.core.reasons import Skip, skip
 from ...compiler.core.rule import Match, Result, Rule, rule
 from ...compiler.core.shapes import static_shape
-from .law import law
+from .law import FLOATS, law
+from .reductions import reduced_axes, refuses_reduction
 
 _SUMS = {"Add": "+", "Sub": "-"}
 _MATRICES = {"a": "float[3,4]", "b": "float[3,4]", "x": "float[N,3]"}
@@ -168,6 +169,47 @@ def _same_input(kind: str) -> Rule:
 
 SAME_WEIGHT = tuple(map(_same_weight, _SUMS))
 SAME_INPUT = tuple(map(_same_input, _SUMS))
+
+
+def _summed_product(reducer: str) -> Rule:
+    """Sums over the rows or the columns of a product go into one operand."""
+
+    def before(op: Pen, a: object, b: object, axes: object = None) -> object:
+        return getattr(op, reducer)(op.MatMul(a, b), axes, _attrs=ANY)
+
+    def build(op: Build, m: Match) -> Result:
+        axes, rank = reduced_axes(m.root), None if m.a.shape is None else len(m.a.shape)
+        if axes is None or rank is None or rank < 2 or m.b.shape is None or len(m.b.shape) != 2 or len(axes) != 1 or m.a.dtype not in FLOATS:
+            return skip("it reduces the axes %s of a product of the shapes %s and %s", axes, m.a.shape, m.b.shape)
+        if not attribute(m.root, "keepdims", 1):
+            return skip("it drops the axis")
+        refusal = _quantised(m.a, m.b) or (refuses_reduction(m.root) if reducer == "ReduceMean" else None)
+        if refusal is not None:
+            return refusal
+        if axes[0] == rank - 1:
+            return op.MatMul(m.a, getattr(op, reducer)(m.b, op.const([-1], "axes")))
+        return op.MatMul(getattr(op, reducer)(m.a, op.const([axes[0]], "axes")), m.b)
+
+    build.__name__ = f"{reducer.lower()}_before_matmul"
+    build.__doc__ = f"{reducer}(a @ b) -> {reducer}(a) @ b over rows, a @ {reducer}(b) over columns"
+    numbers = "<int64[1] r = {0}, int64[1] c = {-1}>"
+    return rule(
+        before,
+        drift=ROUNDING,
+        opset=18,
+        examples=[
+            f"g (float[4,N] a, float[N,5] b) => (float[1,5] y) {numbers} {{ p = MatMul(a, b) y = {reducer}(p, r) }}",
+            f"g (float[2,4,3] a, float[3,5] b) => (float[2,4,1] y) {numbers} {{ p = MatMul(a, b) y = {reducer}(p, c) }}",
+        ],
+        leaves=[
+            f"g (float[4,3] a, float[3,5] b) => (float[5] y) {numbers} {{ p = MatMul(a, b) y = {reducer}<keepdims=0>(p, r) }}",
+            f"g (float[4,3] a, float[2,3,5] b) => (float[1,4,5] y) {numbers} {{ p = MatMul(a, b) y = {reducer}(p, r) }}",
+            f"g (float[4,3] a, float[3,5] b) => (float[1,1] y) {{ p = MatMul(a, b) y = {reducer}(p) }}",
+        ],
+    )(build)
+
+
+SUMMED_PRODUCTS = tuple(map(_summed_product, ("ReduceSum", "ReduceMean")))
 
 
 def left_first(op: Pen, a: object, b: object, c: object) -> object:
