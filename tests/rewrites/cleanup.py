@@ -55,7 +55,6 @@ GRAPHS: tuple[Graph, ...] = (
     ),
     graph("a choice by a constant", X + " <bool c = {1}> { z = Neg(x) w = Where(c, x, z) y = Exp(w) }", at_most(1)),
     graph("a maximum, a sum and a mean of one", X + " { a = Max(x) b = Sum(a) c = Mean(b) y = Exp(c) }", at_most(1)),
-    graph("a clip without bounds", X + " { a = Clip(x) y = Exp(a) }", at_most(1)),
     graph(
         "outputs of a split that nobody reads",
         "g (float[B,8] x) => (float[B,2] y) <int64[3] s = {2,2,4}> { p, q, r = Split<axis=1>(x, s) y = Exp(p) }",
@@ -78,7 +77,6 @@ GRAPHS: tuple[Graph, ...] = (
         "g (float[4,8] x) => (float[4,8] y) <int64[2] s = {4,8}> { z = ConstantOfShape<value = float[1] {2.0}>(s) m = Mul(x, z) y = Exp(m) }",
         at_most(2),
     ),
-    graph("an average of one pixel", "g (float[N,3,H,W] x) => (float[N,3,H,W] y) { p = AveragePool<kernel_shape=[1,1]>(x) y = Relu(p) }", at_most(1)),
     graph("a maximum of one pixel", "g (float[N,3,H,W] x) => (float[N,3,H,W] y) { p = MaxPool<kernel_shape=[1,1]>(x) y = Relu(p) }", at_most(1)),
     graph("a reduction over an axis of one", "g (float[N,1,8] x) => (float[N,8] y) <int64[1] a = {1}> { y = ReduceMax<keepdims=0>(x, a) }", gone("ReduceMax")),
     graph(

@@ -18,6 +18,12 @@ ARITHMETIC: tuple[Graph, ...] = (
     trap("x to the power of nothing", ONE + " <float k = {0}> { y = Pow(a, k) }"),
     trap("a root as a power", ONE + " <float k = {0.5}> { y = Pow(a, k) }"),
     trap("a power of another shape", "g (float[8] a) => (float[2,8] y) <float[2,1] k = {2,2}> { y = Pow(a, k) }"),
+    trap("a clip without bounds, which the kernel takes for the largest finite numbers", ONE + " { c = Clip(a) y = Reciprocal(c) }"),
+    trap(
+        "an average of one pixel, which adds it to zero",
+        "g (float[N,3,2,2] x) => (float[N,3,2,2] y) { p = AveragePool<kernel_shape=[1,1]>(x) y = Reciprocal(p) }",
+        samples=({"x": np.full((1, 3, 2, 2), -0.0, np.float32)},),
+    ),
     trap("the square of a root", ONE + " { r = Sqrt(a) y = Mul(r, r) }"),
     trap("the logarithm of an exponential", ONE + " { r = Exp(a) y = Log(r) }"),
     trap("the exponential of a logarithm", ONE + " { r = Log(a) y = Exp(r) }"),
@@ -76,6 +82,8 @@ ARITHMETIC: tuple[Graph, ...] = (
     trap(
         "a product by a matrix that is nearly the identity", "g (float[N,3] a) => (float[N,3] y) <float[3,3] i = {1,0,0,0,1,0,0,0.001,1}> { y = MatMul(a, i) }"
     ),
+    trap("an infinity times the identity", "g (float[N,3] a) => (float[N,3] y) <float[3,3] i = {1,0,0,0,1,0,0,0,1}> { y = MatMul(a, i) }"),
+    trap("the logarithm of a sum of large exponentials", "g (float[N,8] a) => (float[N,1] y) <int64[1] x = {1}> { e = Exp(a) s = ReduceSum(e, x) y = Log(s) }"),
     trap("a remainder of negative integers", "g (int64[N,8] a) => (int64[N,8] y) <int64 k = {3}> { p = Mod(a, k) y = Mod(p, k) }"),
     trap(
         "numbers in half precision that overflow when gathered",
