@@ -12,7 +12,7 @@ import torch
 from graphwright.compiler.core.errors import InputError
 from graphwright.models import mobilenetv2
 from graphwright.models.session import Plain, only
-from graphwright.models.tiny import FAMILIES, Exporter, Tiny, find_tiny
+from graphwright.models.tiny import FAMILIES, Exporter, Scale, Tiny, families, find_tiny
 
 QUICK = ("bert", "llama", "vit")
 OLDER = [tiny for tiny in FAMILIES if "torchscript" in tiny.exporters]
@@ -45,6 +45,13 @@ def test_a_family_exports_through_the_older_exporter(tiny: Tiny, tmp_path: Path)
 def test_the_weights_are_the_same_each_time() -> None:
     first, second = (find_tiny("vit").module().state_dict() for _ in range(2))
     assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_every_family_comes_at_other_sizes() -> None:
+    scale = Scale(width=64, layers=1, heads=2, pixels=64, patch=16, channels=(16, 24, 32, 48), frames=32)
+    for tiny in families(scale):
+        output = tiny.module()(*tiny.inputs(batch=1).values())
+        assert torch.isfinite(output).all(), tiny.name
 
 
 def test_an_unknown_family_lists_the_known_ones() -> None:
