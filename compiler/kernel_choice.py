@@ -23,6 +23,9 @@ __all__ = ["KernelChoice"]
 
 EACH_SECONDS = 0.3
 TOTAL_SECONDS = 20.0
+PATIENCE = 3
+NARROW = 0.1
+"""Width of the interval of a ratio; a race whose interval is wider may take `PATIENCE` times as long, for its answer is remembered."""
 MOST_BYTES = 1 << 29
 """Weights of a piece: the runtime makes its own copy of them, for each of two sessions."""
 MILLI = 1000.0
@@ -114,11 +117,25 @@ class KernelChoice:
             try:
                 if _reads(before) == _reads(after) and not _agree(one.run(samples[0]), other.run(samples[0])):
                     return skip("it does not compute the same as what it replaces on made-up inputs")
-                return compare_runners(other, one, samples, budget_s=min(self._each_s, self._left), min_rounds=FEWEST_ROUNDS, enough=_decided)
+                return self._compare(other, one, samples)
             finally:
                 other.close()
         finally:
             one.close()
+
+    def _compare(self, after: Runner, before: Runner, samples: Sequence[Sample]) -> Comparison:
+        """Race until the answer is clear or the time for one race is spent; where the machine is noisy, for up to three times as long."""
+        end = self._clock() + self._each_s
+
+        def enough(comparison: Comparison) -> bool:
+            return _decided(comparison) or (_narrow(comparison) and self._clock() >= end)
+
+        return compare_runners(after, before, samples, budget_s=min(PATIENCE * self._each_s, self._left), min_rounds=FEWEST_ROUNDS, enough=enough)
+
+
+def _narrow(comparison: Comparison) -> bool:
+    """Whether more rounds would hardly make the interval narrower."""
+    return comparison.high - comparison.low < NARROW
 
 
 def _decided(comparison: Comparison) -> bool:
