@@ -87,7 +87,10 @@ def flops(node: ir.Node, unknown: int | None = None) -> int | None:
 
 
 def bytes_moved(node: ir.Node, unknown: int | None = None) -> int | None:
-    """The bytes a node reads and writes, weights included; None when a size is not known, and for control flow. A view moves nothing."""
+    """The bytes a node reads and writes, weights included; None when a size is not known, and for control flow.
+
+    A view moves nothing. An Einsum lays its operands out anew before it multiplies.
+    """
     if subgraphs_of(node):
         return None
     if is_op(node, *VIEWS, "Constant"):
@@ -96,6 +99,8 @@ def bytes_moved(node: ir.Node, unknown: int | None = None) -> int | None:
     read = [_bytes(value, unknown) for value in node.inputs if value is not None]
     if is_op(node, *PART_READERS):
         read[0] = _total(written)
+    if is_op(node, "Einsum"):
+        read *= 3
     return _total([*read, *written])
 
 
@@ -169,6 +174,16 @@ def _conv_transpose(node: ir.Node, unknown: int | None) -> int | None:
     return 2 * read * math.prod(weight[1:]) + (made if _input(node, 2) is not None else 0)
 
 
+def _einsum(node: ir.Node, unknown: int | None) -> int | None:
+    """One product for each combination of letters, and a sum where there are two operands."""
+    terms = str(attribute(node, "equation", "")).replace(" ", "").partition("->")[0].split(",")
+    shapes = [sizes(value, unknown) for value in node.inputs]
+    if len(terms) != len(shapes) or any(shape is None or len(shape) != len(term) for shape, term in zip(shapes, terms, strict=True)):
+        return None
+    size = {letter: length for shape, term in zip(shapes, terms, strict=True) for letter, length in zip(term, shape or (), strict=True)}
+    return (2 if len(terms) > 1 else 0) * math.prod(size.values())
+
+
 def _pool(node: ir.Node, unknown: int | None) -> int | None:
     window, made = node.attributes.get("kernel_shape"), _elements(node.outputs[0], unknown)
     return None if made is None or window is None else made * math.prod(window.as_ints())
@@ -189,5 +204,6 @@ _PRODUCTS: dict[str, Callable[[ir.Node, int | None], int | None]] = {
     **dict.fromkeys(("Conv", "ConvInteger", "FusedConv"), _conv),
     **dict.fromkeys(("AveragePool", "MaxPool", "LpPool"), _pool),
     "ConvTranspose": _conv_transpose,
+    "Einsum": _einsum,
     "Attention": _attention,
 }

@@ -46,6 +46,7 @@ COUNTED = {
         54 * 9,
         4 * (36 + 24 + 54),
     ),
+    "einsum": ('g (float[2,3] x, float[3,5] w) => (float[2,5] y) { y = Einsum<equation="ij,jk->ik">(x, w) }', 2 * 2 * 3 * 5, 4 * (18 + 45 + 10)),
     "empty": ("g (float[0,3] x, float[3,5] w) => (float[0,5] y) { y = MatMul(x, w) }", 0, 60),
 }
 
