@@ -144,8 +144,11 @@ class Climb:
         return made if isinstance(made, Skip) else self.op.like(node, made, indices)  # type: ignore[return-value]
 
 
-def reachable(value: ir.Value | None, depth: int) -> bool:
-    """Whether the walk up from ``value`` can end in weights everywhere; looks at operators only."""
+def reachable(value: ir.Value | None, depth: int, arithmetics: int = 3) -> bool:
+    """Whether the walk up from ``value`` can end in weights everywhere; looks at operators only.
+
+    Of arithmetic in a row, what stands first is folded first: a few are enough to look across.
+    """
     if value is None or depth == 0:
         return False
     if constant(value) is not None:
@@ -157,12 +160,12 @@ def reachable(value: ir.Value | None, depth: int) -> bool:
         return True
     if is_op(node, "Add", "Sub", "Mul", "Div", "Neg", "BatchNormalization"):
         open_parts = [part for part in node.inputs[:2] if constant(part) is None]
-        return bool(open_parts) and all(reachable(part, depth - 1) for part in open_parts)
+        return arithmetics > 0 and bool(open_parts) and all(reachable(part, depth - 1, arithmetics - 1) for part in open_parts)
     if is_op(node, "Concat"):
-        return all(reachable(part, depth - 1) for part in node.inputs)
+        return all(reachable(part, depth - 1, arithmetics) for part in node.inputs)
     if is_op(node, "MatMul"):
-        return any(reachable(part, depth - 1) for part in node.inputs)
-    return (is_op(node, "Gather") and constant(node.inputs[0]) is not None) or (carrier(node) is not None and reachable(node.inputs[0], depth - 1))
+        return any(reachable(part, depth - 1, arithmetics) for part in node.inputs)
+    return (is_op(node, "Gather") and constant(node.inputs[0]) is not None) or (carrier(node) is not None and reachable(node.inputs[0], depth - 1, arithmetics))
 
 
 def _part(content: np.ndarray, axis: int, start: int, end: int) -> np.ndarray:
@@ -182,11 +185,12 @@ def _constant_after(op: Build, value: ir.Value, scale: np.ndarray, shift: np.nda
 
 def fold_up(op: Build, m: Match) -> Result:
     """The arithmetic at the root of the match, moved into the weights above it."""
+    data = next((value for value in m.root.inputs[:2] if constant(value) is None), None)
+    if not reachable(data, DEPTH):
+        return None if data is None else skip("'%s' is not made from weights alone, or is needed elsewhere too", data.name)
     found = arithmetic(m.root)
     if found is None:
         return None
-    if not reachable(found.x, DEPTH):
-        return skip("'%s' is not made from weights alone, or is needed elsewhere too", found.x.name)
     climb = Climb(op, m)
     made = climb.folded(found.x, found.scale, found.shift)
     if isinstance(made, Skip):

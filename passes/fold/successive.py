@@ -45,8 +45,8 @@ VECTOR = "g (float[N,2] x) => (float[N,2] y) <float[2] a = {2,3}, float b = {5},
 )
 def merge_constant_arithmetic(op: Build, m: Match) -> Result:
     """((x s + t) s' + t') ... -> x (s s' ...) + (...), where that takes fewer operators"""
-    found = arithmetic(m.root)
-    if found is None or _goes_on(m.root):
+    found = None if _goes_on(m.root) else arithmetic(m.root)
+    if found is None:
         return None
     nodes: list[ir.Node] = []
     x, scale, shift = found.x, found.scale, found.shift
