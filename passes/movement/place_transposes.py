@@ -64,6 +64,7 @@ class _Work:
     def round(self) -> int:
         """Look at every Transpose once; returns how many stretches were changed."""
         before = self.changed
+        self.seen.clear()
         self.names, self.ranges = Names(self.model), Ranges()
         for graph in list(all_graphs(self.model)):
             for node in [node for node in graph if is_op(node, "Transpose")]:
@@ -74,9 +75,7 @@ class _Work:
 
     def around(self, moved: ir.Node, downwards: bool) -> bool:
         """Change the stretch on one side of a Transpose, if that saves anything."""
-        region = Region.around(moved, self.possible, downwards)
-        if self.seen.issuperset(region.faces.items()):
-            return False
+        region = Region.around(moved, self.possible, downwards, self.seen)
         chosen = region.chosen()
         if not chosen:
             self.seen.update(region.faces.items())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Set
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -30,8 +30,11 @@ class Region:
     faces: dict[ir.Node, Faces] = field(default_factory=dict)
 
     @staticmethod
-    def around(moved: ir.Node, possible: Possible, downwards: bool) -> Region:
-        """What could compute in the layout on the other side of a Transpose: the operators that read it, or the one that feeds it, and so on."""
+    def around(moved: ir.Node, possible: Possible, downwards: bool, seen: Set[tuple[ir.Node, Faces]] = frozenset()) -> Region:
+        """What could compute in the layout on the other side of a Transpose: the operators that read it, or the one that feeds it, and so on.
+
+        Nothing, if those next to it were ``seen``, and the same layouts would spread from them again.
+        """
         region, perm = Region(), permutation(moved)
         if perm is None or moved.inputs[0] is None:
             return region
@@ -40,6 +43,8 @@ class Region:
             queue.readers(moved.outputs[0], inverse(tuple(perm)))
         else:
             queue.maker(moved.inputs[0], tuple(perm))
+        if region.faces.items() <= seen:
+            return Region()
         queue.grow()
         return region
 
