@@ -14,9 +14,9 @@ from .siblings import same_attributes
 
 FUSED_BEHIND = ("Relu", "Sigmoid", "Tanh", "LeakyRelu", "HardSigmoid", "Clip")
 """Activations that a Conv or Gemm computes on its way out."""
-BIT_FOR_BIT = ("Relu", "LeakyRelu", "Abs", "Neg", "Floor", "Ceil", "Round", "Sqrt", "Not", "Sign", "Cast", "IsNaN", "Reciprocal", "Clip", "ThresholdedRelu")
+BIT_FOR_BIT = ("Relu", "LeakyRelu", "Abs", "Neg", "Floor", "Ceil", "Round", "Sqrt", "Not", "Sign", "Cast", "IsNaN", "Clip", "ThresholdedRelu")
 """Operators whose result for an element does not depend on where the element lies."""
-APPROXIMATE = ("Sigmoid", "Tanh", "Erf", "Exp", "Log", "Gelu", "Softplus", "HardSwish", "HardSigmoid", "Elu", "Celu", "Selu", "Mish", "Swish")
+APPROXIMATE = ("Sigmoid", "Tanh", "Erf", "Exp", "Log", "Gelu", "Softplus", "HardSwish", "HardSigmoid", "Elu", "Celu", "Selu", "Mish", "Swish", "Reciprocal")
 """Operators whose kernels treat the last elements, which do not fill a vector, differently."""
 
 
