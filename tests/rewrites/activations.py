@@ -5,6 +5,7 @@ from __future__ import annotations
 from .graphs import GELU, MUL, SWISH, Graph, at_most, either, every, gone, graph, has, runtime_graph
 
 X = "g (float[B,S,8] x) => (float[B,S,8] y)"
+BYTES = "g (int8[B,S,8] x) => (float[B,S,8] y)"
 IMAGE = "g (float[N,3,H,W] x) => (float[N,3,H,W] y)"
 ERF = every(has(*GELU), gone("Erf"))
 TANH = every(has(*GELU), gone("Tanh", "Sigmoid", "Pow"))
@@ -121,7 +122,7 @@ GRAPHS: tuple[Graph, ...] = (
     ),
     graph(
         "softplus of what is bounded: log(1 + exp(x))",
-        X + " <float one = {1}> { t = Tanh(x) e = Exp(t) p = Add(one, e) y = Log(p) }",
+        BYTES + " <float one = {1}> { c = Cast<to=1>(x) t = Tanh(c) e = Exp(t) p = Add(one, e) y = Log(p) }",
         every(has("Softplus"), gone("Log", "Exp")),
     ),
     graph(
@@ -163,7 +164,11 @@ GRAPHS: tuple[Graph, ...] = (
         every(has("PRelu"), gone("Relu")),
     ),
     graph("softsign: x / (1 + |x|)", X + " <float one = {1}> { a = Abs(x) p = Add(a, one) y = Div(x, p) }", every(has("Softsign"), gone("Div"))),
-    graph("log softmax of what is bounded: log(softmax(x))", X + " { t = Tanh(x) s = Softmax<axis=-1>(t) y = Log(s) }", every(has("LogSoftmax"), gone("Log"))),
+    graph(
+        "log softmax of what is bounded: log(softmax(x))",
+        BYTES + " { c = Cast<to=1>(x) t = Tanh(c) s = Softmax<axis=-1>(t) y = Log(s) }",
+        every(has("LogSoftmax"), gone("Log")),
+    ),
     graph(
         "softmax, written out: exp(x - max) / sum",
         X + " <int64[1] a = {-1}> { m = ReduceMax<keepdims=1>(x, a) d = Sub(x, m) e = Exp(d) s = ReduceSum<keepdims=1>(e, a) y = Div(e, s) }",

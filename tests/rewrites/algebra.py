@@ -117,7 +117,7 @@ GRAPHS: tuple[Graph, ...] = (
     ),
     graph(
         "a product of what is finite by the identity",
-        "g (float[N,3] a) => (float[N,3] y) <float[3,3] i = {1,0,0,0,1,0,0,0,1}> { t = Tanh(a) p = MatMul(t, i) y = Relu(p) }",
+        "g (uint8[N,3] a) => (float[N,3] y) <float[3,3] i = {1,0,0,0,1,0,0,0,1}> { t = Cast<to=1>(a) p = MatMul(t, i) y = Relu(p) }",
         gone(*MATMUL),
     ),
     graph(

@@ -163,8 +163,8 @@ GRAPHS: tuple[Graph, ...] = (
         has("ReduceSumSquare"),
     ),
     graph(
-        "the logarithm of a sum of exponentials of what is bounded",
-        "g (float[B,16] x) => (float[B,1] y) <int64[1] a = {1}> { t = Tanh(x) e = Exp(t) s = ReduceSum(e, a) y = Log(s) }",
+        "the logarithm of a sum of exponentials, the maximum taken off and added again",
+        "g (float[B,16] x) => (float[B,1] y) <int64[1] a = {1}> { m = ReduceMax(x, a) d = Sub(x, m) e = Exp(d) s = ReduceSum(e, a) l = Log(s) y = Add(l, m) }",
         has("ReduceLogSumExp", "ReduceLogSum"),
     ),
     graph(
@@ -173,10 +173,11 @@ GRAPHS: tuple[Graph, ...] = (
         has("ReduceL1"),
     ),
     runtime_graph(
-        "embeddings, added and normalised",
-        "g (int64[B,8] ids, int64[B,8] kinds) => (float[B,8,16] y) <float[30,16] words, float[8,16] places, float[2,16] types,"
+        "embeddings of what is not negative, added and normalised",
+        "g (uint8[B,8] i8, uint8[B,8] k8) => (float[B,8,16] y) <float[30,16] words, float[8,16] places, float[2,16] types,"
         " float[16] w, float[16] b, int64[1,8] p = {0,1,2,3,4,5,6,7}>"
-        " { e = Gather(words, ids) t = Gather(types, kinds) q = Gather(places, p) s = Add(e, t) u = Add(s, q) y ="
+        " { ids = Cast<to=7>(i8) kinds = Cast<to=7>(k8) e = Gather(words, ids) t = Gather(types, kinds) q = Gather(places, p) s"
+        " = Add(e, t) u = Add(s, q) y ="
         " LayerNormalization<axis=-1, epsilon=0.00001>(u, w, b) }",
         has("EmbedLayerNormalization", "SkipLayerNormalization"),
     ),

@@ -232,6 +232,13 @@ NORMS: tuple[Graph, ...] = (
         "layer norm from an axis in the middle with a residual",
         "g (float[B,4,8] x, float[B,4,8] r) => (float[B,4,8] y) <float[4,8] w> { s = Add(r, x) y = LayerNormalization<axis=1>(s, w) }",
     ),
+    trap(
+        "embeddings counted from the end, added and normalised",
+        "g (int64[B,4] ids, int64[B,4] kinds) => (float[B,4,8] y) <float[30,8] words, float[4,8] places, float[2,8] types,"
+        " float[8] w, float[8] b, int64[1,4] p = {0,1,2,3}>"
+        " { e = Gather(words, ids) t = Gather(types, kinds) q = Gather(places, p) s = Add(e, t) u = Add(s, q) y = LayerNormalization(u, w, b) }",
+        samples=({"ids": np.array([[-1, -30, 0, 29]]), "kinds": np.array([[-1, 0, 1, -2]])},),
+    ),
     trap("a bias of two axes into gelu", "g (float[B,3,8] x) => (float[B,3,8] y) <float[3,8] b> { s = Add(x, b) y = Gelu(s) }"),
 )
 
