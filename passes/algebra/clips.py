@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import ml_dtypes
 import numpy as np
 import onnx_ir as ir
 
@@ -46,9 +47,15 @@ def _clip(node: ir.Node) -> Bounds | None:
         return None
     if is_op(node, "Relu"):
         return Bounds(node, x, 0.0, math.inf)
+    largest = _largest(x.dtype)
     ends = list(node.inputs[1:]) + [None, None]
-    low, high = (default if value is None else scalar(value) for value, default in zip(ends[:2], (-math.inf, math.inf), strict=True))
+    low, high = (default if value is None else scalar(value) for value, default in zip(ends[:2], (-largest, largest), strict=True))
     return None if low is None or high is None else Bounds(node, x, low, high)
+
+
+def _largest(dtype: ir.DataType | None) -> float:
+    """The bound that a Clip keeps where it has none: infinities become the largest number, as the standard says."""
+    return float(ml_dtypes.finfo(dtype.numpy()).max) if dtype in FLOATS else math.inf
 
 
 def _extreme(node: ir.Node) -> Bounds | None:
@@ -63,11 +70,11 @@ def _extreme(node: ir.Node) -> Bounds | None:
 
 def bounded(op: Build, x: ir.Value, low: float, high: float) -> ir.Value:
     """``x`` kept between two bounds, by the simplest operator."""
-    if low == -math.inf and high == math.inf:
-        return x
     if low == 0 and high == math.inf and x.dtype in FLOATS:
         return op.Relu(x)  # type: ignore[return-value]
-    return op.Clip(x, *(None if math.isinf(end) else _number(op, end, x) for end in (low, high)))  # type: ignore[return-value]
+    if low > -math.inf and high < math.inf:
+        return op.Clip(x, _number(op, low, x), _number(op, high, x))  # type: ignore[return-value]
+    return op.Min(x, _number(op, high, x)) if high < math.inf else op.Max(x, _number(op, low, x))  # type: ignore[return-value]
 
 
 def _number(op: Build, end: float, x: ir.Value) -> ir.Value:
@@ -89,6 +96,8 @@ _NUMBERS = "<float a = {-1}, float b = {2}, float c = {0.5}, float d = {3}, floa
         f"{_X} {_NUMBERS} {{ t = Max(x, z) y = Min(six, t) }}",
         f"{_X} {_NUMBERS} {{ t = Min(x, six) u = Max(t, z) y = Min(u, d) }}",
         f"{_X} {_NUMBERS} {{ t = Max(x, a) y = Relu(t) }}",
+        f"{_X} {_NUMBERS} {{ t = Max(x, c) y = Relu(t) }}",
+        f"{_X} {_NUMBERS} {{ t = Clip(x, , b) y = Min(t, c) }}",
         "g (int64[N] x) => (int64[N] y) <int64 a = {1}, int64 b = {3}> { t = Max(x, a) y = Min(t, b) }",
     ],
     leaves=[
@@ -117,6 +126,8 @@ def merge_bounds(op: Build, m: Match) -> Result:
         return skip("[%s, %s] and [%s, %s] do not overlap", first.low, first.high, last.low, last.high)
     if first.x.dtype not in _CLIPPED:
         return skip("Clip takes no %s", first.x.dtype)
+    if low == -math.inf and high == math.inf:
+        return skip("neither keeps any bound")
     m.take(first.node)
     return bounded(op, first.x, low, high)
 
@@ -129,10 +140,13 @@ def merge_bounds(op: Build, m: Match) -> Result:
         f"{_X} <float a = {{-1}}, float b = {{2}}> {{ t = Tanh(x) u = Clip(t, a, b) y = Clip(u, a, b) }}".replace("{-1}", "{-1.5}"),
         f"{_X} <float a = {{2}}> {{ t = Sigmoid(x) y = Min(t, a) }}",
         f"{_X} <float a = {{0}}, float b = {{2}}> {{ t = Softmax(x) y = Clip(t, a, b) }}",
+        f"{_X} <float b = {{2}}> {{ t = Softmax(x) y = Clip(t, , b) }}",
     ],
     leaves=[
         f"{_X} <float a = {{1}}> {{ t = Tanh(x) y = Min(t, a) }}",
         f"{_X} <float a = {{0}}> {{ t = Exp(x) u = Neg(t) y = Max(u, a) }}",
+        f"{_X} <float a = {{0}}> {{ t = Exp(x) y = Clip(t, a) }}",
+        f"{_X} <float b = {{1}}> {{ t = Exp(x) u = Neg(t) y = Clip(u, , b) }}",
     ],
 )
 def drop_idle_bounds(op: Build, m: Match) -> Result:
