@@ -14,25 +14,6 @@ SLOW_ON = ("cpu",)
 """ONNX Runtime 1.32's CPU kernel takes 1.1 times as long as the Gelu of the standard ([512,1024]: 260 against 235 us)."""
 
 
-def tanh_gelu(op: Pen, x: object) -> object:
-    return op.Gelu(x, approximate="tanh")
-
-
-@rule(
-    tanh_gelu,
-    drift=ROUNDING,
-    opset=20,
-    kernels=(KERNEL,),
-    doubtful=SLOW_ON,
-    measured=True,
-    examples=['g (float[N,4] x) => (float[N,4] y) { y = Gelu<approximate="tanh">(x) }'],
-    leaves=["g (float[N,4] x) => (float[N,4] y) { y = Gelu(x) }", 'g (double[N,4] x) => (double[N,4] y) { y = Gelu<approximate="tanh">(x) }'],
-)
-def fuse_fast_gelu(op: Build, m: Match) -> Result:
-    """Gelu(x, tanh) -> FastGelu(x)"""
-    return op.FastGelu(m.x, _domain="com.microsoft") if m.x.dtype == FLOAT else skip("the kernel takes float, not %s", m.x.dtype)
-
-
 def biased_tanh(op: Pen, x: object, b: Const) -> object:
     return op.Gelu(op.Add(x, b), approximate="tanh")
 
@@ -53,6 +34,25 @@ def fuse_bias_fast_gelu(op: Build, m: Match) -> Result:
     """Gelu(x + b, tanh) -> FastGelu(x, b) for b along the last dim"""
     refusal = no_bias(m)
     return refusal if refusal else op.FastGelu(m.x, m.b, _domain="com.microsoft")
+
+
+def tanh_gelu(op: Pen, x: object) -> object:
+    return op.Gelu(x, approximate="tanh")
+
+
+@rule(
+    tanh_gelu,
+    drift=ROUNDING,
+    opset=20,
+    kernels=(KERNEL,),
+    doubtful=SLOW_ON,
+    measured=True,
+    examples=['g (float[N,4] x) => (float[N,4] y) { y = Gelu<approximate="tanh">(x) }'],
+    leaves=["g (float[N,4] x) => (float[N,4] y) { y = Gelu(x) }", 'g (double[N,4] x) => (double[N,4] y) { y = Gelu<approximate="tanh">(x) }'],
+)
+def fuse_fast_gelu(op: Build, m: Match) -> Result:
+    """Gelu(x, tanh) -> FastGelu(x)"""
+    return op.FastGelu(m.x, _domain="com.microsoft") if m.x.dtype == FLOAT else skip("the kernel takes float, not %s", m.x.dtype)
 
 
 def no_bias(m: Match) -> Skip | None:
