@@ -353,10 +353,11 @@ def size_of(op: Build, value: ir.Value, axis: int) -> ir.Value:
     return op.Shape(value, start=axis, end=axis + 1)  # type: ignore[return-value]
 
 
-def forget_unused(op: Build, made: ir.Value) -> ir.Value:
-    """``made``, and the pen without the nodes that were tried on the way and are not part of it."""
+def forget_unused(op: Build, made: ir.Value, *others: ir.Value | None) -> ir.Value:
+    """``made``, and the pen without the nodes that were tried on the way and are not part of it, or of the ``others``."""
+    wanted = {made, *others}
     for node in reversed(op.nodes[:]):
-        if made not in node.outputs and not any(value.uses() for value in node.outputs):
+        if wanted.isdisjoint(node.outputs) and not any(value.uses() for value in node.outputs):
             for index in range(len(node.inputs)):
                 node.replace_input_with(index, None)
             op.nodes.remove(node)
