@@ -170,6 +170,7 @@ def _lowered(op: Build, m: Match, core: Core, parts: Operands) -> Fused | Skip:
         if not same(size.size, size.value_size):
             return skip("heads of K have the size %s, those of V %s", size.size, size.value_size)
         k, v = parts.k, parts.v
+    forget_unused(op, q, k, v, whole)  # A node that was only tried would count as one more reader of what moves the operands.
     claim_moves(m, {q, k, v}, core.q, core.kt, core.v)
     attributes: dict[str, object] = {"num_heads": size.heads, "scale": core.scale}
     packed = pack(op, m, (q, k, v), whole, attributes)
