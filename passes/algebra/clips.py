@@ -97,6 +97,7 @@ _NUMBERS = "<float a = {-1}, float b = {2}, float c = {0.5}, float d = {3}, floa
         f"{_X} {_NUMBERS} {{ t = Min(x, six) u = Max(t, z) y = Min(u, d) }}",
         f"{_X} {_NUMBERS} {{ t = Max(x, a) y = Relu(t) }}",
         f"{_X} {_NUMBERS} {{ t = Max(x, c) y = Relu(t) }}",
+        f"{_X} {_NUMBERS} {{ t = Relu(x) u = Relu(t) v = Relu(u) y = Relu(v) }}",
         f"{_X} {_NUMBERS} {{ t = Clip(x, , b) y = Min(t, c) }}",
         "g (int64[N] x) => (int64[N] y) <int64 a = {1}, int64 b = {3}> { t = Max(x, a) y = Min(t, b) }",
     ],
@@ -124,6 +125,8 @@ def merge_bounds(op: Build, m: Match) -> Result:
     low, high = max(first.low, last.low), min(first.high, last.high)
     if low > high:
         return skip("[%s, %s] and [%s, %s] do not overlap", first.low, first.high, last.low, last.high)
+    if (low, high) == (first.low, first.high):
+        return value
     if first.x.dtype not in _CLIPPED:
         return skip("Clip takes no %s", first.x.dtype)
     if low == -math.inf and high == math.inf:

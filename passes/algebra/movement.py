@@ -168,6 +168,7 @@ def pick_before_combining(op: Build, m: Match) -> Result:
         "g (float[4,3] x, float[3,5] w, float[5] b) => (float[2,5] y) <int64[2] i = {2,0}> { t = Gemm(x, w, b) y = Gather(t, i) }",
         "g (float[2,N,3] x) => (float[2,1,3] y) <int64[1] s = {-1}, int64[1] e = {9223372036854775807}, int64[1] a = {1}>"
         " { t = Softmax(x) y = Slice(t, s, e, a) }".replace("[2,1,3] y", "[2,M,3] y"),
+        "g (float[2,4,3] x) => (float[2,4] y) <int64 i = {-1}> { t = Softmax<axis=0>(x) y = Gather<axis=2>(t, i) }",
         "g (float[2,4,3] x, float[3] k, float[3] b) => (float[2,3] y) <int64 i = {0}> { t = LayerNormalization<axis=2>(x, k, b) y = Gather<axis=1>(t, i) }",
     ],
     leaves=[
@@ -196,8 +197,8 @@ def pick_rows_first(op: Build, m: Match) -> Result:
     rows = op.like(m.root, source, *m.root.inputs[1:])
     if is_op(node, "MatMul", "Gemm"):
         return op.like(node, rows, *node.inputs[1:])  # type: ignore[arg-type]
-    axis = int(attribute(node, "axis", -1))  # type: ignore[call-overload]
-    return op.like(node, rows, *node.inputs[1:], axis=axis if axis < 0 else axis - rank)  # type: ignore[arg-type]
+    axis = int(attribute(node, "axis", -1)) % rank  # type: ignore[call-overload]
+    return op.like(node, rows, *node.inputs[1:], axis=axis - (goes and axes[0] < axis))  # type: ignore[arg-type]
 
 
 def _crosses(node: ir.Node, rank: int, axes: tuple[int, ...], goes: bool) -> Skip | None:
