@@ -23,7 +23,7 @@ from ...compiler.core.ranges import Ranges
 from ...compiler.core.shapes import dims_of, settle_shapes
 from ..cleanup.identity import drop_transpose, merge_transposes, permutation
 from .layouts import AGNOSTIC, Faces, Layout, after, data_slots, identity, inverse, rewritten
-from .region import Region, widens
+from .region import Region, bytes_transposed, widens
 
 RULE = "place-transposes"
 OLDEST = 13
@@ -60,6 +60,8 @@ class _Work:
     context: Context
     changed: int = 0
     seen: set[tuple[ir.Node, Faces]] = field(default_factory=set)
+    totals: dict[ir.Graph, int] = field(default_factory=dict)
+    settled: set[ir.Graph] = field(default_factory=set)
 
     def round(self) -> int:
         """Look at every Transpose once; returns how many stretches were changed."""
@@ -69,12 +71,16 @@ class _Work:
         for graph in list(all_graphs(self.model)):
             for node in [node for node in graph if is_op(node, "Transpose")]:
                 for downwards in (True, False):
-                    if node.graph is graph and dims_of(node.outputs[0]) is not None:
+                    if node.graph is graph and graph not in self.settled and dims_of(node.outputs[0]) is not None:
                         self.changed += self.around(node, downwards)
         return self.changed - before
 
     def around(self, moved: ir.Node, downwards: bool) -> bool:
-        """Change the stretch on one side of a Transpose, if that saves anything."""
+        """Change the stretch on one side of a Transpose, if that saves anything.
+
+        What is saved is worked out from the stretch alone. Where several of its values come from one tensor that may be wrong, and when the whole graph
+        does not have fewer bytes to transpose than before, it is left as it is from then on: otherwise two such changes could follow each other forever.
+        """
         region = Region.around(moved, self.possible, downwards, self.seen)
         chosen = region.chosen()
         if not chosen:
@@ -82,7 +88,13 @@ class _Work:
             return False
         if not self.context.ledger.permit(RULE, moved.outputs[0].name or ""):
             return False
+        graph = moved.graph
+        assert isinstance(graph, ir.Graph)
+        before = self.totals.get(graph, bytes_transposed(graph))
         _Rewrite(self.names, {node: region.faces[node] for node in chosen}).run()
+        self.totals[graph] = bytes_transposed(graph)
+        if self.totals[graph] >= before:
+            self.settled.add(graph)
         return True
 
     def possible(self, node: ir.Node) -> bool:
@@ -150,14 +162,14 @@ class _Rewrite:
     def _in_layout(self, op: Build, value: ir.Value, layout: Layout) -> ir.Value:
         """The value in another layout: made anew, permuted if it is constant, else transposed."""
         known = self.made.get((value, layout))
-        if known is not None:
-            return known
+        if known is not None or layout == identity(len(layout)):
+            return known or value
         content, maker = value.const_value if value in op.constants else constant(value), value.producer()
         perm = permutation(maker) if maker is not None and is_op(maker, "Transpose") else None
         if content is not None:
             made = op.const(np.ascontiguousarray(content.numpy().transpose(layout)), "moved")
         elif perm is not None and maker is not None and maker.inputs[0] is not None:
-            made = self._transposed(op, maker.inputs[0], after(tuple(perm), layout))
+            made = self._in_layout(op, maker.inputs[0], after(tuple(perm), layout))
         else:
             made = self._transposed(op, value, layout)
         self._describe(made, value, layout)
@@ -182,7 +194,7 @@ class _Rewrite:
                 value.name = self.names.fresh(f"{node.outputs[0].name}_{value.meta['hint']}")
                 graph.register_initializer(value)
         for made in op.nodes:
-            made.name = self.names.fresh(f"{node.name or node.op_type}_{made.op_type}")
+            made.name = self.names.fresh((node.name or node.op_type) if made.op_type == node.op_type else made.op_type)
             for output in made.outputs:
                 output.name = self.names.fresh(f"{made.name}_out")
             graph.insert_before(node, made)

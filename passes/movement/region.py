@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Set
+from collections.abc import Callable, Hashable, Mapping, Set
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -51,7 +51,8 @@ class Region:
     def chosen(self) -> list[ir.Node]:
         """The operators that are to compute in their other layout, in order; none when nothing is gained."""
         costs = Costs(self)
-        inside = costs.best()
+        everything: set[Hashable] = set(self.faces)
+        inside = min(costs.best(), everything, key=costs.of)
         members = [node for node in self.faces if node in inside]
         return members if members and costs.of(inside) < costs.of(set()) else []
 
@@ -100,25 +101,28 @@ class _Queue:
 
 @dataclass
 class _Value:
-    """Who makes and who reads a value: operators of the region, which choose its layout, and others, which have or demand one."""
+    """Who makes and who reads a value: operators of the region, which choose its layout, and others, which have or demand one.
+
+    ``odd`` are operators of the region that would read it in yet another layout.
+    """
 
     value: ir.Value
     layout: Layout
     maker: ir.Node | None
     native: Layout
     readers: list[ir.Node] = field(default_factory=list)
+    odd: list[tuple[ir.Node, Layout]] = field(default_factory=list)
     demanded: set[Layout] = field(default_factory=set)
-
-    @property
-    def weight(self) -> int:
-        """What it costs to have the value in its other layout."""
-        return self.cost(identity(len(self.layout)), self.layout)
 
     def cost(self, made: Layout, needed: Layout) -> int:
         """What it costs to go from one layout to another."""
-        shape = dims_of(self.value) or ()
-        there = tuple(shape[axis] for axis in made)
-        return 0 if is_trivial(there, after(inverse(made), needed)) else bytes_of(self.value)
+        return _cost(self.value, made, needed)
+
+
+def _cost(value: ir.Value, made: Layout, needed: Layout) -> int:
+    shape = dims_of(value) or ()
+    there = tuple(shape[axis] for axis in made)
+    return 0 if is_trivial(there, after(inverse(made), needed)) else bytes_of(value)
 
 
 class Costs:
@@ -129,35 +133,33 @@ class Costs:
         self.values: list[_Value] = []
         self.extra: dict[ir.Node, int] = {}
         self.kept: dict[ir.Node, int] = {}
-        seen: set[ir.Value] = set()
+        touched: dict[ir.Value, Layout] = {}
         for node, faces in self.faces.items():
             slots = data_slots(node)
-            touched = [(node.inputs[slot], faces.inner) for slot in slots] + [(value, faces.outer) for value in node.outputs]
-            for value, layout in touched:
-                if value is not None and value not in seen and constant(value) is None:
-                    seen.add(value)
-                    self.values.append(self._value(value, layout))
+            for value, layout in [(node.inputs[slot], faces.inner) for slot in slots] + [(value, faces.outer) for value in node.outputs]:
+                if value is not None and constant(value) is None:
+                    touched.setdefault(value, layout)
             self._note_narrow(node, slots, faces)
             self._note_kernel(node, faces)
+        self.values = [self._value(value, layout, touched) for value, layout in touched.items()]
 
-    def _value(self, value: ir.Value, layout: Layout) -> _Value:
+    def _value(self, value: ir.Value, layout: Layout, touched: Mapping[ir.Value, Layout]) -> _Value:
         maker = value.producer()
         mine = maker is not None and maker in self.faces and self.faces[maker].outer == layout
         found = _Value(value, layout, maker if mine else None, _native(value, maker))
         for node, slot in value.uses():
             faces = self.faces.get(node)
+            perm = permutation(node) if faces is None and is_op(node, "Transpose") and node.graph is value.graph else None
             if faces is not None and slot in data_slots(node) and faces.inner == layout:
                 found.readers.append(node)
-            elif faces is None and is_op(node, "Transpose") and node.graph is value.graph and (perm := permutation(node)) is not None:
-                found.demanded.add(tuple(perm))
-            else:
+            elif faces is not None and slot in data_slots(node):
+                found.odd.append((node, faces.inner))
+            elif perm is None:
                 found.demanded.add(identity(len(layout)))
-                if faces is not None:
-                    self.extra[node] = self.extra.get(node, 0) + found.weight
+            elif node.outputs[0] not in touched:
+                found.demanded.add(tuple(perm))
         if value.is_graph_output():
             found.demanded.add(identity(len(layout)))
-        if maker is not None and maker in self.faces and not mine:
-            self.extra[maker] = self.extra.get(maker, 0) + found.weight
         return found
 
     def _note_narrow(self, node: ir.Node, slots: list[int], faces: Faces) -> None:
@@ -176,21 +178,30 @@ class Costs:
             rank = len(faces.inner)
             axis = int(attribute(node, "axis", -1)) % rank  # type: ignore[call-overload]
             weight = 2 * bytes_of(node.outputs[0]) - 1
-            self.kept[node] = 0 if axis == rank - 1 else weight
+            self.kept[node] = _kernel_cost(node)
             self.extra[node] = self.extra.get(node, 0) + (0 if faces.inner.index(axis) == rank - 1 else weight)
 
     def of(self, inside: set[Hashable]) -> int:
         """What it costs when these operators compute in their other layout."""
         total = sum(cost for node, cost in self.extra.items() if node in inside) + sum(cost for node, cost in self.kept.items() if node not in inside)
+        made: dict[ir.Value, Layout] = {}
+        needed: dict[ir.Value, set[Layout]] = {}
         for value in self.values:
             plain = identity(len(value.layout))
-            made = value.native if value.maker is None else value.layout if value.maker in inside else plain
-            needed = value.demanded | {value.layout if node in inside else plain for node in value.readers}
-            total += sum(value.cost(made, layout) for layout in needed if layout != made)
-        return total
+            layouts = value.demanded | {value.layout if node in inside else plain for node in value.readers}
+            layouts |= {layout if node in inside else plain for node, layout in value.odd}
+            base, offset = _base(value.value)
+            needed.setdefault(base, set()).update(after(offset, layout) for layout in layouts)
+            made.setdefault(base, identity(len(offset)))
+            if base is value.value and (maker := base.producer()) in inside and maker is not None:
+                made[base] = self.faces[maker].outer
+        return total + sum(_cost(base, made[base], layout) for base, layouts in needed.items() for layout in layouts)
 
     def best(self) -> set[Hashable]:
-        """The cheapest choice, as a minimum cut: the operators on the side of the source are those that change."""
+        """The cheapest choice, as a minimum cut: the operators on the side of the source are those that change.
+
+        Transposes between two values of the region, and operators that read one value in several layouts, are only priced as a whole (`of`).
+        """
         network = Network()
         for node, cost in self.extra.items():
             network.pipe(node, SINK, cost)
@@ -198,6 +209,9 @@ class Costs:
             network.pipe(SOURCE, node, cost)
         for index, value in enumerate(self.values):
             self._pipes(network, index, value)
+            plain = identity(len(value.layout))
+            for node, layout in value.odd:
+                network.pipe(node, SINK, value.cost(plain, layout))
         return network.parted()
 
     def _pipes(self, network: Network, index: int, value: _Value) -> None:
@@ -239,6 +253,15 @@ def widens(node: ir.Node) -> bool:
     return node.op_type in ELEMENTWISE and node.op_type != "Clip"
 
 
+def _base(value: ir.Value) -> tuple[ir.Value, Layout]:
+    """What a Transpose made the value of, and how; else the value itself."""
+    maker = value.producer()
+    perm = permutation(maker) if maker is not None and is_op(maker, "Transpose") else None
+    if maker is None or perm is None or maker.inputs[0] is None or constant(maker.inputs[0]) is not None:
+        return value, identity(len(dims_of(value) or ()))
+    return maker.inputs[0], tuple(perm)
+
+
 def _native(value: ir.Value, maker: ir.Node | None) -> Layout:
     """The layout in which a value is there for nothing: what a Transpose makes is there as it was before."""
     rank = len(dims_of(value) or ())
@@ -253,3 +276,20 @@ def bytes_of(value: ir.Value) -> int:
         total *= evaluate(dim, dict.fromkeys(free_symbols(dim), SYMBOL)) or 1
     width = 16 if value.dtype in (None, ir.DataType.STRING) else value.dtype.itemsize
     return max(1, round(total * float(width)))
+
+
+def bytes_transposed(graph: ir.Graph) -> int:
+    """What all transposes of a graph move, those inside kernels included."""
+    return sum(_kernel_cost(node) + _transpose_cost(node) for node in graph)
+
+
+def _transpose_cost(node: ir.Node) -> int:
+    perm = permutation(node) if is_op(node, "Transpose") else None
+    source = node.inputs[0] if perm is not None else None
+    return 0 if perm is None or source is None or dims_of(source) is None else _cost(source, identity(len(perm)), tuple(perm))
+
+
+def _kernel_cost(node: ir.Node) -> int:
+    rank = len(dims_of(node.outputs[0]) or ()) if is_op(node, "Softmax", "LogSoftmax") else 0
+    axis = int(attribute(node, "axis", -1)) if rank else 0  # type: ignore[call-overload]
+    return 0 if not rank or axis % rank == rank - 1 else 2 * bytes_of(node.outputs[0]) - 1
