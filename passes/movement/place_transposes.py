@@ -220,9 +220,10 @@ class _Rewrite:
         return self.made[value, perm]
 
     def _stand_in(self, old: ir.Value, new: ir.Value) -> None:
-        maker = new.producer()
-        inherits = maker is not None and is_op(maker, "Transpose") and bool(old.name) and not old.is_graph_output() and new not in self.named
+        """Let the new value be read instead of the old one; a Transpose made for it also takes its name, unless it has that of another."""
+        made = is_op(new.producer(), "Transpose") and new not in self.named and not new.is_graph_output()
+        inherits = made and bool(old.name) and not old.is_graph_output()
+        self.named.add(new)
         replace(old, new, self.names)
         if inherits:
-            self.named.add(new)
             swap_names(old, new, self.names)

@@ -137,6 +137,27 @@ def test_a_stretch_that_was_rolled_back_is_left_alone() -> None:
     assert transposes(model) == 2
 
 
+def test_an_output_keeps_its_name_where_another_value_becomes_the_same() -> None:
+    model = model_of(
+        "g (float[2,1,2] x) => (float[2,2,1] y, float[2,2] z) <int64[1] s = {2}>"
+        " { a = Transpose<perm=[2,1,0]>(x) b = Softmax<axis=-1>(a) y = Transpose<perm=[2,0,1]>(b) c = Transpose<perm=[2,0,1]>(b)"
+        " d = Squeeze(c, s) e = Transpose(d) f = Neg(e) z = Transpose(f) }"
+    )
+    assert PlaceTransposes().run(model, Context()) >= 1
+    check(model)
+    assert [value.name for value in model.graph.outputs] == ["y", "z"]
+
+
+def test_changes_that_would_follow_each_other_forever_end() -> None:
+    """A tensor, itself transposed, is added to it, and both are needed in other layouts as well."""
+    model = model_of(
+        "g (float[3,N,3] x) => (float[N,3,3] y, float[N,3] z) <int64[1] a = {0}>"
+        " { b = Add(x, x) c = Transpose<perm=[2,1,0]>(b) y = Transpose<perm=[1,0,2]>(b) d = Add(b, c) e = LeakyRelu(d) z = ReduceMean<keepdims=0>(e, a) }"
+    )
+    assert PlaceTransposes().run(model, Context()) < 10
+    check(model)
+
+
 def test_stretches_inside_branches_are_changed_too(run_onnx) -> None:
     branch = f"{{ a = {TO_NCHW}(x) b = NAME(a) c = {TO_NHWC}(b) }}"
     text = "g (bool t, float[2,4,5,3] x) => (float[2,4,5,3] y) { y = If (t) <then_branch = h () => (float[2,4,5,3] c) " + branch.replace("NAME", "Relu")
