@@ -93,9 +93,11 @@ def fuse_attention(op: Build, m: Match) -> Result:
         f"g ({INPUTS}, float[N,1,S,S] mask) => (float[N,S,8] y) <{CONSTANTS}>"
         f" {{ {BODY} m = com.microsoft.FusedMatMul<alpha=0.5>(qt, kt) sc = Add(mask, m) {TAIL} }}",
         f"g ({INPUTS}, float[N,1,1,S] mask) => (float[N,S,8] y) <{CONSTANTS}> {{ {BODY} m = MatMul(qt, kt) sc = Add(mask, m) {TAIL} }}",
-        f"g ({INPUTS}, float[S] mask) => (float[N,S,8] y) <{CONSTANTS}> {{ {BODY} m = MatMul(qt, kt) a = Add(mask, m) sc = Mul(a, c) {TAIL} }}",
-        f"g ({INPUTS}, float[2,S,S] mask, float[N,1,S,S] more) => (float[N,S,8] y) <{CONSTANTS}>"
-        f" {{ {BODY} m = MatMul(qt, kt) a = Add(mask, m) sc = Add(a, more) {TAIL} }}",
+        f"g ({INPUTS}, int8[S] mask) => (float[N,S,8] y) <{CONSTANTS}, float w = {{0.1}}> {{ {BODY} m = MatMul(qt, kt) f = Cast<to=1>(mask) b = Mul(f, w)"
+        f" a = Add(b, m) sc = Mul(a, c) {TAIL} }}",
+        f"g ({INPUTS}, float[2,S,S] mask) => (float[N,S,8] y) <{CONSTANTS}> {{ {BODY} sc0 = MatMul(qt, kt) sc = Add(sc0, mask) {TAIL} }}",
+        f"g ({INPUTS}, bool[S,S] seen, int8[2,S,S] bi) => (float[N,S,8] y) <{CONSTANTS}, float z = {{0}}, float low = {{-3.4028235e38}}, float w = {{0.1}}>"
+        f" {{ {BODY} m = MatMul(qt, kt) f = Cast<to=1>(bi) b = Mul(f, w) mask = Where(seen, z, low) a = Add(mask, m) sc = Add(a, b) {TAIL} }}",
         "g (float[N,S,8] q, int8[N,S,8] ki, float[N,S,8] v, bool[N,1,1,S] seen) => (float[N,S,8] y) <int64[4] s = {0,0,2,4}, int64[3] r = {0,0,8},"
         f" float low = {{-1e9}}> {{ h = Cast<to=2>(ki) k = Cast<to=1>(h) {BODY.replace('Reshape(q, s)', 'Reshape(k, s)')} m = MatMul(qt, kt)"
         f" sc = Where(seen, m, low) {TAIL} }}",
@@ -105,6 +107,9 @@ def fuse_attention(op: Build, m: Match) -> Result:
         " o = Reshape(o3, w) ot = Transpose<perm=[0,2,1,3]>(o) y = Reshape(ot, r) }",
     ],
     leaves=[
+        f"g ({INPUTS}, float[2,S,S] mask, float[N,1,S,S] more) => (float[N,S,8] y) <{CONSTANTS}>"
+        f" {{ {BODY} m = MatMul(qt, kt) a = Add(mask, m) sc = Add(a, more) {TAIL} }}",
+        f"g ({INPUTS}, float[S] mask) => (float[N,S,8] y) <{CONSTANTS}> {{ {BODY} m = MatMul(qt, kt) a = Add(mask, m) sc = Mul(a, c) {TAIL} }}",
         f"g ({INPUTS}, bool[N,1,1,S] seen) => (float[N,S,8] y) <{CONSTANTS}, float low = {{-1e9}}>"
         f" {{ {BODY} m = MatMul(qt, kt) sc = Where(seen, m, low) {TAIL} }}",
         f"g ({INPUTS}) => (float[N,S,8] y) <{CONSTANTS}> {{ {BODY} m = MatMul(qt, kt) sc = Mul(m, c) {TAIL} }}",

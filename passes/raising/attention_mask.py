@@ -24,6 +24,8 @@ SOFT = -1e30
 """Hides a key from the softmax, and is not the lowest number."""
 DROWNED = 1e20
 """A float of at most this size, added to `SOFT`, gives `SOFT`: rows with nothing visible keep equal scores."""
+ROUGH = 100.0
+"""Beside more than this, floats of the usual size of scores lose digits."""
 UNDERFLOW = 200.0
 """exp of minus this is 0 as a float."""
 GENTLE = 0.9
@@ -42,11 +44,15 @@ class Mask:
 
 @dataclass(frozen=True)
 class Part:
-    """A summand of the mask, with its shape, and what it hides by: 0 for a mere bias."""
+    """A summand of the mask, with its shape, what it hides by (its bound, negative), whether a scale was moved into it, and whether digits
+    of the scores may get lost beside it without getting lost altogether.
+    """
 
     value: ir.Value
     shape: tuple[Dim, ...] | None
     hides: float = 0.0
+    scaled: bool = False
+    rough: bool = False
 
 
 def softened(op: Build, m: Match, core: Core, operands: Operands) -> Mask | Skip:
@@ -89,15 +95,16 @@ def _part(op: Build, m: Match, term: Term) -> Part:
     """A term as it is; it counts as hiding by its bound."""
     bound = m.ranges.bound(term.value)
     value = term.value if term.factor == 1 else op.Mul(term.value, term.factor)
-    return Part(value, _dims(term.value), -math.inf if bound is None else -bound * abs(term.factor))  # type: ignore[arg-type]
+    hides = -math.inf if bound is None else -bound * abs(term.factor)
+    return Part(value, _dims(term.value), hides, term.factor != 1, not _holds_only(m, term.value, ROUGH, DROWNED))  # type: ignore[arg-type]
 
 
 def _gentle(op: Build, m: Match, core: Core, term: Term) -> Part | None:
     """A term that leaves no row without a visible key, or the same with `SOFT` for the lowest number; None when that is not proven."""
     part = _part(op, m, term)
-    if -part.hides < GENTLE * _largest(term.value) or _hides_no_row(term.value):
+    if -part.hides < GENTLE * _largest(term.value.dtype) or _hides_no_row(term.value):
         return part
-    if core.guarded and _bounded_or_hidden(m, term.value) and part.hides == -math.inf:
+    if core.guarded and part.hides == -math.inf and _holds_only(m, term.value, GENTLE * _largest(term.value.dtype), math.inf):
         return part
     return _lighter(op, m, core, term)
 
@@ -158,10 +165,12 @@ def _visible(op: Build, hidden: list[Hidden]) -> ir.Value:
     return result  # type: ignore[return-value]
 
 
-def _total(op: Build, operands: Operands, parts: list[Part]) -> Mask:
+def _total(op: Build, operands: Operands, parts: list[Part]) -> Mask | Skip:
     """The sum of the parts, spread to [..., queries, keys]: the kernels do not broadcast those two."""
     if not parts:
         return Mask(None)
+    if (len(parts) > 1 or any(part.scaled for part in parts)) and any(part.rough for part in parts):
+        return skip("where every key is hidden, sums with a mask depend on their order unless it is small or scores drown in it")
     total = parts[0].value
     for part in parts[1:]:
         total = op.Add(total, part.value)  # type: ignore[assignment]
@@ -170,7 +179,7 @@ def _total(op: Build, operands: Operands, parts: list[Part]) -> Mask:
     if len(shape) < 2 or not (same(shape[-2], size.queries) and same(shape[-1], size.keys)):
         total = op.Expand(total, _score_shape(op, operands))  # type: ignore[assignment]
         shape = (*shape[:-2], size.queries, size.keys)
-    return Mask(total, shape, any(part.hides == -math.inf for part in parts))
+    return Mask(total, shape, sum(part.hides for part in parts) < -_largest(operands.q.dtype) * (1 + 2**-26))
 
 
 def _score_shape(op: Build, operands: Operands) -> ir.Value:
@@ -181,15 +190,17 @@ def _score_shape(op: Build, operands: Operands) -> ir.Value:
     return op.Concat(size_of(op, operands.q, rank - 2), size_of(op, operands.v, rank - 2), axis=0)  # type: ignore[return-value]
 
 
-def _bounded_or_hidden(m: Match, value: ir.Value) -> bool:
-    """Whether a mask holds only bounded numbers and -inf."""
+def _holds_only(m: Match, value: ir.Value, small: float, hiding: float) -> bool:
+    """Whether every element of a mask is at most ``small``, or hides by at least ``hiding``."""
+    if (m.ranges.bound(value) or math.inf) <= small:
+        return True
     node = producer(value, "Where", *MOVES)
     if node is None:
         content = array(value, MAX_BYTES)
-        return content is not None and not np.isnan(content).any() and not (content == np.inf).any()
+        return content is not None and bool(((np.abs(content.astype(np.float64)) <= small) | (content <= -hiding)).all())
     if node.op_type != "Where":
-        return node.inputs[0] is not None and _bounded_or_hidden(m, node.inputs[0])
-    return all(scalar(item) == -math.inf or m.ranges.is_finite(item) for item in node.inputs[1:])
+        return node.inputs[0] is not None and _holds_only(m, node.inputs[0], small, hiding)
+    return all(item is not None and ((scalar(item) or 0) <= -hiding or is_zero(item) or _holds_only(m, item, small, hiding)) for item in node.inputs[1:])
 
 
 def _hides_no_row(value: ir.Value) -> bool:
@@ -234,5 +245,5 @@ def _dims(value: ir.Value) -> tuple[Dim, ...] | None:
     return None if value.shape is None else tuple(value.shape)
 
 
-def _largest(value: ir.Value) -> float:
-    return float(np.finfo(value.dtype.numpy()).max)  # type: ignore[union-attr]
+def _largest(kind: ir.DataType | None) -> float:
+    return float(np.finfo(kind.numpy()).max)  # type: ignore[union-attr]
