@@ -46,7 +46,7 @@ def segformer(scale: Scale) -> dict[str, int]:
     """Two norms a block and one where keys are thinned out (all stages but the last); one for each stage's patches, and one at its end."""
     blocks = sum(scale.stages)
     norms = 2 * blocks + sum(scale.stages[:-1]) + 2 * len(scale.stages)
-    return {"attention": blocks, "layer norm": norms, "gelu": blocks, "batch norm": 0, "relu of a conv": 0}
+    return {"attention": blocks, "layer norm": norms, "gelu": blocks, "batch norm": 0}
 
 
 def convnext(scale: Scale) -> dict[str, int]:
