@@ -107,6 +107,12 @@ def fuse_attention(op: Build, m: Match) -> Result:
         " o = Reshape(o3, w) ot = Transpose<perm=[0,2,1,3]>(o) y = Reshape(ot, r) }",
     ],
     leaves=[
+        "g (int8[N,2,S,4] qi, int8[N,2,T,4] ki, int8[N,2,T,4] vi, bool[S,T] b, bool[1,T] d) => (float[N,S,8] y) <float z = {0}, float low = {-3.4028235e38},"
+        " int64[3] r = {0,0,8}> { q = Cast<to=1>(qi) k = Cast<to=1>(ki) vt = Cast<to=1>(vi) kt = Transpose<perm=[0,1,3,2]>(k) m = MatMul(q, kt)"
+        " wb = Where(b, z, low) wd = Where(d, z, low) e = Add(m, wb) sc = Add(e, wd) p1 = Softmax(sc) n = IsNaN(p1) p = Where(n, z, p1) o = MatMul(p, vt)"
+        " ot = Transpose<perm=[0,2,1,3]>(o) y = Reshape(ot, r) }",
+        f"g ({INPUTS}, bool[S,S] seen) => (float[N,S,8] y) <{CONSTANTS}, float z = {{0}}, float low = {{-10000}}>"
+        f" {{ {BODY} m = MatMul(qt, kt) w = Where(seen, z, low) a = Add(m, w) sc = Mul(a, c) {TAIL} }}",
         f"g ({INPUTS}, float[2,S,S] mask, float[N,1,S,S] more) => (float[N,S,8] y) <{CONSTANTS}>"
         f" {{ {BODY} m = MatMul(qt, kt) a = Add(mask, m) sc = Add(a, more) {TAIL} }}",
         f"g ({INPUTS}, float[S] mask) => (float[N,S,8] y) <{CONSTANTS}> {{ {BODY} m = MatMul(qt, kt) a = Add(mask, m) sc = Mul(a, c) {TAIL} }}",

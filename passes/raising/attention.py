@@ -67,6 +67,8 @@ CAST = "q = Cast<to=1>(qi) k = Cast<to=1>(ki) v = Cast<to=1>(vi)"
         f" {{ {KT} m = MatMul(q, t) f = Cast<to=1>(m) s = Softmax(f) p = Cast<to=10>(s) y = MatMul(p, v) }}",
     ],
     leaves=[
+        f"g ({SMALL}) {OUT} <float z = {{0}}, float[4,5] mask = {{-3.4028235e38,-inf,-inf,-inf,-3.4028235e38,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0}}>"
+        f" {{ {CAST} {KT} m = MatMul(q, t) s = Add(m, mask) p = Softmax(s) n = IsNaN(p) w = Where(n, z, p) y = MatMul(w, v) }}",
         f"g (float[N,3,4,2] q, float[N,3,5,2] k, float[N,3,5,6] v) => (float[N,3,4,6] y) {{ {KT} m = MatMul(q, t) p = Softmax(m) y = MatMul(p, v) }}",
         f"g ({QKV}) => (float[2,3,4,6] y, float[2,3,4,5] p) {{ {KT} m = MatMul(q, t) p = Softmax(m) y = MatMul(p, v) }}",
         f"g ({QKV}, float[2,1,4,5] mask) {OUT} {{ {KT} m = MatMul(q, t) s = Add(m, mask) p = Softmax(s) y = MatMul(p, v) }}",
