@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ...compiler.core.drift import DOMAIN, EXACT, ROUNDING
 from ...compiler.core.rule import Rule
-from .law import BOOLEAN, FLOATS, INTEGERS, NUMBERS, Need, inside, law
+from .law import BOOLEAN, FLOATS, INTEGERS, NONNEGATIVE, NUMBERS, inside, law, strictly
 
 _ROUNDINGS = ("Floor", "Ceil", "Round")
 
@@ -29,7 +29,7 @@ drop_relu = law(
     lambda op, x: op.Relu(x),
     lambda op, x: x,
     drift=DOMAIN,
-    needs={"x": Need("not negative", lambda ranges, value: ranges.is_nonnegative(value), (0.0, 3.0))},
+    needs={"x": strictly(NONNEGATIVE)},
     examples=[
         "g (float[N,3] x) => (float[N,3] y) { a = Sigmoid(x) y = Relu(a) }",
         "g (float[N,3] x) => (float[N,3] y) { a = Softmax(x) b = Sqrt(a) y = Relu(b) }",
@@ -85,7 +85,7 @@ _INVERSES = {
     "sin": ("Sin", "Asin", inside(-0.99, 0.99)),
     "cos": ("Cos", "Acos", inside(-0.99, 0.99)),
     "tan": ("Tan", "Atan", inside(-4, 4)),
-    "atan": ("Atan", "Tan", inside(-1.5, 1.5)),
+    "atan": ("Atan", "Tan", strictly(inside(-1.5, 1.5))),
     "sinh": ("Sinh", "Asinh", inside(-8, 8)),
     "asinh": ("Asinh", "Sinh", inside(-8, 8)),
     "cosh": ("Cosh", "Acosh", inside(1.1, 8)),

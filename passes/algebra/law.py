@@ -8,7 +8,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import ml_dtypes
 import onnx_ir as ir
@@ -37,11 +37,20 @@ BOOLEAN = frozenset({T.BOOL})
 
 @dataclass(frozen=True)
 class Need:
-    """What must be proven of an operand, and the bounds by which an example of the law proves it."""
+    """What must be proven of an operand, and the bounds by which an example of the law proves it.
+
+    Fast maths does without the proof where the law's sides only differ in being defined; a ``strict`` need is one without which they just differ.
+    """
 
     what: str
     holds: Callable[[Ranges, ir.Value], bool]
     bounds: Bounds
+    strict: bool = False
+
+
+def strictly(need: Need) -> Need:
+    """The need, also under fast maths."""
+    return replace(need, strict=True)
 
 
 def _lies(ranges: Ranges, value: ir.Value, low: float, high: float) -> bool:
@@ -145,10 +154,10 @@ def _kind(dtypes: frozenset[ir.DataType]) -> str:
 
 def _unproven(m: Match, needs: Mapping[str, Need], dropped: list[str]) -> Skip | None:
     """Which need is not met; an operand that is left out may not hold NaN either."""
-    if m.fast_math:
-        return None
     for name, need in needs.items():
         value = getattr(m, name)
+        if m.fast_math and not need.strict:
+            continue
         if not need.holds(m.ranges, value):
             return skip("'%s' is not proven to be %s", value.name, need.what)
         if name in dropped and not m.ranges.is_number(value):

@@ -9,7 +9,7 @@ from ...compiler.core.drift import DOMAIN, ROUNDING
 from ...compiler.core.ranges import Ranges
 from ...compiler.core.reasons import Skip, skip
 from ...compiler.core.rule import Match
-from .law import DIVISOR, INVERTIBLE, NONNEGATIVE, POSITIVE, law
+from .law import DIVISOR, INVERTIBLE, NONNEGATIVE, POSITIVE, law, strictly
 
 square = law("square", "x^2 -> x x", lambda op, x: op.Pow(x, 2), lambda op, x: op.Mul(x, x), drift=ROUNDING)
 fourth_power = law("fourth-power", "x^4 -> (x x) (x x)", lambda op, x: op.Pow(x, 4), lambda op, x: _squared(op, op.Mul(x, x)), drift=ROUNDING)
@@ -76,7 +76,7 @@ power_of_power = law(
     lambda op, x, a, b: op.Pow(x, op.Mul(a, b)),
     drift=DOMAIN,
     constants=["a", "b"],
-    needs={"x": DIVISOR},
+    needs={"x": strictly(DIVISOR)},
     given={"a": "float = {1.5}", "b": "float = {0.7}"},
     guard=_alike,
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ...compiler.core.drift import DOMAIN, EXACT, ROUNDING
 from ...compiler.core.rule import Rule
-from .law import FLOATS, MODERATE, NONNEGATIVE, SIGNED, law
+from .law import FLOATS, MODERATE, NONNEGATIVE, SIGNED, law, strictly
 
 SIGNED_NUMBERS = FLOATS | SIGNED
 
@@ -103,7 +103,7 @@ root_of_square = law(
     drift=DOMAIN,
     needs={"x": MODERATE},
 )
-drop_absolute = law("drop-absolute", "|x| -> x where x >= 0", lambda op, x: op.Abs(x), lambda op, x: x, drift=DOMAIN, needs={"x": NONNEGATIVE})
+drop_absolute = law("drop-absolute", "|x| -> x where x >= 0", lambda op, x: op.Abs(x), lambda op, x: x, drift=DOMAIN, needs={"x": strictly(NONNEGATIVE)})
 drop_sign_of_sign = law("drop-sign-of-sign", "sign(sign(x)) -> sign(x)", lambda op, x: op.Sign(op.Sign(x, _name="kept")), drift=EXACT, opset=9)
 times_sign = law("times-sign", "x sign(x) -> |x|", lambda op, x: op.Mul(x, op.Sign(x)), lambda op, x: op.Abs(x), drift=ROUNDING, opset=9)
 absolute_times_sign = law("absolute-times-sign", "|x| sign(x) -> x", lambda op, x: op.Mul(op.Abs(x), op.Sign(x)), lambda op, x: x, drift=ROUNDING, opset=9)
