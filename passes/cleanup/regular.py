@@ -10,20 +10,17 @@ from ...compiler.core.dims import broadcasts_into, same, same_shape
 from ...compiler.core.drift import EXACT
 from ...compiler.core.graph import attribute, constant, is_op, producer, users
 from ...compiler.core.pattern import Pen
-from ...compiler.core.reasons import skip
+from ...compiler.core.reasons import Skip, skip
 from ...compiler.core.rule import Match, Result, rule
 
+LOGIC = ("And", "Or", "Xor")
 NEUTRAL = {"And": True, "Or": False, "Xor": False, "Add": 0, "Sub": 0, "Mul": 1, "Div": 1}
 SIGN_OF_ZERO_BLIND = ("Softmax", "LogSoftmax", "Exp", "Sigmoid", "Cos", "Equal", "Less", "LessOrEqual", "Greater", "GreaterOrEqual")
 """Operators that make the same of 0.0 and -0.0."""
 
 
-def binary(op: Pen, x: object, u: object) -> object:
-    return op.any("And", "Or", "Xor", "Add", "Sub", "Mul", "Div")(x, u)
-
-
 @rule(
-    binary,
+    *NEUTRAL,
     drift=EXACT,
     opset=13,
     examples=[
@@ -45,19 +42,26 @@ def binary(op: Pen, x: object, u: object) -> object:
 )
 def drop_uniform_operand(op: Build, m: Match) -> Result:
     """x and true, x or false, x + 0, x - 0, x * 1, x / 1 -> x, where the second operand is computed, but proven to be that everywhere"""
-    kind = m.root.op_type
-    if kind in ("Sub", "Div") and m.root.inputs[1] is not m.u:
-        return None
-    number = m.forms.uniform(m.u)
+    kind, refusal = m.root.op_type, None
+    x, u = m.root.inputs
+    for kept, other in ((x, u), (u, x))[: 1 if kind in ("Sub", "Div") else 2]:
+        if kept is None or other is None or (constant(other) is not None and kind not in LOGIC):
+            continue
+        refusal = _objection(m, kind, kept, other)
+        if refusal is None:
+            return kept
+    return refusal
+
+
+def _objection(m: Match, kind: str, x: ir.Value, u: ir.Value) -> Skip | None:
+    number = m.forms.uniform(u)
     if number is None or number != NEUTRAL[kind]:
-        return skip("'%s' is not proven to be %s everywhere", m.u.name, NEUTRAL[kind])
-    if constant(m.u) is not None and kind not in ("And", "Or", "Xor"):
-        return None
-    if not broadcasts_into(m.u.shape, m.x.shape):
-        return skip("'%s' may broadcast '%s' to a larger shape", m.u.name, m.x.name)
+        return skip("'%s' is not proven to be %s everywhere", u.name, NEUTRAL[kind])
+    if not broadcasts_into(u.shape, x.shape):
+        return skip("'%s' may broadcast '%s' to a larger shape", u.name, x.name)
     if kind == "Add" and number.dtype.kind == "f" and not np.signbit(number) and not _blind_to_sign_of_zero(m.root.outputs[0]):
         return skip("adding 0.0 turns -0.0 into 0.0, which a reader of '%s' may tell apart", m.root.outputs[0].name)
-    return m.x
+    return None
 
 
 def _blind_to_sign_of_zero(value: ir.Value) -> bool:
