@@ -16,7 +16,7 @@ import onnx_ir as ir
 
 from .build import Build
 from .errors import PassError
-from .graph import all_graphs, bind_opsets, node_label, opset, replace, subgraphs_of, swap_names, sweep, used_outside, users
+from .graph import all_graphs, bind_opsets, is_op, node_label, opset, replace, swap_names, sweep, used_outside, users
 from .loops import History
 from .names import Names
 from .order import Order
@@ -34,6 +34,8 @@ from .target import STANDARD_DOMAINS
 MAX_REWRITES_PER_NODE = 20
 CANONICAL_OPSET, LATEST_LIFT = 21, 24
 """No operator means anything else in one of these opsets than in another: a canonical model may be lifted to what a replacement needs."""
+ALL_OUTPUTS = ("If", "Loop", "Scan", "Split")
+"""Operators that make all their outputs, whoever reads them: ONNX Runtime fails on one without a name."""
 LIFTED_FROM = "lifted from"
 """Where a graph's ``meta`` says which opset it had before a rule lifted it."""
 
@@ -237,7 +239,7 @@ class Engine:
             replace(old, new, self.names)
             if inherits:
                 swap_names(old, new, self.names)
-        for value in (value for node in pen.nodes if not subgraphs_of(node) for value in node.outputs):
+        for value in (value for node in pen.nodes if not is_op(node, *ALL_OUTPUTS) for value in node.outputs):
             if value not in made and not value.uses() and not value.is_graph_output():
                 value.name = ""
         if len({value.producer() for value in match.outputs}) > 1:

@@ -359,3 +359,17 @@ def test_rules_that_what_feeds_a_node_rules_out_are_not_even_tried(monkeypatch) 
     assert apply_rules(chain("Relu", 1000), [drop_two_negs], Context()) == 0
     assert apply_rules(model_of("g (float[2] x) => (float[2] y) { a = Relu(x) b = Neg(a) c = Relu(b) y = Neg(c) }"), [drop_two_negs], Context()) == 0
     assert not tried
+
+
+@rule("Relu", drift=EXACT)
+def split_off(op: Build, m: Match):
+    """Relu(x) -> the first half of x"""
+    first, _ = op.Split(m.root.inputs[0], _outputs=2, num_outputs=2)
+    return first
+
+
+def test_an_operator_that_makes_all_its_outputs_keeps_their_names() -> None:
+    model = model_of("g (float[4] x) => (float[M] y) { y = Relu(x) }")
+    model.graph.outputs[0].shape = None
+    apply_rules(model, [split_off], Context())
+    assert all(value.name for node in model.graph for value in node.outputs)
