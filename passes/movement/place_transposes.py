@@ -7,6 +7,7 @@ a transpose stands wherever neighbours differ. Runtimes lay out convolutions in 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -60,6 +61,7 @@ class _Work:
     context: Context
     changed: int = 0
     seen: set[tuple[ir.Node, Faces]] = field(default_factory=set)
+    bytes: dict[ir.Node, int] = field(default_factory=dict)
     totals: dict[ir.Graph, int] = field(default_factory=dict)
     settled: set[ir.Graph] = field(default_factory=set)
 
@@ -90,12 +92,20 @@ class _Work:
             return False
         graph = moved.graph
         assert isinstance(graph, ir.Graph)
-        before = self.totals.get(graph, bytes_transposed(graph))
-        _Rewrite(self.names, {node: region.faces[node] for node in chosen}).run()
-        self.totals[graph] = bytes_transposed(graph)
+        if graph not in self.totals:
+            self._count(graph)
+            self.totals[graph] = self._total(graph)
+        self._count(_Rewrite(self.names, {node: region.faces[node] for node in chosen}).run())
+        before, self.totals[graph] = self.totals[graph], self._total(graph)
         if self.totals[graph] >= before:
             self.settled.add(graph)
         return True
+
+    def _count(self, nodes: Iterable[ir.Node]) -> None:
+        self.bytes.update((node, moved) for node in nodes if (moved := bytes_transposed(node)))
+
+    def _total(self, graph: ir.Graph) -> int:
+        return sum(moved for node, moved in self.bytes.items() if node.graph is graph)
 
     def possible(self, node: ir.Node) -> bool:
         """Whether the order of its dims is nothing to an operator. The largest of numbers with a NaN among them depends on the order in kernels."""
@@ -116,9 +126,10 @@ class _Rewrite:
         self.faces = faces
         self.made: dict[tuple[ir.Value, Layout], ir.Value] = {}
         self.named: set[ir.Value] = set()
+        self.nodes: list[ir.Node] = []
 
-    def run(self) -> None:
-        """Rewrite in order, then let every other reader have what it had."""
+    def run(self) -> list[ir.Node]:
+        """Rewrite in order, then let every other reader have what it had; returns the nodes made."""
         graph = next(iter(self.faces)).graph
         assert isinstance(graph, ir.Graph)
         nodes = [node for node in graph if node in self.faces]
@@ -134,6 +145,7 @@ class _Rewrite:
         for old, value, layout in fresh:
             self._hand_back(old, value, layout)
         sweep(reversed(nodes))
+        return self.nodes
 
     def _inputs(self, op: Build, node: ir.Node, faces: Faces) -> list[ir.Value | None]:
         slots = data_slots(node)
@@ -198,6 +210,7 @@ class _Rewrite:
             for output in made.outputs:
                 output.name = self.names.fresh(f"{made.name}_out")
             graph.insert_before(node, made)
+            self.nodes.append(made)
 
     def _hand_back(self, old: ir.Value, value: ir.Value, layout: Layout) -> None:
         """Give those who still read the old value what they had: one Transpose of the new one for each layout that is needed."""

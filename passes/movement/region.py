@@ -278,9 +278,9 @@ def bytes_of(value: ir.Value) -> int:
     return max(1, round(total * float(width)))
 
 
-def bytes_transposed(graph: ir.Graph) -> int:
-    """What all transposes of a graph move, those inside kernels included."""
-    return sum(_kernel_cost(node) + _transpose_cost(node) for node in graph)
+def bytes_transposed(node: ir.Node) -> int:
+    """What a node transposes, be it within its kernel."""
+    return _kernel_cost(node) + _transpose_cost(node)
 
 
 def _transpose_cost(node: ir.Node) -> int:
