@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from ...compiler.core.build import Build
+from ...compiler.core.dims import at_least
 from ...compiler.core.drift import EXACT
 from ...compiler.core.graph import attribute
 from ...compiler.core.pattern import ANY, Const, Pen
@@ -27,6 +28,8 @@ def pooled(op: Pen, x: object) -> object:
         "g (float[N,2,3,3] x) => (float[N,2,2,2] y) { a = MaxPool<kernel_shape=[1,1], strides=[2,2]>(x) y = Relu(a) }",
         "g (float[N,2,3,3] x) => (float[N,2,5,5] y) { a = MaxPool<kernel_shape=[1,1], pads=[1,1,1,1]>(x) y = Relu(a) }",
         "g (float[N,2,3] x) => (float[N,2,3] y) { a = MaxPool<kernel_shape=[1]>(x) y = Relu(a) }",
+        "g (float[N,2,1,1] x) => (float[N,2,1,1] y) { a = MaxPool<kernel_shape=[1,1]>(x) y = Relu(a) }",
+        "g (float[N,2,H,W] x) => (float[N,2,H,W] y) { a = MaxPool<kernel_shape=[1,1]>(x) y = Relu(a) }",
         "g (float[N,2,3,3] x) => (float[N,2,3,3] y) { a = AveragePool<kernel_shape=[1,1]>(x) y = Reciprocal(a) }",
     ],
 )
@@ -35,8 +38,9 @@ def drop_max_pool(op: Build, m: Match) -> Result:
     kernel, strides, pads = (ints_attribute(m.root, name) for name in ("kernel_shape", "strides", "pads"))
     if kernel is None or {*kernel, *(strides or ())} != {1} or any(pads or ()):
         return skip("it has the kernel %s, strides %s and pads %s", kernel, strides, pads)
-    if len(m.x.shape or ()) != 4 and (m.x.dtype is None or not m.x.dtype.is_integer()):
-        return skip("over a row or a volume the runtime's kernel turns NaN and -inf into the lowest number")
+    dims = tuple(m.x.shape or ())
+    if m.x.dtype is None or not (m.x.dtype.is_integer() or (len(dims) == 4 and any(at_least(dim, 2) for dim in dims[2:]))):
+        return skip("over a row, a volume or one pixel in all the runtime's kernel turns NaN and -inf into the lowest number")
     return m.x
 
 

@@ -11,5 +11,16 @@ FOUND = {
     "a gemm of doubles with a scalar bias and a factor": (
         "g (double[N,4] x) => (double[N,1] y) <double[1,4] w = {0.2,0.05,-0.6,-0.1}, double b = {0}> { y = Gemm<alpha=0.5, transB=1>(x, w, b) }"
     ),
+    "the square root of an infinity that comes of a zero": (
+        "g (float[N,M,4] x) => (float[N,M,4] y) <float a = {-1}, float[1] b = {0.5}> { p = Pow(x, a) y = Pow(p, b) }"
+    ),
+    "a number times its own reciprocal, where that is infinite": "g (float[1,4,4] x) => (float[1,4,4] y) <float a = {-1}> { p = Pow(x, a) y = Mul(x, p) }",
+    "the pool of an only pixel": "g (float[N,1,1,1] x) => (float[N,1,1,1] y) { y = MaxPool<kernel_shape=[1,1], pads=[0,0,0,0]>(x) }",
+    "a softplus far below zero": "g (float[N,4] x) => (float[N,4] y) <float k = {-12}> { a = Mul(x, x) b = Mul(a, k) y = Softplus(b) }",
+    "an elu near zero": "g (float[N,4,4,4] x) => (float[N,4,4,4] y) { y = Elu<alpha=1.0>(x) }",
+    "pieces of halves, joined again": (
+        "g (float16[M,4] x) => (float16[M,4] y, double[M,3] z) <float h = {14336}, int64[2] s = {3,1}>"
+        " { k = Cast<to=10>(h) m = Mul(x, k) p, q = Split<axis=1>(m, s) y = Concat<axis=1>(p, q) n = Neg(p) z = Cast<to=11>(n) }"
+    ),
 }
 """In ONNX text, by what is special about them."""

@@ -24,6 +24,11 @@ ARITHMETIC: tuple[Graph, ...] = (
         "g (float[N,3,2,2] x) => (float[N,3,2,2] y) { p = AveragePool<kernel_shape=[1,1]>(x) y = Reciprocal(p) }",
         samples=({"x": np.full((1, 3, 2, 2), -0.0, np.float32)},),
     ),
+    trap(
+        "a maximum of the only pixel, which the kernel takes for the lowest number where it is NaN",
+        "g (float[N,3,1,1] x) => (float[N,3,1,1] y) { p = MaxPool<kernel_shape=[1,1]>(x) y = Relu(p) }",
+        samples=({"x": np.full((1, 3, 1, 1), np.nan, np.float32)},),
+    ),
     trap("the square of a root", ONE + " { r = Sqrt(a) y = Mul(r, r) }"),
     trap("the logarithm of an exponential", ONE + " { r = Exp(a) y = Log(r) }"),
     trap("the exponential of a logarithm", ONE + " { r = Log(a) y = Exp(r) }"),
