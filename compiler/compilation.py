@@ -265,7 +265,7 @@ class Compilation:
 
     def _kernels(self) -> list[KernelEntry]:
         timings = self.judge.timings if self.judge is not None else []
-        return [KernelEntry(**dataclasses.asdict(timing), chosen=timing.gains) for timing in timings]
+        return [KernelEntry(**dataclasses.asdict(timing)) for timing in timings]
 
     def _skipped(self, rewritten: Rewritten) -> list[SkippedEntry]:
         busy = {step.name for step, record in zip(rewritten.steps, rewritten.records, strict=True) if record.changes or record.rolled_back}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable, Mapping, Sequence
 
@@ -29,16 +30,18 @@ NARROW = 0.1
 MOST_BYTES = 1 << 29
 """Weights of a piece: the runtime makes its own copy of them, for each of two sessions."""
 MILLI = 1000.0
+DIFFERENT = skip("it does not compute the same as what it replaces on made-up inputs")
 Open = Callable[[ir.Model], Runner]
 """Makes a model ready with the runtime's default options."""
 
 
 class KernelChoice:
-    """A `judge.Judge` that lets a rule fire only where its replacement is measured to be faster.
+    """A `judge.Judge` that lets a rule fire only where its replacement is measured to pay.
 
-    A match and its replacement run as two small models on made-up inputs, in turns; the replacement wins when the whole 95 % interval of the ratio
-    lies below 1, and its middle by 2 %. What was measured is remembered in ``table``, and every answer for as long as this object lives, so that
-    a pass that runs again makes the same choices. After ``total_s`` seconds nothing more is measured, and what is not known is refused.
+    A match and its replacement run as two small models on made-up inputs, in turns. A doubtful replacement wins when the whole 95 % interval of the
+    ratio lies below 1, and its middle by 2 %; any other unless the whole interval lies above 1. What was measured is remembered in ``table``, and
+    every answer for as long as this object lives, so that a pass that runs again makes the same choices. After ``total_s`` seconds nothing more is
+    measured; what is not known then, or cannot be timed, is refused if it is doubtful.
     """
 
     def __init__(
@@ -66,28 +69,29 @@ class KernelChoice:
         """Judge pieces of this model, or of clones of it, at the sizes that these samples have."""
         self._sizes = bind_sizes(model, samples)
 
-    def refusal(self, rule: str, before: ir.Model, after: ir.Model) -> Skip | None:
-        """Why the replacement is not worth it; None when it is measured to be faster."""
+    def refusal(self, rule: str, before: ir.Model, after: ir.Model, doubtful: bool) -> Skip | None:
+        """Why the replacement is not worth it; None when it is."""
         try:
             key = hash_parts([self._place, rule, piece_key(before, self._sizes), piece_key(after, self._sizes)])
         except Unsized as reason:
-            return skip("it cannot be timed: %s", reason)
+            return skip("it cannot be timed: %s", reason) if doubtful else None
         if key not in self._answers:
-            self._answers[key] = self._decide(key, rule, before, after)
+            self._answers[key] = self._decide(key, rule, before, after, doubtful)
         return self._answers[key]
 
-    def _decide(self, key: str, rule: str, before: ir.Model, after: ir.Model) -> Skip | None:
+    def _decide(self, key: str, rule: str, before: ir.Model, after: ir.Model, doubtful: bool) -> Skip | None:
         timing = self._table.find(key)
         if timing is None:
             if self._left <= 0:
-                return skip("it was not timed: the %.0f s for timing kernels are spent", self._total_s)
+                return skip("it was not timed: the %.0f s for timing kernels are spent", self._total_s) if doubtful else None
             found = self._measure(rule, before, after)
             if isinstance(found, Skip):
-                return found
+                return found if doubtful or found is DIFFERENT else None
             timing = found
             self._table.add(key, timing)
+        timing = dataclasses.replace(timing, chosen=timing.gains if doubtful else timing.low <= 1.0)
         self.timings.append(timing)
-        if timing.gains:
+        if timing.chosen:
             return None
         return skip("it is not faster here: %.3g ms instead of %.3g ms (%.2f to %.2f times)", timing.after_ms, timing.before_ms, timing.low, timing.high)
 
@@ -116,7 +120,7 @@ class KernelChoice:
             other = self._open(after)
             try:
                 if _reads(before) == _reads(after) and not _agree(one.run(samples[0]), other.run(samples[0])):
-                    return skip("it does not compute the same as what it replaces on made-up inputs")
+                    return DIFFERENT
                 return self._compare(other, one, samples)
             finally:
                 other.close()

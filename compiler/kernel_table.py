@@ -38,6 +38,7 @@ class Timing:
     ratio: float
     low: float
     high: float
+    chosen: bool = False
 
     @property
     def gains(self) -> bool:

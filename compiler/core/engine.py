@@ -200,7 +200,7 @@ class Engine:
         pieces = cut_pieces(self.model, match, pen, made)
         if pieces is None:
             return skip("it holds subgraphs, or not all dtypes around it are known, so it cannot be timed")
-        return self.context.judge.refusal(item.name, *pieces)
+        return self.context.judge.refusal(item.name, *pieces, self.context.target.device in item.doubtful)
 
     def _insert(self, root: ir.Node, pen: Build) -> None:
         graph = root.graph

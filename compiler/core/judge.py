@@ -13,9 +13,10 @@ from .reasons import Skip
 class Judge(Protocol):
     """Times a piece of a model against its replacement on this machine."""
 
-    def refusal(self, rule: str, before: ir.Model, after: ir.Model) -> Skip | None:
-        """Why the replacement is not worth it; None when it is faster. Both pieces have the same inputs and outputs,
-        and are called by the first value that would be replaced.
+    def refusal(self, rule: str, before: ir.Model, after: ir.Model, doubtful: bool) -> Skip | None:
+        """Why the replacement is not worth it; None when it is. One that is ``doubtful`` has to be faster, any other must only not be slower.
+
+        Both pieces have the same inputs and outputs, and are called by the first value that would be replaced.
         """
 
 
@@ -26,9 +27,9 @@ class Minutes:
     judge: Judge
     refused: set[tuple[str, str]] = field(default_factory=set)
 
-    def refusal(self, rule: str, before: ir.Model, after: ir.Model) -> Skip | None:
+    def refusal(self, rule: str, before: ir.Model, after: ir.Model, doubtful: bool) -> Skip | None:
         """As `Judge.refusal`."""
-        found = self.judge.refusal(rule, before, after)
+        found = self.judge.refusal(rule, before, after, doubtful)
         if found is not None:
             self.refused.add((rule, before.graph.name or ""))
         return found
@@ -37,6 +38,6 @@ class Minutes:
 class Willing:
     """A judge that refuses nothing."""
 
-    def refusal(self, rule: str, before: ir.Model, after: ir.Model) -> Skip | None:
+    def refusal(self, rule: str, before: ir.Model, after: ir.Model, doubtful: bool) -> Skip | None:
         """As `Judge.refusal`."""
         return None

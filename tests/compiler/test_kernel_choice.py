@@ -46,7 +46,7 @@ def twice(op, x):
     return op.Add(x, x)
 
 
-@rule(twice, drift=ROUNDING, measured=True)
+@rule(twice, drift=ROUNDING, measured=True, doubtful=("cpu",))
 def scale(op: Build, m: Match):
     """x + x -> 2 x"""
     return op.Mul(m.x, 2.0)
@@ -334,3 +334,25 @@ def test_nothing_is_timed_where_no_kernel_is_chosen(decide: Callable[[float], li
     found = optimize_model(ir.from_onnx_text(NORM), Request(target="ort-cpu"))
     assert FUSED not in {rule for record in found.records for rule in record.rules}
     assert races == []
+
+
+@rule(twice, drift=ROUNDING, measured=True)
+def trusted_scale(op: Build, m: Match):
+    """x + x -> 2 x, which nothing speaks against"""
+    return op.Mul(m.x, 2.0)
+
+
+@pytest.mark.parametrize(("seconds", "times"), [(0.5e-3, 2), (1e-3, 2), (3e-3, 0)])
+def test_a_rule_without_doubts_is_only_refused_where_it_is_slower(seconds: float, times: int) -> None:
+    judge = choice(Lab({"Add": 1e-3, "Mul": seconds}))
+    model = model_of(TWICE)
+    judge.begin(model, (LIKE,))
+    assert apply_rules(model, [trusted_scale], Context(judge=judge)) == times
+    assert [timing.chosen for timing in judge.timings] == [times > 0]
+
+
+def test_a_rule_without_doubts_fires_where_the_time_for_measuring_is_spent() -> None:
+    judge = choice(Lab({"Add": 1e-3, "Mul": 3e-3}), total_s=0.0)
+    model = model_of(TWICE)
+    judge.begin(model, (LIKE,))
+    assert apply_rules(model, [trusted_scale], Context(judge=judge)) == 2

@@ -33,7 +33,7 @@ class Witness:
     def __init__(self) -> None:
         self.seen: list[tuple[str, ir.Model, ir.Model]] = []
 
-    def refusal(self, rule: str, before: ir.Model, after: ir.Model) -> Skip | None:
+    def refusal(self, rule: str, before: ir.Model, after: ir.Model, doubtful: bool) -> Skip | None:
         self.seen.append((rule, before, after))
         return skip("it was only looked at")
 
