@@ -29,6 +29,7 @@ ARITHMETIC: tuple[Graph, ...] = (
         "g (float[N,3,1,1] x) => (float[N,3,1,1] y) { p = MaxPool<kernel_shape=[1,1]>(x) y = Relu(p) }",
         samples=({"x": np.full((1, 3, 1, 1), np.nan, np.float32)},),
     ),
+    trap("nothing added makes a negative zero positive", ONE + " <float k = {0}> { p = Add(a, k) y = Reciprocal(p) }"),
     trap("the square of a root", ONE + " { r = Sqrt(a) y = Mul(r, r) }"),
     trap("the logarithm of an exponential", ONE + " { r = Exp(a) y = Log(r) }"),
     trap("the exponential of a logarithm", ONE + " { r = Log(a) y = Exp(r) }"),
