@@ -67,10 +67,6 @@ factor_subtrahend = law(
     drift=ROUNDING,
     given={"y": "float[3]"},
 )
-add_thrice = law("add-thrice", "(x + x) + x -> 3 x", lambda op, x: op.Add(op.Add(x, x), x), lambda op, x: op.Mul(x, 3), drift=ROUNDING, dtypes=NUMBERS)
-add_twice_two = law(
-    "add-four-times", "(x + x) + (x + x) -> 4 x", lambda op, x: op.Add(op.Add(x, x), op.Add(x, x)), lambda op, x: op.Mul(x, 4), drift=ROUNDING, dtypes=NUMBERS
-)
 factor_square = law(
     "factor-square",
     "x^2 - x y -> x (x - y) (DNNFusion, table 4, for x = a + b)",
