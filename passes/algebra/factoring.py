@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from ...compiler.core.drift import ROUNDING
-from ...compiler.core.rule import Rule
+from ...compiler.core.reasons import Skip, skip
+from ...compiler.core.rule import Match, Rule
 from .law import NUMBERS, law
 
 _SUMS = {"Add": "+", "Sub": "-"}
@@ -66,6 +67,21 @@ factor_subtrahend = law(
     lambda op, x, y: op.Mul(x, op.Sub(y, 1)),
     drift=ROUNDING,
     given={"y": "float[3]"},
+)
+def _more_follows(m: Match) -> Skip | None:
+    """A longer chain would be taken apart link by link."""
+    readers = [node for node, _ in m.root.outputs[0].uses()]
+    return skip("the sum goes on") if any(m.x in node.inputs for node in readers) else None
+
+
+add_thrice = law(
+    "add-thrice",
+    "(x + x) + x -> 3 x",
+    lambda op, x: op.Add(op.Add(x, x), x),
+    lambda op, x: op.Mul(x, 3),
+    drift=ROUNDING,
+    dtypes=NUMBERS,
+    guard=_more_follows,
 )
 factor_square = law(
     "factor-square",

@@ -15,7 +15,6 @@ NOT_FIRED = frozenset(
         "attention, bert, with biases, in the runtime's kernel",
         "attention, keras: sums by einsum, heads third",
         "attention whose softmax is over the second last axis of transposed scores",
-        "the thing added to itself",
         "reshapes to a matrix around a linear layer",
         "a reshape to a shape read off another value of the same shape",
         "a convolution between pairs runs on integers",
