@@ -10,7 +10,7 @@ import onnx_ir as ir
 
 from ...compiler.core.build import Build
 from ...compiler.core.drift import ROUNDING
-from ...compiler.core.graph import array, attribute, producer, used_outside
+from ...compiler.core.graph import array, attribute, is_op, producer, used_outside
 from ...compiler.core.reasons import skip
 from ...compiler.core.rule import Match, Result, rule
 
@@ -77,6 +77,7 @@ def pack(op: Build, m: Match, operands: Sequence[ir.Value | None], mask: ir.Valu
     nodes = [node for item in projections for node in item.nodes]
     if any(used_outside(value, [*m.nodes, *nodes, *op.nodes]) for node in nodes for value in node.outputs):
         return None
+    _measure_at(op, source, operands)
     for node in nodes:
         m.take(node)
     if sizes[2] != sizes[0]:
@@ -84,6 +85,15 @@ def pack(op: Build, m: Match, operands: Sequence[ir.Value | None], mask: ir.Valu
     weight = op.const(np.concatenate([item.weight for item in projections], axis=1), "qkv")
     bias = op.const(np.concatenate([item.bias for item in projections]), "qkv_bias")
     return op.Attention(source, weight, bias, None, None, mask, _domain=MICROSOFT, **attributes)  # type: ignore[return-value]
+
+
+def _measure_at(op: Build, source: ir.Value, operands: Sequence[ir.Value | None]) -> None:
+    """Let what was drawn to measure batch and tokens measure what is projected, which has the same and stays."""
+    for node in op.nodes:
+        if is_op(node, "Shape") and node.inputs[0] in operands:
+            start, end = attribute(node, "start", 0), attribute(node, "end")
+            if isinstance(start, int) and isinstance(end, int) and 0 <= start < end <= 2:
+                node.replace_input_with(0, source)
 
 
 def _projection(value: ir.Value | None) -> Projection | None:
