@@ -11,7 +11,7 @@ STAMP := $(VENV)/.graphwright
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: env demo test bench bench-rewrites lint
+.PHONY: env fuzz demo test bench bench-rewrites lint
 
 env: $(STAMP)
 
@@ -36,6 +36,10 @@ bench: env
 
 bench-rewrites: env
 	@$(RUN) tests/bench/main.py rewrites $(ARGS)
+
+# Random models through every rule: make fuzz ARGS='--graphs 5000 --seed 0'
+fuzz: env
+	@$(RUN) tests/fuzz/main.py $(ARGS)
 
 # mypy must meet the checkout under the package's name, whatever its folder is called.
 lint: env

@@ -12,7 +12,6 @@ NOT_FIRED = frozenset(
         "attention, dynamo: a boolean mask made additive",
         "attention, dynamo: guarded against rows that see nothing",
         "attention, gpt-2: a constant triangle cut to size, then where",
-        "attention, bert, with biases, in the runtime's kernel",
         "attention, keras: sums by einsum, heads third",
         "attention whose softmax is over the second last axis of transposed scores",
         "reshapes to a matrix around a linear layer",
