@@ -11,6 +11,7 @@ import onnx_ir as ir
 from .graph import array, is_op
 from .interval import ANYTHING, Interval, of_array, of_dtype, stored
 from .range_rules import MAX_WEIGHT_BYTES, rule_of
+from .upstream import settle
 
 _STORED = (ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
 
@@ -25,19 +26,7 @@ class Ranges:
         """Where the elements of a value lie at run time, whatever is fed."""
         if value is None:
             return ANYTHING
-        stack = [value]
-        while stack:
-            top = stack[-1]
-            if top in self._known:
-                stack.pop()
-                continue
-            missing = [item for item in _operands(top) if item not in self._known]
-            if missing:
-                stack.extend(missing)
-                continue
-            self._known[top] = _held(top, self._find(top))
-            stack.pop()
-        return self._known[value]
+        return settle(self._known, value, _operands, lambda top: _held(top, self._find(top)))
 
     def bound(self, value: ir.Value | None) -> float | None:
         """A number that |value| never exceeds at run time, or None when nothing is proven; a bounded value is never NaN."""

@@ -15,6 +15,7 @@ import onnx_ir as ir
 from .dims import Dim, minimum, same
 from .graph import array, attribute, is_op, scalar
 from .shapes import dims_of, known_ints
+from .upstream import settle
 
 MAX_ELEMENTS = 2**16
 """Larger constants are not read."""
@@ -52,19 +53,7 @@ class Forms:
         """The form of a value; None when none is proven."""
         if value is None:
             return None
-        stack = [value]
-        while stack:
-            top = stack[-1]
-            if top in self._known:
-                stack.pop()
-                continue
-            missing = [item for item in _operands(top) if item not in self._known]
-            if missing:
-                stack.extend(missing)
-                continue
-            self._known[top] = self._find(top)
-            stack.pop()
-        return self._known[value]
+        return settle(self._known, value, _operands, self._find)
 
     def uniform(self, value: ir.Value | None) -> np.generic | None:
         """The number that every element is; None when that is not proven."""
