@@ -1,7 +1,7 @@
 # Every target first makes the environment, .venv, with everything that it needs.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 EXTRAS := torch,hf,graphsurgeon,dev
-TYPED := compiler.core backends models
+TYPED := compiler.core passes backends models
 JOBS ?= 2
 ARGS ?=
 

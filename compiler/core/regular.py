@@ -159,10 +159,9 @@ def _expanded(node: ir.Node, forms: list[Found], shape: Sequence[Dim]) -> Found:
 
 
 def _axes(node: ir.Node, rank: int) -> list[int] | None:
-    axes = known_ints(node.inputs[1]) if len(node.inputs) > 1 else None
-    if axes is None or not all(isinstance(axis, int) for axis in axes):
-        return None
-    return [int(axis) % rank for axis in axes]  # type: ignore[call-overload]
+    given = known_ints(node.inputs[1]) if len(node.inputs) > 1 else None
+    axes = [axis for axis in given or () if isinstance(axis, int)]
+    return [axis % rank for axis in axes] if given is not None and len(axes) == len(given) else None
 
 
 def _unsqueezed(node: ir.Node, forms: list[Found], shape: Sequence[Dim]) -> Found:
@@ -246,7 +245,7 @@ def _cast(node: ir.Node, forms: list[Found], shape: Sequence[Dim]) -> Found:
         return form if dtype == ir.DataType.INT64 and form.offset.dtype == np.int64 else None
     if form.offset.dtype.kind == "f" and dtype.is_integer():
         return None
-    return Form(np.asarray(form.offset).astype(dtype.numpy())[()], form.steps)
+    return Form(dtype.numpy().type(form.offset), form.steps)
 
 
 def _added(node: ir.Node, forms: list[Found], shape: Sequence[Dim]) -> Found:
@@ -277,7 +276,7 @@ def _uniform(node: ir.Node, forms: list[Found], shape: Sequence[Dim]) -> Found:
     with np.errstate(all="ignore"):
         made = UNIFORM_ONLY[node.op_type](*numbers)
     dtype = node.outputs[0].dtype
-    return Form(np.asarray(made).astype(dtype.numpy())[()], (0,) * len(shape)) if dtype is not None else None
+    return Form(dtype.numpy().type(made), (0,) * len(shape)) if dtype is not None else None
 
 
 def _compared(node: ir.Node, forms: list[Found], shape: Sequence[Dim]) -> Found:

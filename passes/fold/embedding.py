@@ -10,6 +10,7 @@ from ...compiler.core.drift import ROUNDING
 from ...compiler.core.pattern import ANY, Const, Pen
 from ...compiler.core.reasons import skip
 from ...compiler.core.rule import Match, Result, rule
+from ...compiler.core.shapes import static_shape
 
 MAX_TABLE_BYTES = 2**28
 """Larger tables are not copied."""
@@ -38,7 +39,7 @@ def one_row(op: Pen, x: object, table: Const, u: object) -> object:
 )
 def add_the_one_row(op: Build, m: Match) -> Result:
     """x + T[u] -> x + T[k], where u is computed, but proven to be k everywhere"""
-    number, table = m.forms.uniform(m.u), m.table.shape
+    number, table = m.forms.uniform(m.u), static_shape(m.table)
     lookup = m.node("lookup").outputs[0]
     if number is None or m.u.shape is None or len(m.u.shape) == 0:
         return skip("'%s' is not proven to be the same everywhere", m.u.name)
@@ -73,7 +74,7 @@ def add_to_table(op: Build, m: Match) -> Result:
     table, constant = m.table.const_value, m.c.const_value
     if table is None or constant is None or len(m.table.uses()) > 1:
         return skip("'%s' is read elsewhere too", m.table.name)
-    if len(constant.shape) >= len(table.shape) or not broadcasts_into(constant.shape, table.shape):
+    if len(constant.shape) >= len(table.shape) or not broadcasts_into(constant.shape.numpy(), table.shape.numpy()):
         return skip("what is added has the shape %s, the table %s", constant.shape, table.shape)
     if table.nbytes > MAX_TABLE_BYTES:
         return skip("the table has %s bytes", table.nbytes)

@@ -114,7 +114,7 @@ def _resized(op: Build, part: Part, small: ir.Value, channels: int) -> ir.Value:
         return op.like(node, small, *node.inputs[1:])  # type: ignore[return-value]
     rank = len(dims_of(node.inputs[0]) or ())
     image = op.Slice(sizes, op.const([2]), op.const([rank]))
-    return op.like(node, small, None, None, image, axes=list(range(2, rank)))  # type: ignore[return-value]
+    return op.like(node, small, None, None, image, axes=list(range(2, rank)))  # type: ignore[arg-type, return-value]
 
 
 def _reads_one_pixel(item: Linear) -> bool:

@@ -99,7 +99,7 @@ def fuse_skip_bias(op: Build, m: Match) -> Result:
     bias = m.b.shape
     if bias is None or len(bias) != 1 or not same_shape(bias, m.scale.shape) or not same_shape(m.x.shape, m.residual.shape):
         return skip("the bias has shape %s", bias)
-    return op.like(m.root, m.x, m.residual, m.scale, m.shift, m.b)  # type: ignore[return-value]
+    return op.like(m.root, m.x, m.residual, m.scale, m.shift, m.b)
 
 
 def _epsilon(m: Match) -> float:

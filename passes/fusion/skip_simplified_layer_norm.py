@@ -74,7 +74,7 @@ def fuse_skip_rms_norm_sum(op: Build, m: Match) -> Result:
     if refusal:
         return refusal
     outputs = op.SkipSimplifiedLayerNormalization(m.x, m.residual, m.scale, epsilon=_epsilon(m), _domain="com.microsoft", _outputs=4)
-    return outputs[0], outputs[3]  # type: ignore[index, return-value]
+    return outputs[0], outputs[3]  # type: ignore[index]
 
 
 def _epsilon(m: Match) -> float:

@@ -125,7 +125,8 @@ def under_root(value: ir.Value, exponent: int) -> tuple[ir.Value, tuple[ir.Node,
 
 def mean_square(value: ir.Value | None) -> MeanSquare | None:
     """``value`` as mean(d^2) + epsilon; epsilon is 0 when nothing is added."""
-    node, epsilon, nodes = producer(value, "Add"), 0.0, ()
+    node, epsilon = producer(value, "Add"), 0.0
+    nodes: tuple[ir.Node, ...] = ()
     if node is not None:
         index = next((index for index in (0, 1) if number_beside(node, index) is not None), None)
         if index is None:
