@@ -346,9 +346,9 @@ def _class_changes(plain: np.ndarray, other: np.ndarray, drift: Drift, stress: S
     if drift in (Drift.DOMAIN, Drift.LOSSY):
         changed &= was == 0
         return np.zeros_like(changed) if stress.any else changed
+    changed &= ~((was == 1) & (now > 1))  # Infinities of an overflow that a sum in another order does not make NaN of.
     if stress.infinite:
-        swapped = (was > 0) & (now > 0) & ((was == 1) | (now == 1))
-        changed &= ~swapped
+        changed &= ~((was > 1) & (now == 1))
     if stress.large and not stress.nan and not stress.infinite:
         changed &= was == 0
     edge = (np.abs(plain) > largest / 2) & (np.abs(other) > largest / 2)

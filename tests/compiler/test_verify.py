@@ -401,6 +401,8 @@ ORDINARY, WITH_NAN, WITH_INF, LARGE = Stress(), Stress(nan=True), Stress(infinit
         (NAN, 1.0, LARGE, False),
         (1.0, INF, LARGE, True),
         (1.0, NAN, LARGE, True),
+        (NAN, INF, ORDINARY, False),
+        (INF, NAN, ORDINARY, True),
         (INF, 3.3e38, ORDINARY, False),
         (-INF, 3.3e38, ORDINARY, True),
         (0.0, -0.0, ORDINARY, False),
