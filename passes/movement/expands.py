@@ -32,6 +32,7 @@ def second(op: Pen, x: object, shape: object, y: object) -> object:
         "g (float[1,S] x, float[1] z, float[N,S] w) => (float[N,S] y) { s = Shape(w) e = Expand(x, s) a = Mul(z, e) y = Neg(a) }",
         "g (int64[1,1,1,S] k, int64[1,1,S,1] q, float[N,1,1,S] v, float[N,1,S,1] w) => (bool[N,1,S,S] y)"
         " { s = Shape(v) t = Shape(w) e = Expand(k, s) f = Expand(q, t) a = LessOrEqual(e, f) y = Not(a) }",
+        "g (float[1,S] x, float[N,S] w) => (float[N,S] y) { s = Shape(w) e = Expand(x, s) a = Mul(e, e) y = Neg(a) }",
         "g (int64[1,S] x, int64[1] z, float[N,S] w) => (int64[N,S] y) { s = Shape(w) e = Expand(x, s) a = Sub(z, e) y = Neg(a) }",
     ],
     leaves=[
@@ -41,8 +42,10 @@ def second(op: Pen, x: object, shape: object, y: object) -> object:
 )
 def work_before_expand(op: Build, m: Match) -> Result:
     """f(Expand(x, s), y) -> Expand(f(x, y), s)"""
-    source = next(value for value in m.root.inputs if value is not m.y)
-    if source is None or source.shape is None or m.x.shape is None or m.y.shape is None:
+    source = next((value for value in m.root.inputs if value is not m.y), None)
+    if source is None:
+        return op.Expand(op.like(m.root, m.x, m.x), m.shape)
+    if source.shape is None or m.x.shape is None or m.y.shape is None:
         return skip("the shape of '%s' or '%s' is not known", m.x.name, m.y.name)
     if broadcasts_into(source.shape, m.y.shape):
         return skip("'%s' is as large as what '%s' is expanded to", m.y.name, m.x.name)
