@@ -79,6 +79,10 @@ REDUCED_TWICE = tuple(map(_reduced_twice, _MERGED))
 def _reduces_nothing(kind: str) -> Rule:
     """Over dimensions of size 1 a sum, mean, product or extreme is the element itself."""
 
+    adds = kind in ("ReduceSum", "ReduceMean")
+    number, reader = ("int32", "Abs") if adds else ("float", "Tanh")
+    wrong = [f"g (float[N,1,3] x) => (float[N,1,3] y) {_HEAD} {{ t = {kind}(x, a) y = Reciprocal(t) }}"] if adds else []
+
     def before(op: Pen, x: object, axes: object = None) -> object:
         return getattr(op, kind)(x, axes, _attrs=ANY)
 
@@ -86,6 +90,8 @@ def _reduces_nothing(kind: str) -> Rule:
         axes = reduced_axes(m.root)
         if axes is None or any(m.x.shape[axis] != 1 for axis in axes):  # type: ignore[index]
             return skip("it reduces the axes %s of shape %s", axes, m.x.shape)
+        if adds and m.x.dtype is not None and m.x.dtype.is_floating_point() and not (m.fast_math or m.ranges.is_nonzero(m.x)):
+            return skip("'%s' may be -0.0, of which the kernel makes 0.0", m.x.name)
         if attribute(m.root, "keepdims", 1):
             return m.x
         return op.Squeeze(m.x, op.const(list(axes), "axes")) if axes else m.x
@@ -97,10 +103,10 @@ def _reduces_nothing(kind: str) -> Rule:
         drift=ROUNDING,
         opset=_MERGED[kind],
         examples=[
-            f"g (float[N,1,3] x) => (float[N,1,3] y) {_HEAD} {{ t = {kind}(x, a) y = Tanh(t) }}",
-            f"g (float[N,1,3] x) => (float[N,3] y) {_HEAD} {{ y = {kind}<keepdims=0>(x, a) }}",
+            f"g ({number}[N,1,3] x) => ({number}[N,1,3] y) {_HEAD} {{ t = {kind}(x, a) y = {reader}(t) }}",
+            f"g ({number}[N,1,3] x) => ({number}[N,3] y) {_HEAD} {{ y = {kind}<keepdims=0>(x, a) }}",
         ],
-        leaves=[f"g (float[N,1,3] x) => (float[1,1,3] y) {_HEAD.replace('{1}', '{0}')} {{ y = {kind}(x, a) }}"],
+        leaves=[f"g (float[N,1,3] x) => (float[1,1,3] y) {_HEAD.replace('{1}', '{0}')} {{ y = {kind}(x, a) }}", *wrong],
     )(build)
 
 
