@@ -19,7 +19,6 @@ from graphwright.compiler.importer import import_model
 from graphwright.compiler.pipeline import parse_pipeline
 from graphwright.compiler.targets import find_target
 
-SHARED = Path("/work/shared/models")
 HEADER = '<ir_version: 10, opset_import: ["" : 21]>\n'
 INTEGER = ("QLinear", "QGemm", "MatMulInteger", "ConvInteger", "DynamicQuantizeMatMul")
 BY_THEMSELVES = "inline-functions,normalise-opset,simplify-quantised,eliminate-common-subexpressions,eliminate-dead-code"
@@ -43,21 +42,19 @@ def rewritten(source: object, pipeline: str) -> bytes:
     return ir.to_proto(model).SerializeToString()
 
 
+@pytest.mark.shared
 @pytest.mark.parametrize("name", ["mobilenetv1_0.5_160_qdq", "movenet_qdq", "deeplabv3_qdq"])
-def test_a_quantised_model_keeps_its_integer_kernels(name: str, tmp_path: Path) -> None:
-    path = SHARED / f"{name}.onnx"
-    if not path.exists():
-        pytest.skip(f"{path} is not there")
+def test_a_quantised_model_keeps_its_integer_kernels(name: str, shared: Path, tmp_path: Path) -> None:
+    path = shared / "models" / f"{name}.onnx"
     before = integer_kernels(path.read_bytes(), tmp_path)
     for pipeline in (2, BY_THEMSELVES):
         after = integer_kernels(optimize(path, target="ort-cpu", level=pipeline).SerializeToString(), tmp_path)
         assert before and all(after[kernel] >= count for kernel, count in before.items()), pipeline
 
 
-def test_activations_of_one_type_give_more_integer_kernels(tmp_path: Path) -> None:
-    path = SHARED / "movenet_qdq.onnx"
-    if not path.exists():
-        pytest.skip(f"{path} is not there")
+@pytest.mark.shared
+def test_activations_of_one_type_give_more_integer_kernels(shared: Path, tmp_path: Path) -> None:
+    path = shared / "models" / "movenet_qdq.onnx"
     before, after = integer_kernels(path.read_bytes(), tmp_path), integer_kernels(rewritten(path, BY_THEMSELVES), tmp_path)
     assert after["QLinearConv"] >= before["QLinearConv"] + 20 and after["QLinearAdd"] > before["QLinearAdd"]
 
