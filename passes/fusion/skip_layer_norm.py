@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import onnx_ir as ir
-
 from ...compiler.core.build import Build
 from ...compiler.core.dims import same_shape
 from ...compiler.core.drift import ROUNDING
-from ...compiler.core.graph import attribute
 from ...compiler.core.pattern import ANY, Const, Pen
-from ...compiler.core.reasons import Skip, skip
+from ...compiler.core.reasons import skip
 from ...compiler.core.rule import Match, Result, rule
-from ..raising.layer_norm import norm_axis
+from .skip_norm import epsilon_of, unfit
 
 KERNEL = "com.microsoft::SkipLayerNormalization"
 SLOW_ON = ("cpu",)
@@ -44,8 +41,8 @@ def pre_norm(op: Pen, x: object, residual: object, scale: object, shift: object 
 )
 def fuse_skip_layer_norm(op: Build, m: Match) -> Result:
     """LayerNormalization(x + r, s, t) -> SkipLayerNormalization(x, r, s, t)"""
-    refusal = _unfit(m)
-    return refusal if refusal else op.SkipLayerNormalization(m.x, m.residual, m.scale, m.shift, epsilon=_epsilon(m), _domain="com.microsoft")
+    refusal = unfit(m)
+    return refusal if refusal else op.SkipLayerNormalization(m.x, m.residual, m.scale, m.shift, epsilon=epsilon_of(m), _domain="com.microsoft")
 
 
 @rule(
@@ -63,10 +60,10 @@ def fuse_skip_layer_norm(op: Build, m: Match) -> Result:
 )
 def fuse_skip_layer_norm_sum(op: Build, m: Match) -> Result:
     """LayerNormalization(x + r, s, t), with x + r used elsewhere -> SkipLayerNormalization(x, r, s, t) and its fourth output"""
-    refusal = _unfit(m)
+    refusal = unfit(m)
     if refusal:
         return refusal
-    outputs = op.SkipLayerNormalization(m.x, m.residual, m.scale, m.shift, epsilon=_epsilon(m), _domain="com.microsoft", _outputs=4)
+    outputs = op.SkipLayerNormalization(m.x, m.residual, m.scale, m.shift, epsilon=epsilon_of(m), _domain="com.microsoft", _outputs=4)
     return outputs[0], outputs[3]  # type: ignore[index]
 
 
@@ -100,20 +97,3 @@ def fuse_skip_bias(op: Build, m: Match) -> Result:
     if bias is None or len(bias) != 1 or not same_shape(bias, m.scale.shape) or not same_shape(m.x.shape, m.residual.shape):
         return skip("the bias has shape %s", bias)
     return op.like(m.root, m.x, m.residual, m.scale, m.shift, m.b)
-
-
-def _epsilon(m: Match) -> float:
-    return float(attribute(m.node("norm"), "epsilon", 1e-5))  # type: ignore[arg-type]
-
-
-def _unfit(m: Match) -> Skip | None:
-    node, shape = m.node("norm"), m.x.shape
-    if m.x.dtype != ir.DataType.FLOAT or attribute(node, "stash_type", 1) != 1:
-        return skip("the kernel takes float, not %s", m.x.dtype)
-    if shape is None or len(shape) not in (2, 3) or norm_axis(node) != -1:
-        return skip("it normalises from axis %s of shape %s", norm_axis(node), shape)
-    if not same_shape(shape, m.residual.shape):
-        return skip("'%s' has shape %s, '%s' %s", m.x.name, shape, m.residual.name, m.residual.shape)
-    if not isinstance(shape[-1], int) or m.scale.shape is None or list(m.scale.shape) != [shape[-1]]:
-        return skip("the scale has shape %s", m.scale.shape)
-    return None

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 from ...compiler.core.build import Build
-from ...compiler.core.dims import same_shape
 from ...compiler.core.drift import ROUNDING
-from ...compiler.core.graph import attribute
 from ...compiler.core.pattern import ANY, Pen
-from ...compiler.core.reasons import Skip, skip
 from ...compiler.core.rule import Match, Result, rule
-from ..raising.layer_norm import norm_axis
-from ..raising.polynomial import FLOAT
+from .skip_norm import epsilon_of, unfit
 
 KERNEL = "com.microsoft::SkipSimplifiedLayerNormalization"
 SLOW_ON = ("cpu",)
@@ -49,8 +45,8 @@ def pre_norm(op: Pen, x: object, residual: object, scale: object) -> object:
 )
 def fuse_skip_rms_norm(op: Build, m: Match) -> Result:
     """RMSNormalization(x + r, s) -> SkipSimplifiedLayerNormalization(x, r, s)"""
-    refusal = _unfit(m)
-    return refusal if refusal else op.SkipSimplifiedLayerNormalization(m.x, m.residual, m.scale, epsilon=_epsilon(m), _domain="com.microsoft")
+    refusal = unfit(m)
+    return refusal if refusal else op.SkipSimplifiedLayerNormalization(m.x, m.residual, m.scale, epsilon=epsilon_of(m), _domain="com.microsoft")
 
 
 @rule(
@@ -70,25 +66,8 @@ def fuse_skip_rms_norm(op: Build, m: Match) -> Result:
 )
 def fuse_skip_rms_norm_sum(op: Build, m: Match) -> Result:
     """RMSNormalization(x + r, s), with x + r used elsewhere -> SkipSimplifiedLayerNormalization(x, r, s) and its fourth output"""
-    refusal = _unfit(m)
+    refusal = unfit(m)
     if refusal:
         return refusal
-    outputs = op.SkipSimplifiedLayerNormalization(m.x, m.residual, m.scale, epsilon=_epsilon(m), _domain="com.microsoft", _outputs=4)
+    outputs = op.SkipSimplifiedLayerNormalization(m.x, m.residual, m.scale, epsilon=epsilon_of(m), _domain="com.microsoft", _outputs=4)
     return outputs[0], outputs[3]  # type: ignore[index]
-
-
-def _epsilon(m: Match) -> float:
-    return float(attribute(m.node("norm"), "epsilon", 1e-5))  # type: ignore[arg-type]
-
-
-def _unfit(m: Match) -> Skip | None:
-    node, shape = m.node("norm"), m.x.shape
-    if m.x.dtype != FLOAT or attribute(node, "stash_type", 1) != 1:
-        return skip("the kernel takes float, not %s", m.x.dtype)
-    if shape is None or len(shape) not in (2, 3) or norm_axis(node) != -1:
-        return skip("it normalises from axis %s of shape %s", norm_axis(node), shape)
-    if not same_shape(shape, m.residual.shape):
-        return skip("'%s' has shape %s, '%s' %s", m.x.name, shape, m.residual.name, m.residual.shape)
-    if not isinstance(shape[-1], int) or m.scale.shape is None or list(m.scale.shape) != [shape[-1]]:
-        return skip("the scale has shape %s", m.scale.shape)
-    return None
