@@ -21,6 +21,7 @@ from .core.passes import OUR_PASSES, Context, Pass, format_pass
 from .core.reasons import Reasons
 from .core.records import Difference, PassRecord, Rewrite, RolledBack
 from .core.rulepass import RulePass
+from .core.statistics import Calibrator
 from .core.target import Target
 from .core.wellformed import check
 from .denials import Denials
@@ -75,6 +76,7 @@ class Manager:
     fast_math: bool = False
     reasons: Reasons | None = None
     judge: Judge | None = None
+    calibrator: Calibrator | None = None
     _drift: Drift = field(default=Drift.EXACT, init=False)
     _undone: int = field(default=0, init=False)
     _changes: int = field(default=0, init=False)
@@ -205,7 +207,7 @@ class Manager:
         self.verifier.accept()
 
     def _context(self, ledger: Ledger, reasons: Reasons | None = None, judge: Judge | None = None) -> Context:
-        return Context(self.target, ledger, self.fast_math, reasons=reasons, judge=judge or self.judge)
+        return Context(self.target, ledger, self.fast_math, reasons=reasons, judge=judge or self.judge, calibrator=self.calibrator)
 
     def _promise(self, step: Pass) -> Drift:
         """The contract a pass keeps here: with ``fast_math``, what its rules of the domain kind keep without a proof."""

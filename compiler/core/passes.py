@@ -23,6 +23,7 @@ from .errors import UsageError
 from .judge import Judge
 from .ledger import Ledger
 from .reasons import Reasons
+from .statistics import Calibrator
 from .target import PORTABLE, Target
 
 OUR_PASSES = f"{__name__.partition('.')[0]}.passes."
@@ -32,7 +33,7 @@ OUR_PASSES = f"{__name__.partition('.')[0]}.passes."
 @dataclass
 class Context:
     """What a pass is told: the target, the ledger that permits each change, rules to leave out, where to note why a rule did not fire, and who
-    decides by timing where several kernels would do (None: nobody).
+    decides by timing where several kernels would do (None: nobody), and who runs the model on the user's calibration data (None: there is none).
     """
 
     target: Target = PORTABLE
@@ -41,6 +42,7 @@ class Context:
     without: frozenset[str] = frozenset()
     reasons: Reasons | None = None
     judge: Judge | None = None
+    calibrator: Calibrator | None = None
 
 
 @dataclass(frozen=True)

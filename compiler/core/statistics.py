@@ -1,0 +1,72 @@
+"""What calibration tells a compression method about the values of a model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import onnx_ir as ir
+
+from .backend import Array
+from .sites import Site
+
+__all__ = ["Calibrator", "Histogram", "Range", "SiteStatistics"]
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """How often values fell into equal bins: ``counts`` int64 [bins], ``edges`` float64 [bins + 1]."""
+
+    counts: np.ndarray
+    edges: np.ndarray
+
+
+@dataclass(frozen=True)
+class Range:
+    """What a value was on all samples: its least and greatest number, and how its numbers are spread. NaN and infinities are left out and counted."""
+
+    low: float
+    high: float
+    histogram: Histogram
+    strange: int = 0
+
+
+@dataclass(frozen=True)
+class SiteStatistics:
+    """The input X (N x K) of one group of a site, over all samples.
+
+    ``moment`` is X'X / N, float64 [K, K]; ``low``, ``high``, ``abs_max``, ``abs_mean``, ``mean`` are float64 [K]; ``rows`` are some rows of X, float32
+    [n, K], evenly drawn; ``count`` is N.
+    """
+
+    moment: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    abs_max: np.ndarray
+    abs_mean: np.ndarray
+    mean: np.ndarray
+    rows: np.ndarray
+    count: int
+
+
+class Calibrator(Protocol):
+    """Runs a model on the user's real samples. Every call is one pass over them; memory is bounded by what one sample needs."""
+
+    @property
+    def samples(self) -> int:
+        """How many samples there are."""
+        ...
+
+    def ranges(self, model: ir.Model, values: Sequence[str]) -> dict[str, Range]:
+        """The range of each of these values of the model, by name."""
+        ...
+
+    def sites(self, model: ir.Model, sites: Sequence[Site], *, moments: bool = True, rows: int = 0) -> Iterator[tuple[Site, list[SiteStatistics]]]:
+        """For each site, in the order given, the statistics of each of its groups. Sites of one input share its work; those not asked for next are not held."""
+        ...
+
+    def outputs(self, model: ir.Model, limit: int | None = None) -> Iterator[dict[str, Array]]:
+        """What the model makes of each sample (of the first ``limit``)."""
+        ...
