@@ -1,7 +1,8 @@
 """Passes, and pipelines as text.
 
 A pass is a frozen dataclass; its fields are its options. A pipeline is a tuple of passes and reads and writes as
-``fold-constants{max_bytes=1024},fuse{only=gelu}``. Passes are found by folder: any `Pass` defined in a module below ``graphwright.passes``.
+``fold-constants{max_bytes=1024},fuse{only=gelu}``; what has a meaning in this text is written as in a URL where a value holds it (``%2C``).
+Passes are found by folder: any `Pass` defined in a module below ``graphwright.passes``.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import functools
 import importlib
 import pkgutil
 import re
+import urllib.parse
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from types import ModuleType
@@ -18,6 +20,7 @@ from typing import ClassVar
 
 import onnx_ir as ir
 
+from .coverage import Coverage
 from .drift import Drift
 from .errors import UsageError
 from .judge import Judge
@@ -33,7 +36,8 @@ OUR_PASSES = f"{__name__.partition('.')[0]}.passes."
 @dataclass
 class Context:
     """What a pass is told: the target, the ledger that permits each change, rules to leave out, where to note why a rule did not fire, and who
-    decides by timing where several kernels would do (None: nobody), and who runs the model on the user's calibration data (None: there is none).
+    decides by timing where several kernels would do (None: nobody), who runs the model on the user's calibration data (None: there is none), and
+    where to note what was compressed and what was not.
     """
 
     target: Target = PORTABLE
@@ -43,6 +47,7 @@ class Context:
     reasons: Reasons | None = None
     judge: Judge | None = None
     calibrator: Calibrator | None = None
+    coverage: Coverage = field(default_factory=Coverage)
 
 
 @dataclass(frozen=True)
@@ -141,13 +146,18 @@ def _parse_value(step: type[Pass], key: str, text: str, default: object) -> obje
     except (ValueError, KeyError):
         raise UsageError(f"the option '{key}' of '{step.name}' takes a {type(default).__name__}, not '{text}'") from None
     if isinstance(default, tuple):
-        return tuple(filter(None, text.split("+")))
-    return text
+        return tuple(urllib.parse.unquote(part) for part in text.split("+") if part)
+    return urllib.parse.unquote(text)
 
 
 def _format_value(value: object) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, tuple):
-        return "+".join(str(item) for item in value)
-    return str(value)
+        return "+".join(_quote(str(item)) for item in value)
+    return _quote(value) if isinstance(value, str) else str(value)
+
+
+def _quote(text: str) -> str:
+    """Text without the signs that pipelines are written with."""
+    return re.sub(r"[%+,{}=\s]", lambda sign: urllib.parse.quote(sign.group(), safe=""), text)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from graphwright.compiler.core.errors import UsageError
@@ -78,3 +80,12 @@ def test_a_pass_without_its_last_rule_is_left_out() -> None:
 def test_a_name_that_is_neither_pass_nor_rule_is_named(keep: str) -> None:
     with pytest.raises(UsageError, match="no pass or rule 'fuse-everything'"):
         narrow(pipeline_for(PORTABLE, 2, "fp32"), **{keep: ("fuse-everything",)})
+
+
+def test_any_name_survives_in_an_option_of_a_pipeline() -> None:
+    odd = ("/model/layer.0/Add_output_0", "a+b", "c,d", "e{f}", "g=h", "100%", "two words", "ä", "%2B")
+    step = parse_pipeline("fuse")[0]
+    named = dataclasses.replace(step, only=odd)  # type: ignore[type-var]
+    (again,) = parse_pipeline(recipe((named,)))
+    assert again == named
+    assert parse_pipeline(f"drop-no-ops,{recipe((named,))},fold-constants")[1] == named
