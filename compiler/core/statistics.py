@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -38,7 +38,10 @@ class SiteStatistics:
     """The input X (N x K) of one group of a site, over all samples.
 
     ``moment`` is X'X / N, float64 [K, K]; ``low``, ``high``, ``abs_max``, ``abs_mean``, ``mean`` are float64 [K]; ``rows`` are some rows of X, float32
-    [n, K], evenly drawn; ``count`` is N.
+    [n, K], evenly drawn; ``count`` is N. ``strange`` rows held NaN or an infinity and are left out of all that.
+
+    ``moment`` is [0, 0] when it was not asked for. For an embedding X is one-hot, so that X'X / N is diagonal: ``moment`` is that diagonal, float64 [K],
+    how often each row of the table is asked for; ``rows`` is [0, K].
     """
 
     moment: np.ndarray
@@ -49,14 +52,24 @@ class SiteStatistics:
     mean: np.ndarray
     rows: np.ndarray
     count: int
+    strange: int = 0
 
 
 class Calibrator(Protocol):
-    """Runs a model on the user's real samples. Every call is one pass over them; memory is bounded by what one sample needs."""
+    """Runs a model on the user's real samples. Every call goes through them once for each group of values that fits in memory.
+
+    ``unseen`` names, after a call, the values and sites that were left out of its result, and why, in a few words: what is inside a branch or a loop
+    cannot be observed, nor can texts and sequences; what was empty on every sample has no statistics.
+    """
 
     @property
     def samples(self) -> int:
         """How many samples there are."""
+        ...
+
+    @property
+    def unseen(self) -> Mapping[str, str]:
+        """Value or `Site.name` -> why the last call has nothing of it."""
         ...
 
     def ranges(self, model: ir.Model, values: Sequence[str]) -> dict[str, Range]:

@@ -1,0 +1,161 @@
+"""Runs a model on calibration data and collects what compression methods ask for, in bounded memory."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import onnx_ir as ir
+
+from ..core.backend import Array, Backend, Progress
+from ..core.errors import InputError
+from ..core.sites import Site
+from ..core.statistics import Range, SiteStatistics
+from .data import CalibrationData
+from .moments import Counts, Moments
+from .packing import packed
+from .probe import Probes, Visit, measured_bytes, unseen
+from .rows import Layout, layout_of, rows_of
+from .spread import BINS, Spread
+
+__all__ = ["Engine"]
+
+BUDGET_BYTES = 1 << 30
+"""What may be held at once besides the model itself: half for values of one sample, half for what is collected."""
+SPREAD_BYTES = 8 * BINS
+
+Key = tuple[str, Layout]
+"""A value and how it is read: sites that have both in common have the same X."""
+
+
+@dataclass
+class Engine:
+    """The `Calibrator` of a compilation. ``unseen`` names, after a call, each value or site that could not be observed, and why.
+
+    Values are observed in groups that fit ``budget`` bytes, one pass over the samples for each group; what is collected of a value does not grow
+    with the samples. ``seed`` draws the rows that are kept.
+    """
+
+    data: CalibrationData
+    backend: Backend
+    progress: Progress | None = None
+    budget: int = BUDGET_BYTES
+    seed: int = 0
+    unseen: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def samples(self) -> int:
+        """How many samples there are."""
+        return len(self.data)
+
+    def ranges(self, model: ir.Model, values: Sequence[str]) -> dict[str, Range]:
+        """As `Calibrator.ranges`."""
+        names = self._observable(model, values)
+        spreads = {name: Spread() for name in names}
+        for group in packed(self._sizes(model, names), dict.fromkeys(names, SPREAD_BYTES), self.budget // 2):
+            self._pass(model, group, lambda name, array: spreads[name].add(array))
+        found = {name: spread.range() for name, spread in spreads.items()}
+        self.unseen.update({name: "it held no finite number on any sample" for name, item in found.items() if item is None})
+        return {name: item for name, item in found.items() if item is not None}
+
+    def sites(self, model: ir.Model, sites: Sequence[Site], *, moments: bool = True, rows: int = 0) -> Iterator[tuple[Site, list[SiteStatistics]]]:
+        """As `Calibrator.sites`."""
+        seen = set(self._observable(model, [site.data.name or "" for site in sites]))
+        wanted = [site for site in sites if (site.data.name or "") in seen]
+        self.unseen.update({site.name: self.unseen[site.data.name or ""] for site in sites if site not in wanted})
+        keys = [(site.data.name or "", layout_of(site)) for site in wanted]
+        found: dict[Key, list[SiteStatistics]] = {}
+        groups = iter(self._key_groups(model, list(dict.fromkeys(keys)), moments, rows))
+        for place, (site, key) in enumerate(zip(wanted, keys, strict=True)):
+            if key not in found:
+                found.update(self._collect(model, next(groups), moments, rows))
+            statistics = found[key]
+            if key not in keys[place + 1 :]:
+                del found[key]
+            if statistics:
+                yield site, statistics
+            else:
+                self.unseen[site.name] = "its input was empty, or not finite, on every sample"
+
+    def outputs(self, model: ir.Model, limit: int | None = None) -> Iterator[dict[str, Array]]:
+        """As `Calibrator.outputs`."""
+        runner = self.backend.baseline(model)
+        try:
+            for place, (name, sample) in enumerate(self.data.named()):
+                if place == limit:
+                    return
+                self._tell(f"running calibration sample {place + 1}")
+                try:
+                    yield runner.run(sample)
+                except InputError as error:
+                    self.data.skip(name, str(error))
+        finally:
+            runner.close()
+
+    def _observable(self, model: ir.Model, names: Iterable[str]) -> list[str]:
+        chosen = list(dict.fromkeys(names))
+        self.unseen = unseen(model, chosen)
+        return [name for name in chosen if name not in self.unseen]
+
+    def _key_groups(self, model: ir.Model, keys: Sequence[Key], moments: bool, rows: int) -> Iterator[list[Key]]:
+        """Keys in the order given, as many together as fit."""
+        if not keys:
+            return
+        sizes = self._sizes(model, list(dict.fromkeys(name for name, _ in keys)))
+        yield from packed({key: sizes[key[0]] for key in keys}, {key: _held_bytes(key[1], moments, rows) for key in keys}, self.budget // 2)
+
+    def _sizes(self, model: ir.Model, names: Sequence[str]) -> dict[str, int]:
+        """The bytes of each value on the first sample that the model takes."""
+        if not names:
+            return {}
+        for name, sample in self.data.named():
+            try:
+                return measured_bytes(model, names, self.backend.reference, sample)
+            except InputError as error:
+                self.data.skip(name, str(error))
+        self.data.refuse_empty()
+        raise AssertionError("no samples")
+
+    def _collect(self, model: ir.Model, keys: Sequence[Key], moments: bool, rows: int) -> dict[Key, list[SiteStatistics]]:
+        """One pass over the samples for a group of keys."""
+        collected = {key: self._collector(key, moments, rows) for key in keys}
+        readers: dict[str, list[Key]] = {}
+        for key in keys:
+            readers.setdefault(key[0], []).append(key)
+
+        def visit(name: str, array: np.ndarray) -> None:
+            for key in readers[name]:
+                for piece in rows_of(array, key[1]):
+                    collected[key].add(piece)
+
+        self._pass(model, list(readers), visit)
+        return {key: item.statistics() for key, item in collected.items()}
+
+    def _collector(self, key: Key, moments: bool, rows: int) -> Counts | Moments:
+        name, layout = key
+        if layout.kind == "indices":
+            return Counts(layout.width)
+        return Moments(layout.groups, layout.width, moments=moments, rows=rows, seed=self.seed + zlib.crc32(name.encode()))
+
+    def _pass(self, model: ir.Model, names: Sequence[str], visit: Visit) -> None:
+        """Show ``visit`` these values of every sample, each freed before the next is looked at."""
+        with Probes(model, names, self.backend.reference, self.budget // 2) as probes:
+            for place, (name, sample) in enumerate(self.data.named()):
+                self._tell(f"calibrating {len(names)} values: sample {place + 1} of {len(self.data)}")
+                try:
+                    probes.show(sample, visit)
+                except InputError as error:
+                    self.data.skip(name, str(error))
+        self.data.refuse_empty()
+
+    def _tell(self, text: str) -> None:
+        if self.progress is not None:
+            self.progress(text)
+
+
+def _held_bytes(layout: Layout, moments: bool, rows: int) -> int:
+    if layout.kind == "indices":
+        return 8 * 3 * layout.width
+    return layout.groups * layout.width * (8 * (6 + (layout.width if moments else 0)) + 4 * rows)

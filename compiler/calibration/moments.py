@@ -1,0 +1,94 @@
+"""Statistics of a site's input, collected row by row."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..core.statistics import SiteStatistics
+
+__all__ = ["Counts", "Moments"]
+
+
+class Moments:
+    """Adds up what `SiteStatistics` of ``groups`` groups of K inputs hold, in float64. Rows with NaN or an infinity are left out and counted."""
+
+    def __init__(self, groups: int, width: int, *, moments: bool, rows: int, seed: int) -> None:
+        self.count = 0
+        self.strange = 0
+        self._moment = np.zeros((groups, width, width) if moments else (groups, 0, 0))
+        self._low, self._high = np.full((groups, width), np.inf), np.full((groups, width), -np.inf)
+        self._sum, self._abs_sum = np.zeros((groups, width)), np.zeros((groups, width))
+        self._rows = np.zeros((groups, rows, width), np.float32)
+        self._random = np.random.default_rng(seed)
+
+    def add(self, rows: np.ndarray) -> None:
+        """Count rows [groups, n, K]."""
+        exact = np.array(rows, np.float64, order="K")
+        if not np.isfinite(exact.sum()):
+            fine = np.isfinite(exact).all(axis=(0, 2))
+            self.strange += int((~fine).sum())
+            exact = exact[:, fine]
+        if not exact.shape[1]:
+            return
+        self._draw(exact)
+        self.count += exact.shape[1]
+        np.minimum(self._low, exact.min(axis=1), out=self._low)
+        np.maximum(self._high, exact.max(axis=1), out=self._high)
+        self._sum += exact.sum(axis=1)
+        if self._moment.size:
+            for group, part in zip(self._moment, exact, strict=True):
+                group += part.T @ part
+        self._abs_sum += np.abs(exact, out=exact).sum(axis=1)
+
+    def statistics(self) -> list[SiteStatistics]:
+        """One for each group; empty when there was no row."""
+        if not self.count:
+            return []
+        kept = min(self.count, self._rows.shape[1])
+        most = np.maximum(np.abs(self._low), np.abs(self._high))
+        return [
+            SiteStatistics(
+                moment=self._moment[group] / self.count,
+                low=self._low[group],
+                high=self._high[group],
+                abs_max=most[group],
+                abs_mean=self._abs_sum[group] / self.count,
+                mean=self._sum[group] / self.count,
+                rows=self._rows[group, :kept],
+                count=self.count,
+                strange=self.strange,
+            )
+            for group in range(len(most))
+        ]
+
+    def _draw(self, rows: np.ndarray) -> None:
+        """Keep some rows so that each row seen so far is kept with the same chance (reservoir sampling, Vitter's algorithm R)."""
+        room = self._rows.shape[1]
+        if not room:
+            return
+        places = np.arange(self.count, self.count + rows.shape[1])
+        chances = self._random.random(len(places))
+        slots = np.where(places < room, places, (chances * (places + 1)).astype(np.int64))
+        chosen = np.flatnonzero(slots < room)
+        self._rows[:, slots[chosen]] = rows[:, chosen]
+
+
+class Counts:
+    """How often an embedding was asked for each of its ``width`` rows: its X is one-hot, so the moment is diagonal, and kept as that diagonal."""
+
+    def __init__(self, width: int) -> None:
+        self._counts = np.zeros(width, np.int64)
+
+    def add(self, indices: np.ndarray) -> None:
+        """Count flat indices; negative ones are counted from the end."""
+        width = len(self._counts)
+        self._counts += np.bincount(np.where(indices < 0, indices + width, indices).astype(np.int64), minlength=width)
+
+    def statistics(self) -> list[SiteStatistics]:
+        """One, with no rows; empty when there was no index."""
+        total = int(self._counts.sum())
+        if not total:
+            return []
+        share, seen = self._counts / total, (self._counts > 0).astype(np.float64)
+        low = (self._counts == total).astype(np.float64)
+        return [SiteStatistics(share, low, seen, seen, share, share, np.zeros((0, len(share)), np.float32), total)]
