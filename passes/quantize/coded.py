@@ -7,10 +7,11 @@ from typing import Protocol
 
 import numpy as np
 
-__all__ = ["Affine", "Codebook", "Coded", "Dense", "LowRank", "Sparse", "Sum"]
+__all__ = ["Affine", "Binaries", "Codebook", "Coded", "Dense", "LowRank", "Rows", "Sparse", "Sum", "Turned"]
 
 SCALE_BITS = 32
 INDEX_BITS = 32
+HALF_BITS = 16
 
 
 class Coded(Protocol):
@@ -38,6 +39,8 @@ class Affine:
     zeros: np.ndarray | None
     block: int
     bits: int
+    scale_bits: float = SCALE_BITS
+    """Bits of one stored scale: fewer than 32 where the scales are quantised too."""
 
     def matrix(self) -> np.ndarray:
         """As `Coded.matrix`."""
@@ -51,7 +54,7 @@ class Affine:
     def stored_bits(self) -> float:
         """As `Coded.stored_bits`."""
         zeros = 0 if self.zeros is None else self.zeros.size * self.bits
-        return self.codes.size * self.bits + self.scales.size * SCALE_BITS + zeros
+        return self.codes.size * self.bits + self.scales.size * self.scale_bits + zeros
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,9 @@ class Codebook:
     scales: np.ndarray | None = None
     block: int = 0
     scale_bits: float = SCALE_BITS
-    """Bits of one stored scale: fewer than 32 where the scales are quantised too."""
+    """As in `Affine`."""
+    book_bits: float = SCALE_BITS
+    """Bits of one entry of a stored book; 0 for a book that a standard lays down."""
 
     def matrix(self) -> np.ndarray:
         """As `Coded.matrix`."""
@@ -76,7 +81,39 @@ class Codebook:
     def stored_bits(self) -> float:
         """As `Coded.stored_bits`."""
         scales = 0 if self.scales is None else self.scales.size * self.scale_bits
-        return self.codes.size * self.bits + self.book.size * SCALE_BITS + scales
+        return self.codes.size * self.bits + self.book.size * self.book_bits + scales
+
+
+@dataclass(frozen=True)
+class Binaries:
+    """``left (sum of scale sign) + offset``: ``signs`` int8 [q, K, M] of -1 and 1 (0 where a mask drops a weight), ``scales`` float32 [q, G, M], one row for
+    ``block`` rows of signs; ``offset`` float32 [G, M] is added and ``left`` float32 [K] multiplies the rows, where there are such.
+    """
+
+    signs: np.ndarray
+    scales: np.ndarray
+    block: int
+    offset: np.ndarray | None = None
+    left: np.ndarray | None = None
+    sign_bits: float = 1.0
+    """Bits of one stored sign: another number than 1 where the signs share a mask."""
+    scale_bits: float = HALF_BITS
+
+    def matrix(self) -> np.ndarray:
+        """As `Coded.matrix`."""
+        rows = self.signs.shape[1]
+        found = np.zeros(self.signs.shape[1:], np.float32)
+        for signs, scales in zip(self.signs, self.scales, strict=True):
+            found += signs * _spread(scales, self.block, rows)
+        if self.left is not None:
+            found *= self.left[:, None]
+        return found if self.offset is None else found + _spread(self.offset, self.block, rows)
+
+    @property
+    def stored_bits(self) -> float:
+        """As `Coded.stored_bits`."""
+        numbers = self.scales.size + sum(part.size for part in (self.offset, self.left) if part is not None)
+        return self.signs.size * self.sign_bits + numbers * self.scale_bits
 
 
 @dataclass(frozen=True)
@@ -85,7 +122,7 @@ class LowRank:
 
     left: np.ndarray
     right: np.ndarray
-    bits: int = 16
+    bits: int = HALF_BITS
 
     def matrix(self) -> np.ndarray:
         """As `Coded.matrix`."""
@@ -104,7 +141,7 @@ class Sparse:
     shape: tuple[int, int]
     places: np.ndarray
     values: np.ndarray
-    bits: int = 16
+    bits: int = HALF_BITS
     index_bits: int = INDEX_BITS
 
     def matrix(self) -> np.ndarray:
@@ -117,6 +154,51 @@ class Sparse:
     def stored_bits(self) -> float:
         """As `Coded.stored_bits`."""
         return self.values.size * (self.bits + self.index_bits)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A few rows (input channels) in high precision, zero elsewhere: ``values`` float32 [n, M] of the ``rows`` int64 [n] of a matrix of ``shape``."""
+
+    shape: tuple[int, int]
+    rows: np.ndarray
+    values: np.ndarray
+    bits: int = HALF_BITS
+
+    def matrix(self) -> np.ndarray:
+        """As `Coded.matrix`."""
+        found = np.zeros(self.shape, np.float32)
+        found[self.rows] = self.values
+        return found
+
+    @property
+    def stored_bits(self) -> float:
+        """As `Coded.stored_bits`."""
+        return self.values.size * self.bits + self.rows.size * INDEX_BITS
+
+
+@dataclass(frozen=True)
+class Turned:
+    """A weight coded in other coordinates: ``before content after``, then row k divided by ``stretch[k]``.
+
+    ``before`` [K, K] and ``after`` [M, M] are orthogonal and made again from a seed, which takes ``seed_bits``; ``stretch`` is float32 [K], in half precision.
+    """
+
+    content: Coded
+    before: np.ndarray
+    after: np.ndarray
+    seed_bits: float
+    stretch: np.ndarray | None = None
+
+    def matrix(self) -> np.ndarray:
+        """As `Coded.matrix`."""
+        found = self.before @ self.content.matrix().astype(np.float64) @ self.after
+        return (found if self.stretch is None else found / self.stretch[:, None]).astype(np.float32)
+
+    @property
+    def stored_bits(self) -> float:
+        """As `Coded.stored_bits`."""
+        return self.content.stored_bits + self.seed_bits + (0 if self.stretch is None else self.stretch.size * HALF_BITS)
 
 
 @dataclass(frozen=True)

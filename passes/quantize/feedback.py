@@ -41,7 +41,8 @@ def descend(rounded: np.ndarray, weight: np.ndarray, moment: np.ndarray, round_r
     """
     if not sweeps:
         return rounded
-    rounded, diagonal = rounded.copy(), np.maximum(np.diagonal(moment), np.finfo(np.float64).tiny)
+    rounded, diagonal = rounded.copy(), np.diagonal(moment)
+    shares = np.divide(1.0, diagonal, out=np.zeros(len(diagonal)), where=diagonal > np.finfo(np.float64).tiny)
     gradient = moment @ (weight - rounded)
     for _ in range(sweeps):
         moved = False
@@ -49,7 +50,7 @@ def descend(rounded: np.ndarray, weight: np.ndarray, moment: np.ndarray, round_r
             block = slice(start, min(start + lazy, len(rounded)))
             changes = np.zeros((block.stop - start, rounded.shape[1]))
             for row in range(start, block.stop):
-                wanted = rounded[row] + (gradient[row] - moment[row, block] @ changes) / diagonal[row]
+                wanted = rounded[row] + (gradient[row] - moment[row, block] @ changes) * shares[row]
                 found = round_row(row, wanted[None])
                 changes[row - start] = found - rounded[row]
                 rounded[row] = found
