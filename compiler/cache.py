@@ -27,6 +27,8 @@ SOURCES = ("compiler", "passes", "backends")
 KEY_FILE = "key.json"
 KERNELS = "kernels.jsonl"
 """What was measured of single kernels (see `kernel_table`)."""
+CALIBRATION = "calibration"
+"""Statistics of calibrations (see `calibration.shelf`)."""
 ARTIFACT = "artifact"
 OUR_NAMES = re.compile(r"[0-9a-f]{64}|\.[0-9a-f]{64}\..{8}\.(partial|previous)")
 
@@ -117,11 +119,15 @@ class Cache:
         return True
 
     def clear(self) -> int:
-        """Remove every entry, broken ones and leftovers too, what was measured of kernels, and nothing that is not ours; returns how many entries went."""
+        """Remove every entry, broken ones and leftovers too, what was measured of kernels and calibrated, and nothing that is not ours.
+
+        Returns how many entries went.
+        """
         if not self.folder.is_dir():
             return 0
         with contextlib.suppress(OSError):
             (self.folder / KERNELS).unlink(missing_ok=True)
+            shutil.rmtree(self.folder / CALIBRATION, ignore_errors=True)
         ours = [folder for folder in sorted(self.folder.iterdir()) if folder.is_dir() and OUR_NAMES.fullmatch(folder.name)]
         return sum(self.drop(folder) for folder in ours)
 

@@ -9,11 +9,13 @@ from typing import Protocol
 
 import numpy as np
 
+from ..cache import hash_parts
 from ..core.backend import Array, Sample
 from ..core.errors import InputError
 from ..fingerprint import hash_samples
+from .fit import Fit
 
-__all__ = ["CalibrationData", "Feed", "Samples", "Skipped"]
+__all__ = ["CalibrationData", "Feed", "Samples", "Skipped", "Stacks", "sample_bytes"]
 
 NAMED = 3
 """How many reasons a message about samples that were left out gives."""
@@ -53,7 +55,24 @@ class Samples:
 
     def digest(self) -> str:
         """As `Feed.digest`; samples that do not fit do not count."""
-        return hash_samples([sample for _, read in self.items() if (sample := _or_none(read)) is not None])
+        return hash_parts(hash_samples([sample]) for _, read in self.items() if (sample := _or_none(read)) is not None)
+
+
+@dataclass(frozen=True)
+class Stacks(Samples):
+    """Items in memory, each of which may hold several samples."""
+
+    fit: Fit
+
+    def items(self) -> Iterator[tuple[str, Callable[[], Sample]]]:
+        """As `Feed.items`."""
+        for place, item in enumerate(self.content):
+            try:
+                parts = list(self.fit.parts(item))
+            except InputError:
+                parts = [functools.partial(self.fit, item)]
+            for part, read in enumerate(parts):
+                yield f"sample {place}" if len(parts) == 1 else f"sample {place}[{part}]", read
 
 
 @dataclass
@@ -129,6 +148,12 @@ class CalibrationData:
                 break
         return tuple(found)
 
+    def close(self) -> None:
+        """Remove what was kept in temporary files; without a call that happens when nobody holds this any more."""
+        close = getattr(self.feed, "close", None)
+        if close is not None:
+            close()
+
     def describe(self) -> str:
         """How many samples were used, of what, and which were left out: one or two sentences for the report."""
         made = ", all made up: figures of a model calibrated on them say little about real data" if self.made_up else ""
@@ -137,6 +162,11 @@ class CalibrationData:
             text += f"; {len(self._skipped)} left out: " + "; ".join(f"{item.name}: {item.reason}" for item in self.skipped[:NAMED])
             text += " ..." if len(self._skipped) > NAMED else ""
         return text
+
+
+def sample_bytes(sample: Sample) -> int:
+    """How much memory a sample takes."""
+    return sum(array.nbytes for value in sample.values() for array in _arrays(value))
 
 
 def refuse_nan(sample: Sample) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+import time
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -16,14 +18,17 @@ from ..core.statistics import Range, SiteStatistics
 from .data import CalibrationData
 from .moments import Counts, Moments
 from .packing import packed
-from .probe import Probes, Visit, measured_bytes, unseen
+from .probe import Probes, Visit, cut_model, measured_bytes, unseen
 from .rows import Layout, layout_of, rows_of
+from .shelf import Kept, Shelf, group_key, open_shelf, pack_ranges, pack_sites, skipped_in, unpack_ranges, unpack_sites
 from .spread import BINS, Spread
 
 __all__ = ["Engine"]
 
 BUDGET_BYTES = 1 << 30
 """What may be held at once besides the model itself: half for values of one sample, half for what is collected."""
+KEEP_SECONDS = 5.0
+"""A group that took less is collected again sooner than it is read."""
 SPREAD_BYTES = 8 * BINS
 
 Key = tuple[str, Layout]
@@ -35,7 +40,7 @@ class Engine:
     """The `Calibrator` of a compilation. ``unseen`` names, after a call, each value or site that could not be observed, and why.
 
     Values are observed in groups that fit ``budget`` bytes, one pass over the samples for each group; what is collected of a value does not grow
-    with the samples. ``seed`` draws the rows that are kept.
+    with the samples. ``seed`` draws the rows that are kept. What took ``keep_seconds`` to collect is kept on ``shelf`` (None: nowhere).
     """
 
     data: CalibrationData
@@ -44,6 +49,8 @@ class Engine:
     budget: int = BUDGET_BYTES
     seed: int = 0
     unseen: dict[str, str] = field(default_factory=dict)
+    shelf: Shelf | None = field(default_factory=open_shelf)
+    keep_seconds: float = KEEP_SECONDS
 
     @property
     def samples(self) -> int:
@@ -53,12 +60,14 @@ class Engine:
     def ranges(self, model: ir.Model, values: Sequence[str]) -> dict[str, Range]:
         """As `Calibrator.ranges`."""
         names = self._observable(model, values)
-        spreads = {name: Spread() for name in names}
+        found: dict[str, Range] = {}
         for group in packed(self._sizes(model, names), dict.fromkeys(names, SPREAD_BYTES), self.budget // 2):
-            self._pass(model, group, lambda name, array: spreads[name].add(array))
-        found = {name: spread.range() for name, spread in spreads.items()}
-        self.unseen.update({name: "it held no finite number on any sample" for name, item in found.items() if item is None})
-        return {name: item for name, item in found.items() if item is not None}
+            for name, item in zip(group, self._ranges(model, group), strict=True):
+                if item is None:
+                    self.unseen[name] = "it held no finite number on any sample"
+                else:
+                    found[name] = item
+        return found
 
     def sites(self, model: ir.Model, sites: Sequence[Site], *, moments: bool = True, rows: int = 0) -> Iterator[tuple[Site, list[SiteStatistics]]]:
         """As `Calibrator.sites`."""
@@ -70,7 +79,8 @@ class Engine:
         groups = iter(self._key_groups(model, list(dict.fromkeys(keys)), moments, rows))
         for place, (site, key) in enumerate(zip(wanted, keys, strict=True)):
             if key not in found:
-                found.update(self._collect(model, next(groups), moments, rows))
+                group = next(groups)
+                found.update(zip(group, self._statistics(model, group, moments, rows), strict=True))
             statistics = found[key]
             if key not in keys[place + 1 :]:
                 del found[key]
@@ -118,20 +128,35 @@ class Engine:
         self.data.refuse_empty()
         raise AssertionError("no samples")
 
-    def _collect(self, model: ir.Model, keys: Sequence[Key], moments: bool, rows: int) -> dict[Key, list[SiteStatistics]]:
-        """One pass over the samples for a group of keys."""
+    def _ranges(self, model: ir.Model, names: Sequence[str]) -> list[Range | None]:
+        """The ranges of a group, collected or as they were kept."""
+        saved = Saved(self, model, names, "ranges")
+        if (content := saved.find()) is not None:
+            return unpack_ranges(content, len(names))
+        spreads = {name: Spread() for name in names}
+        self._pass(model, names, lambda name, array: spreads[name].add(array))
+        found = [spread.range() for spread in spreads.values()]
+        saved.put(lambda skipped: pack_ranges(found, skipped), len(names) * SPREAD_BYTES)
+        return found
+
+    def _statistics(self, model: ir.Model, keys: Sequence[Key], moments: bool, rows: int) -> list[list[SiteStatistics]]:
+        """The statistics of a group of keys, collected or as they were kept."""
+        names = list(dict.fromkeys(name for name, _ in keys))
+        saved = Saved(self, model, names, ("sites", tuple(keys), moments, rows, self.seed))
+        if (content := saved.find()) is not None:
+            return unpack_sites(content, len(keys))
         collected = {key: self._collector(key, moments, rows) for key in keys}
-        readers: dict[str, list[Key]] = {}
-        for key in keys:
-            readers.setdefault(key[0], []).append(key)
 
         def visit(name: str, array: np.ndarray) -> None:
-            for key in readers[name]:
-                for piece in rows_of(array, key[1]):
-                    collected[key].add(piece)
+            for key, collector in collected.items():
+                if key[0] == name:
+                    for piece in rows_of(array, key[1]):
+                        collector.add(piece)
 
-        self._pass(model, list(readers), visit)
-        return {key: item.statistics() for key, item in collected.items()}
+        self._pass(model, names, visit)
+        found = [collector.statistics() for collector in collected.values()]
+        saved.put(lambda skipped: pack_sites(found, skipped), sum(_held_bytes(layout, moments, rows) for _, layout in keys))
+        return found
 
     def _collector(self, key: Key, moments: bool, rows: int) -> Counts | Moments:
         name, layout = key
@@ -153,6 +178,33 @@ class Engine:
     def _tell(self, text: str) -> None:
         if self.progress is not None:
             self.progress(text)
+
+
+class Saved:
+    """Where a group's statistics are kept once they took ``KEEP_SECONDS`` to collect."""
+
+    def __init__(self, engine: Engine, model: ir.Model, names: Sequence[str], question: object) -> None:
+        self._engine, self._model, self._names, self._question = engine, model, names, question
+        self._started = time.monotonic()
+
+    def find(self) -> Kept | None:
+        """What an earlier run kept."""
+        shelf = self._engine.shelf
+        content = None if shelf is None or shelf.is_empty else shelf.find(self._key)
+        if content is not None:
+            for name, reason in skipped_in(content).items():
+                self._engine.data.skip(name, reason)
+        return content
+
+    def put(self, pack: Callable[[Mapping[str, str]], Kept], size: int) -> None:
+        """Keep what was collected, ``size`` bytes of it, if it took long."""
+        shelf = self._engine.shelf
+        if shelf is not None and shelf.has_room(size) and time.monotonic() - self._started >= self._engine.keep_seconds:
+            shelf.put(self._key, pack({item.name: item.reason for item in self._engine.data.skipped}))
+
+    @functools.cached_property
+    def _key(self) -> str:
+        return group_key(cut_model(self._model, self._names), self._engine.data.digest, self._question)
 
 
 def _held_bytes(layout: Layout, moments: bool, rows: int) -> int:

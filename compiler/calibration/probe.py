@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
@@ -9,6 +10,7 @@ import onnx_ir as ir
 
 from ..core.backend import Array, Runner, Sample
 from ..core.graph import clone_model, constant, sweep
+from .data import sample_bytes
 from .packing import packed
 
 __all__ = ["Open", "Probes", "Visit", "cut_model", "main_values", "measured_bytes", "unseen"]
@@ -101,7 +103,7 @@ class Probes:
                 del array
 
     def _prepare(self, sample: Sample) -> None:
-        size = _input_bytes(sample)
+        size = sample_bytes(sample)
         if self._largest is not None and size <= GROWTH * self._largest:
             return
         sizes = measured_bytes(self._model, self._names, self._open, sample)
@@ -138,11 +140,6 @@ def measured_bytes(model: ir.Model, names: Sequence[str], open_runner: Open, sam
     return {name: size or 0 for name, size in known.items()}
 
 
-def _input_bytes(sample: Sample) -> int:
-    arrays = (array for value in sample.values() for array in (value if isinstance(value, list) else [value]))
-    return sum(array.nbytes for array in arrays if array is not None)
-
-
 def _static_bytes(value: ir.Value) -> int | None:
     tensor = constant(value)
     if tensor is not None:
@@ -153,4 +150,4 @@ def _static_bytes(value: ir.Value) -> int | None:
 
 
 def _width(value: ir.Value) -> int:
-    return max(1, value.dtype.itemsize) if value.dtype is not None else UNKNOWN_BYTES
+    return max(1, math.ceil(value.dtype.itemsize)) if value.dtype is not None else UNKNOWN_BYTES
