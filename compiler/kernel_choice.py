@@ -33,6 +33,8 @@ MILLI = 1000.0
 DIFFERENT = skip("it does not compute the same as what it replaces on made-up inputs")
 Open = Callable[[ir.Model], Runner]
 """Makes a model ready with the runtime's default options."""
+Agree = Callable[[Mapping[str, Array], Mapping[str, Array]], bool]
+"""Whether what two pieces make of the same inputs shows that they compute the same."""
 
 
 class KernelChoice:
@@ -71,20 +73,27 @@ class KernelChoice:
 
     def refusal(self, rule: str, before: ir.Model, after: ir.Model, doubtful: bool) -> Skip | None:
         """Why the replacement is not worth it; None when it is."""
+        return self._answer(rule, before, after, doubtful, _agree)
+
+    def slower(self, rule: str, before: ir.Model, after: ir.Model) -> Skip | None:
+        """As `judge.Judge.slower`."""
+        return self._answer(rule, before, after, True, _alike)
+
+    def _answer(self, rule: str, before: ir.Model, after: ir.Model, doubtful: bool, agree: Agree) -> Skip | None:
         try:
             key = hash_parts([self._place, rule, piece_key(before, self._sizes), piece_key(after, self._sizes)])
         except Unsized as reason:
             return skip("it cannot be timed: %s", reason) if doubtful else None
         if key not in self._answers:
-            self._answers[key] = self._decide(key, rule, before, after, doubtful)
+            self._answers[key] = self._decide(key, rule, before, after, doubtful, agree)
         return self._answers[key]
 
-    def _decide(self, key: str, rule: str, before: ir.Model, after: ir.Model, doubtful: bool) -> Skip | None:
+    def _decide(self, key: str, rule: str, before: ir.Model, after: ir.Model, doubtful: bool, agree: Agree) -> Skip | None:
         timing = self._table.find(key)
         if timing is None:
             if self._left <= 0:
                 return skip("it was not timed: the %.0f s for timing kernels are spent", self._total_s) if doubtful else None
-            found = self._measure(rule, before, after)
+            found = self._measure(rule, before, after, agree)
             if isinstance(found, Skip):
                 return found if doubtful or found is DIFFERENT else None
             timing = found
@@ -95,12 +104,12 @@ class KernelChoice:
             return None
         return skip("it is not faster here: %.3g ms instead of %.3g ms (%.2f to %.2f times)", timing.after_ms, timing.before_ms, timing.low, timing.high)
 
-    def _measure(self, rule: str, before: ir.Model, after: ir.Model) -> Timing | Skip:
+    def _measure(self, rule: str, before: ir.Model, after: ir.Model, agree: Agree) -> Timing | Skip:
         shapes = tuple(f"{value.dtype}{list(sized(value, self._sizes[0]))}" for value in before.graph.inputs)
         self._progress(f"timing {rule} at {', '.join(shapes)}")
         start = self._clock()
         try:
-            found = self._race(before, after)
+            found = self._race(before, after, agree)
         except Unsized as reason:
             return skip("it cannot be timed: %s", reason)
         except Exception as error:  # Whatever a kernel says about made-up inputs: the rule can do without an answer.
@@ -111,7 +120,7 @@ class KernelChoice:
             return found
         return Timing(rule, shapes, found.median_b * MILLI, found.median_a * MILLI, found.ratio, found.low, found.high)
 
-    def _race(self, before: ir.Model, after: ir.Model) -> Comparison | Skip:
+    def _race(self, before: ir.Model, after: ir.Model, agree: Agree) -> Comparison | Skip:
         if max(map(_weight_bytes, (before, after))) > MOST_BYTES:
             return skip("its weights are too large to open it twice")
         samples = [make_sample(before, sizes) for sizes in self._sizes]
@@ -119,7 +128,7 @@ class KernelChoice:
         try:
             other = self._open(after)
             try:
-                if _reads(before) == _reads(after) and not _agree(one.run(samples[0]), other.run(samples[0])):
+                if _reads(before) == _reads(after) and not agree(one.run(samples[0]), other.run(samples[0])):
                     return DIFFERENT
                 return self._compare(other, one, samples)
             finally:
@@ -158,6 +167,17 @@ def _reads(piece: ir.Model) -> set[str | None]:
 
 def _agree(before: Mapping[str, Array], after: Mapping[str, Array]) -> bool:
     return all(_close(before[name], after.get(name)) for name in before)
+
+
+def _alike(before: Mapping[str, Array], after: Mapping[str, Array]) -> bool:
+    """What a compressed piece owes: numbers, and as many of them."""
+    return all(_same_form(before[name], after.get(name)) for name in before)
+
+
+def _same_form(before: Array, after: Array) -> bool:
+    if not isinstance(before, np.ndarray) or not isinstance(after, np.ndarray) or before.shape != after.shape or before.dtype != after.dtype:
+        return False
+    return not is_float(before.dtype) or bool(np.isfinite(after.astype(np.float32)).all() or not np.isfinite(before.astype(np.float32)).all())
 
 
 def _close(before: Array, after: Array) -> bool:

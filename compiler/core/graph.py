@@ -12,9 +12,13 @@ from .names import Names, subgraphs
 from .target import STANDARD_DOMAINS
 
 __all__ = [
-    "all_graphs", "array", "attribute", "bind_opsets", "clone_model", "constant", "erase", "is_op", "make_constant", "node_label",
+    "STORED", "all_graphs", "array", "attribute", "bind_opsets", "clone_model", "constant", "erase", "is_op", "make_constant", "node_label",
     "opset", "producer", "release", "replace", "scalar", "schema_default", "subgraphs_of", "swap_names", "sweep", "used_outside", "users",
 ]  # fmt: skip
+
+
+STORED = "graphwright.stored"
+"""Metadata of a node that makes a weight of what is stored in fewer bits: what it makes is not stored in its place."""
 
 
 def all_graphs(model: ir.Model) -> Iterator[ir.Graph]:

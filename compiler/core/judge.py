@@ -19,6 +19,9 @@ class Judge(Protocol):
         Both pieces have the same inputs and outputs, and are called by the first value that would be replaced.
         """
 
+    def slower(self, rule: str, before: ir.Model, after: ir.Model) -> Skip | None:
+        """As `refusal` of a doubtful replacement, but for one whose numbers are others on purpose."""
+
 
 @dataclass
 class Minutes:
@@ -34,10 +37,18 @@ class Minutes:
             self.refused.add((rule, before.graph.name or ""))
         return found
 
+    def slower(self, rule: str, before: ir.Model, after: ir.Model) -> Skip | None:
+        """As `Judge.slower`. It is not remembered: a pass asks which of several ways is fastest, and one of them may be taken all the same."""
+        return self.judge.slower(rule, before, after)
+
 
 class Willing:
     """A judge that refuses nothing."""
 
     def refusal(self, rule: str, before: ir.Model, after: ir.Model, doubtful: bool) -> Skip | None:
         """As `Judge.refusal`."""
+        return None
+
+    def slower(self, rule: str, before: ir.Model, after: ir.Model) -> Skip | None:
+        """As `Judge.slower`."""
         return None

@@ -11,7 +11,7 @@ import onnx_ir as ir
 
 from ...compiler.core.drift import ROUNDING, Drift
 from ...compiler.core.evaluate import evaluate
-from ...compiler.core.graph import all_graphs, attribute, constant, is_op, make_constant, opset, producer, replace, subgraphs_of, sweep, users
+from ...compiler.core.graph import STORED, all_graphs, attribute, constant, is_op, make_constant, opset, producer, replace, subgraphs_of, sweep, users
 from ...compiler.core.ledger import Ledger
 from ...compiler.core.names import Names
 from ...compiler.core.passes import Context, Pass
@@ -109,7 +109,9 @@ class _Plan:
                 self.nodes[node] = None
 
     def _is_foldable(self, node: ir.Node) -> bool:
-        if node.domain not in STANDARD_DOMAINS or node.op_type in _CHANCE or node.op_type in _KEPT or subgraphs_of(node) or _is_kept_identity(node):
+        if node.domain not in STANDARD_DOMAINS or node.op_type in _CHANCE or node.op_type in _KEPT or STORED in node.metadata_props:
+            return False
+        if subgraphs_of(node) or _is_kept_identity(node):
             return False
         if any(attr.is_ref() for attr in node.attributes.values()) or _trains(node) or _may_overflow(node):
             return False

@@ -1,8 +1,8 @@
-"""What tests of weight methods quantise: weights with statistics of their inputs, planted or real, and rows that the statistics have not seen."""
+"""What tests of quantisation run models with, and weights to quantise: planted or real, with statistics of their inputs and rows these have not seen."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,9 +12,65 @@ import onnx_ir as ir
 import onnxruntime
 import pytest
 
+from graphwright.compiler.core.passes import Context, parse_pipeline
 from graphwright.compiler.core.sites import all_sites
 from graphwright.compiler.core.statistics import SiteStatistics
+from graphwright.compiler.core.wellformed import check
+from graphwright.compiler.targets import find_target
 from graphwright.models.language import entries
+
+LEVELS = (onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL, onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL)
+Run = Callable[[ir.Model, Mapping[str, np.ndarray]], list[dict[str, np.ndarray]]]
+Compress = Callable[..., tuple[ir.Model, Context]]
+
+
+@pytest.fixture(scope="session")
+def run_twice() -> Run:
+    """``run_twice(model, feeds)`` -> outputs by name, from ONNX Runtime without any optimisation and with its default ones."""
+
+    def run(model: ir.Model, feeds: Mapping[str, np.ndarray]) -> list[dict[str, np.ndarray]]:
+        found = []
+        for level in LEVELS:
+            options = onnxruntime.SessionOptions()
+            options.graph_optimization_level = level
+            options.intra_op_num_threads = 1
+            options.log_severity_level = 4
+            # A portable model says nothing of how exactly its products are to be computed: without this, the runtime rounds what goes into them.
+            options.add_session_config_entry("session.qdq_matmulnbits_accuracy_level", "0")
+            session = onnxruntime.InferenceSession(ir.to_proto(model).SerializeToString(), options, providers=["CPUExecutionProvider"])
+            names = [output.name for output in session.get_outputs()]
+            found.append(dict(zip(names, session.run(names, dict(feeds)), strict=True)))
+        return found
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def compress() -> Compress:
+    """``compress(model, "pass{...}")`` -> the model after these passes, well formed, and what they were told; ``target`` is ort-cpu."""
+
+    def run(model: ir.Model, pipeline: str, target: str = "ort-cpu", **told: object) -> tuple[ir.Model, Context]:
+        copy = ir.from_proto(ir.to_proto(model))
+        context = Context(find_target(target), **told)  # type: ignore[arg-type]
+        for step in parse_pipeline(pipeline):
+            step.run(copy, context)
+        check(copy)
+        onnx.checker.check_model(ir.to_proto(copy), full_check=target == "onnx")
+        return copy, context
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def draw() -> Callable[..., ir.Model]:
+    """``draw(text, w=array, ...)`` -> the model of the text, opset 21, with these initialisers."""
+
+    def make(text: str, opset: int = 21, **initialisers: np.ndarray) -> ir.Model:
+        proto = onnx.parser.parse_model(f'<ir_version: 10, opset_import: ["" : {opset}]>\n{text}')
+        proto.graph.initializer.extend(onnx.numpy_helper.from_array(content, name) for name, content in initialisers.items())
+        return ir.from_proto(proto)
+
+    return make
 
 
 @dataclass(frozen=True)

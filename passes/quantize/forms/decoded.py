@@ -1,0 +1,157 @@
+"""Weights that no kernel takes as they are stored: standard operators make them dense, which runtimes do once, when they load the model.
+
+The file is smaller, and what runs is as fast as before.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import ml_dtypes
+import numpy as np
+import onnx_ir as ir
+
+from ....compiler.core.build import Build
+from ....compiler.core.graph import STORED
+from ....compiler.core.reasons import Skip, skip
+from ..coded import Affine, Codebook, Coded, LowRank, Sparse, Sum
+from ..equivalent import Rescaled
+from ..surgery import Place, Way
+from .pairs import storage
+
+__all__ = ["decoded_way"]
+
+NARROW_INTEGERS = 21
+"""The first opset in which a Cast reads codes of 4 bits."""
+FLOAT = ir.DataType.FLOAT.value
+HALF_LARGEST = float(np.finfo(np.float16).max)
+
+
+def decoded_way(place: Place, coded: Sequence[Coded], form: str) -> Way | Skip:
+    """The operator of the place on a weight that is made from ``coded``, one part for each group of the site."""
+    for part in coded:
+        refusal = _refusal(part)
+        if refusal is not None:
+            return refusal
+    site = place.site
+
+    def compose(op: Build, data: ir.Value) -> ir.Value:
+        made_before = len(op.nodes)
+        weight = _stored_layout(op, place, [_decode(op, part) for part in coded])
+        for node in op.nodes[made_before:]:
+            node.metadata_props[STORED] = "decodes a weight"
+        made = op.like(site.node, *place.operands(data, weight))
+        if place.added is None or place.bias is None:
+            return made  # type: ignore[return-value]
+        return op.Add(made, op.const(place.bias.astype(_numpy(site.weight)), "bias"))  # type: ignore[return-value]
+
+    return Way(form, compose, NARROW_INTEGERS, dense=True)
+
+
+def _refusal(coded: Coded) -> Skip | None:
+    if isinstance(coded, Sum):
+        return next((reason for part in coded.parts if (reason := _refusal(part)) is not None), None)
+    if isinstance(coded, Rescaled):
+        return _refusal(coded.inner)
+    if not isinstance(coded, (Affine, Codebook, LowRank, Sparse)):
+        return skip("its method stores it in a way (%s) that no operators read", type(coded).__name__)
+    if isinstance(coded, (Affine, Codebook)) and storage(coded.bits, False) is None:
+        return skip("ONNX stores no codes of %d bits", coded.bits)
+    return None
+
+
+def _decode(op: Build, coded: Coded) -> ir.Value:
+    """float32 [K, M]"""
+    if isinstance(coded, Affine):
+        return _steps(op, coded)
+    if isinstance(coded, Codebook):
+        return _looked_up(op, coded)
+    if isinstance(coded, LowRank):
+        return op.MatMul(_halved(op, coded.left, "left"), _halved(op, coded.right, "right"))  # type: ignore[return-value]
+    if isinstance(coded, Rescaled):
+        return op.Mul(_decode(op, coded.inner), op.const((1.0 / coded.scale).astype(np.float32)[:, None], "unscale"))  # type: ignore[return-value]
+    if isinstance(coded, Sparse):
+        zeros = op.ConstantOfShape(op.const([math.prod(coded.shape)], "count"))
+        return _scattered(op, zeros, coded)  # type: ignore[arg-type]
+    assert isinstance(coded, Sum)
+    dense = [part for part in coded.parts if not isinstance(part, Sparse)] or [coded.parts[0]]
+    found = _decode(op, dense[0])
+    for part in dense[1:]:
+        found = op.Add(found, _decode(op, part))  # type: ignore[assignment]
+    for part in coded.parts:
+        if isinstance(part, Sparse) and part is not dense[0]:
+            found = _scattered(op, op.Reshape(found, op.const([-1], "flat")), part)  # type: ignore[arg-type]
+    return found
+
+
+def _steps(op: Build, coded: Affine) -> ir.Value:
+    dtype = storage(coded.bits, coded.zeros is None)
+    assert dtype is not None
+    found = op.Cast(op.const(coded.codes.astype(dtype), "codes"), to=FLOAT)
+    if coded.zeros is not None:
+        zeros = op.Cast(op.const(coded.zeros.astype(dtype), "zeros"), to=FLOAT)
+        found = op.Sub(found, _spread(op, zeros, len(coded.zeros), coded.block, len(coded.codes)))  # type: ignore[arg-type]
+    return op.Mul(found, _spread(op, op.const(coded.scales, "scales"), len(coded.scales), coded.block, len(coded.codes)))  # type: ignore[return-value]
+
+
+def _looked_up(op: Build, coded: Codebook) -> ir.Value:
+    dtype = storage(coded.bits, False)
+    assert dtype is not None
+    codes = op.Cast(op.const(coded.codes.astype(dtype), "codes"), to=ir.DataType.INT32.value)
+    book = op.const(coded.book.astype(np.float32), "book")
+    found = op.Gather(book, codes, axis=0) if coded.book.ndim == 1 else op.GatherElements(book, codes, axis=0)
+    if coded.scales is None:
+        return found  # type: ignore[return-value]
+    scales = _scales(op, coded.scales.astype(np.float32), coded.scale_bits)
+    return op.Mul(found, _spread(op, scales, len(coded.scales), coded.block, len(coded.codes)))  # type: ignore[return-value]
+
+
+def _scales(op: Build, scales: np.ndarray, bits: float) -> ir.Value:
+    """Scales that were quantised as well stay in 16 bits where those hold them: the file has no room for their own steps, and needs none."""
+    exact = bits < 32 and bool((scales.astype(ml_dtypes.bfloat16).astype(np.float32) == scales).all())
+    if not exact:
+        return op.const(scales, "scales")
+    return op.Cast(op.const(scales.astype(ml_dtypes.bfloat16), "scales"), to=FLOAT)  # type: ignore[return-value]
+
+
+def _scattered(op: Build, flat: ir.Value, coded: Sparse) -> ir.Value:
+    """The sparse part added to a flat matrix, and that as a matrix again."""
+    places = coded.places.astype(np.int32) if math.prod(coded.shape) < 2**31 else coded.places
+    summed = op.ScatterElements(flat, op.const(places, "places"), _halved(op, coded.values, "outliers"), axis=0, reduction="add")
+    return op.Reshape(summed, op.const(list(coded.shape), "shape"))  # type: ignore[return-value]
+
+
+def _halved(op: Build, content: np.ndarray, hint: str) -> ir.Value:
+    """A constant in 16 bits, where those reach as far."""
+    if np.abs(content).max(initial=0.0) > HALF_LARGEST:
+        return op.const(content.astype(np.float32), hint)
+    return op.Cast(op.const(content.astype(np.float16), hint), to=FLOAT)  # type: ignore[return-value]
+
+
+def _spread(op: Build, groups: ir.Value, count: int, block: int, rows: int) -> ir.Value:
+    """[G, M] as [K, M], each row repeated for its block; one row is left to broadcast."""
+    if count == 1:
+        return groups
+    return op.Gather(groups, op.const((np.arange(rows) // block).astype(np.int32), "blocks"), axis=0)  # type: ignore[return-value]
+
+
+def _stored_layout(op: Build, place: Place, parts: Sequence[ir.Value]) -> ir.Value:
+    """Matrices [K, M / groups] as the operator of the place reads them; see `sites.fold_matrices`."""
+    site = place.site
+    if site.kind in ("MatMul", "Gemm"):
+        found = op.Transpose(parts[0], perm=[1, 0]) if site.flipped else parts[0]
+    elif site.kind == "Gather":
+        found = op.Transpose(parts[0], perm=[1, 0])
+    else:
+        turned = [op.Transpose(part, perm=[1, 0]) if site.kind == "Conv" else part for part in parts]
+        joined = turned[0] if len(turned) == 1 else op.Concat(*turned, axis=0)
+        found = op.Reshape(joined, op.const(list(site.shape), "shape"))
+    if site.weight.dtype is ir.DataType.FLOAT:
+        return found  # type: ignore[return-value]
+    return op.Cast(found, to=site.weight.dtype.value)  # type: ignore[return-value, union-attr]
+
+
+def _numpy(value: ir.Value) -> np.dtype:
+    assert value.dtype is not None
+    return value.dtype.numpy()

@@ -1,0 +1,80 @@
+"""DequantizeLinear before an operator that stays: standard, and what runtimes look for when they choose kernels for narrow weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import ml_dtypes
+import numpy as np
+import onnx_ir as ir
+
+from ....compiler.core.build import Build
+from ....compiler.core.reasons import Skip, skip
+from ....compiler.core.sites import Site, fold_matrices
+from ..coded import Affine
+from ..surgery import Place, Way
+
+__all__ = ["dequantized", "pair_way", "storage"]
+
+BLOCKED, PER_CHANNEL = 21, 13
+NIBBLE, BYTE = 4, 8
+SCALES = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
+
+
+def storage(bits: int, signed: bool) -> np.dtype | None:
+    """The integer type that ONNX stores codes of ``bits`` in; None when there is none."""
+    if bits <= NIBBLE:
+        return np.dtype(ml_dtypes.int4 if signed else ml_dtypes.uint4)
+    if bits <= BYTE:
+        return np.dtype(np.int8 if signed else np.uint8)
+    return np.dtype(np.int16 if signed else np.uint16) if bits <= 2 * BYTE else None
+
+
+def pair_way(place: Place, coded: Sequence[Affine]) -> Way | Skip:
+    """The operator of the place on a dequantised weight; ``coded`` has one part for each group of the site."""
+    site, first = place.site, coded[0]
+    if site.weight.dtype not in SCALES:
+        return skip("DequantizeLinear makes no %s", site.weight.dtype)
+    if storage(first.bits, True) is None:
+        return skip("DequantizeLinear takes no codes of %d bits", first.bits)
+    whole = len(first.scales) == 1
+    if not whole and site.kind not in ("MatMul", "Gemm"):
+        return skip("DequantizeLinear takes blocks along an axis of the weight, and the inputs of a convolution lie along three")
+    if whole and site.kind == "ConvTranspose":
+        return skip("the output channels of a transposed convolution are not those of its matrix")
+
+    def compose(op: Build, data: ir.Value) -> ir.Value:
+        weight = dequantized(op, site, coded)
+        made = op.like(site.node, *place.operands(data, weight))
+        if place.added is None or place.bias is None:
+            return made  # type: ignore[return-value]
+        return op.Add(made, op.const(place.bias.astype(site.weight.dtype.numpy()), "bias"))  # type: ignore[return-value, union-attr]
+
+    narrow = first.bits <= NIBBLE or not whole or first.bits > BYTE or site.weight.dtype is not ir.DataType.FLOAT
+    return Way(f"int{first.bits}", compose, BLOCKED if narrow else PER_CHANNEL)
+
+
+def dequantized(op: Build, site: Site, coded: Sequence[Affine]) -> ir.Value:
+    """The weight of a site, in its stored layout, made from codes."""
+    first = coded[0]
+    dtype = storage(first.bits, first.zeros is None)
+    assert dtype is not None and site.weight.dtype is not None
+    codes = fold_matrices(np.stack([part.codes for part in coded]), site).astype(dtype)
+    scales = _laid_out([part.scales for part in coded], site).astype(site.weight.dtype.numpy())
+    zeros = None if first.zeros is None else op.const(_laid_out([part.zeros for part in coded if part.zeros is not None], site).astype(dtype), "zeros")
+    stored, scale = op.const(codes, "codes"), op.const(scales, "scales")
+    if scales.ndim == 0:
+        return op.DequantizeLinear(stored, scale, zeros)  # type: ignore[return-value]
+    if scales.ndim == 1:
+        return op.DequantizeLinear(stored, scale, zeros, axis=site.channel_axis)  # type: ignore[return-value]
+    return op.DequantizeLinear(stored, scale, zeros, axis=1 - site.channel_axis, block_size=first.block)  # type: ignore[return-value]
+
+
+def _laid_out(parts: Sequence[np.ndarray], site: Site) -> np.ndarray:
+    """[G, M] of each group as DequantizeLinear wants it: a number, one for each channel, or one for each block and channel."""
+    if len(parts[0]) > 1:
+        return np.ascontiguousarray(parts[0].T if site.flipped else parts[0])
+    channels = site.shape[site.channel_axis]
+    if parts[0].shape[1] == 1 and channels != len(parts):
+        return np.asarray(parts[0].reshape(())) if len(parts) == 1 else np.repeat(np.concatenate(parts).reshape(-1), channels // len(parts))
+    return np.concatenate([part.reshape(-1) for part in parts])

@@ -1,0 +1,136 @@
+"""The pass that stores weights in few bits; activations stay floats."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import onnx_ir as ir
+
+from ...compiler.core.drift import LOSSY, Drift
+from ...compiler.core.errors import ModelError, UsageError
+from ...compiler.core.graph import clone_model
+from ...compiler.core.passes import Context, Pass
+from ...compiler.core.reasons import Skip
+from ...compiler.core.sites import Site, all_sites
+from ...compiler.core.statistics import SiteStatistics
+from .coded import Coded
+from .forms.choice import ways_of
+from .forms.nbits import ACCURACY_LEVELS
+from .grid import Grid
+from .method import Method, find_method
+from .rtn import Rtn
+from .surgery import Surgery, place_of
+from .tied import untie
+
+__all__ = ["ASKED_TO_STAY", "QuantizeWeights"]
+
+ASKED_TO_STAY = "it was asked to stay"
+Found = tuple[Site, list[SiteStatistics] | None]
+
+
+@dataclass(frozen=True)
+class QuantizeWeights(Pass):
+    """Stores the weights of products, convolutions and embeddings in ``bits``, one scale for ``block`` input channels (0: for each output channel).
+
+    ``method`` rounds them (see `method.Method`; one that needs calibration needs a calibrator). ``accuracy_level`` 4 lets kernels round their inputs to
+    8 bits, block by block; 0 keeps them floats, which is slower. Without ``small`` a site stays a float where that is measured to be as fast.
+    The blocks of an embedding run along its rows; it is always rounded by rtn. ``only`` names the sites to compress (none: all), ``keep`` those that stay.
+    """
+
+    name: ClassVar[str] = "quantize-weights"
+    drift: ClassVar[Drift] = LOSSY
+
+    bits: int = 4
+    block: int = 32
+    method: str = "rtn"
+    symmetric: bool = True
+    accuracy_level: int = 4
+    small: bool = True
+    embeddings: bool = True
+    only: tuple[str, ...] = ()
+    keep: tuple[str, ...] = ()
+
+    def run(self, model: ir.Model, context: Context) -> int:
+        """Replace what can be; returns how many sites were. Raises UsageError for an option that does not exist."""
+        method = self._method(context)
+        surgery = Surgery(model, context, self.name)
+        tied = untie(model)
+        sites = self._chosen(model, context)
+        changes = sum(self._quantize(surgery, site, statistics, method) for site, statistics in self._with_statistics(model, sites, method, context))
+        surgery.finish()
+        tied.restore()
+        return changes
+
+    def _method(self, context: Context) -> Method:
+        method = find_method(self.method)()
+        if method.calibrated() and context.calibrator is None:
+            raise UsageError(f"{self.method} needs calibration data: --calibration FILE, or --calibration random, which says less")
+        if self.accuracy_level not in ACCURACY_LEVELS:
+            raise UsageError(f"there is no accuracy level {self.accuracy_level}; there are 0 to 4")
+        if not 1 <= self.bits <= 16 or self.block < -1:
+            raise UsageError(f"there is no grid of {self.bits} bits in blocks of {self.block}")
+        return method
+
+    def _chosen(self, model: ir.Model, context: Context) -> list[Site]:
+        found = []
+        for site in all_sites(model):
+            if self.only and site.name not in self.only:
+                continue
+            if site.name in self.keep:
+                context.coverage.leave(site, ASKED_TO_STAY)
+            elif site.kind == "Gather" and not self.embeddings:
+                context.coverage.leave(site, "embeddings were asked to stay")
+            else:
+                found.append(site)
+        return found
+
+    def _with_statistics(self, model: ir.Model, sites: list[Site], method: Method, context: Context) -> Iterator[Found]:
+        """Each site with what calibration says of it: first those it knows nothing of, where the method has to do without, or leaves them."""
+        if not method.calibrated() or context.calibrator is None:
+            yield from ((site, None) for site in sites)
+            return
+        yield from ((site, None) for site in sites if site.kind == "Gather")
+        known = {site.name: site for site in sites if site.kind != "Gather"}
+        twin = clone_model(model)
+        twins = [site for site in all_sites(twin) if site.name in known]
+        for site, statistics in context.calibrator.sites(twin, twins, moments=method.moments, rows=method.rows):
+            yield known.pop(site.name), statistics
+        for name, site in known.items():
+            context.coverage.leave(site, context.calibrator.unseen.get(name, "calibration has no numbers of what it is fed"))
+
+    def _quantize(self, surgery: Surgery, site: Site, statistics: list[SiteStatistics] | None, method: Method) -> bool:
+        coverage = surgery.context.coverage
+        try:
+            coded = self._coded(site, statistics, method)
+        except ModelError as error:
+            coverage.leave(site, str(error))
+            return False
+        place = place_of(site)
+        ways, reason = ways_of(place, coded, self._form(), surgery.context.target, self.accuracy_level)
+        if not self.small:
+            ways = [way for way in ways if not way.dense]
+        if not ways:
+            coverage.leave(site, str(reason))
+            return False
+        way = surgery.fastest(place, ways, must_gain=not self.small)
+        if isinstance(way, Skip):
+            coverage.leave(site, str(way))
+            return False
+        return surgery.replace(place, way, self.method if site.kind != "Gather" else Rtn.name) is None
+
+    def _form(self) -> str:
+        return self.method if self.method in ("nf4", "fp8") else f"int{self.bits}"
+
+    def _coded(self, site: Site, statistics: list[SiteStatistics] | None, method: Method) -> list[Coded]:
+        """The weight of each group. Raises ModelError when it cannot be quantised."""
+        matrices = site.matrices()
+        grid = Grid(self.bits, self.symmetric, self.block)
+        if site.kind == "Gather":
+            method, matrices = method if not method.calibrated() else Rtn(), np.ascontiguousarray(matrices.transpose(0, 2, 1))
+        elif site.kind in ("Conv", "ConvTranspose"):
+            grid = Grid(self.bits, self.symmetric, 0)
+        given = statistics if statistics is not None else [None] * len(matrices)
+        return [method.quantize(matrix, known, grid) for matrix, known in zip(matrices, given, strict=True)]

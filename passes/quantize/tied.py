@@ -1,0 +1,62 @@
+"""Embeddings that are also the weight of the last product, read through a Transpose."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+
+from ...compiler.core.graph import all_graphs, array, attribute, constant, is_op, make_constant, producer, sweep
+from ...compiler.core.names import Names
+from ...compiler.core.sites import FLOATS
+
+__all__ = ["Tied", "untie"]
+
+MATRIX = 2
+
+
+@dataclass
+class Tied:
+    """Products that read a transposed weight of their own for a while: (product, input, the Transpose's output, the copy)."""
+
+    loans: list[tuple[ir.Node, int, ir.Value, ir.Value]]
+
+    def restore(self) -> None:
+        """Let those that are still there read the Transpose again, and forget the copies and the Transposes that nobody reads."""
+        for node, index, turned, copy in self.loans:
+            if node.graph is not None and node.inputs[index] is copy:
+                node.replace_input_with(index, turned)
+            if not copy.uses() and copy.graph is not None:
+                del copy.graph.initializers[copy.name or ""]
+        sweep([made for _, _, turned, _ in self.loans if (made := turned.producer()) is not None and made.graph is not None])
+
+
+def untie(model: ir.Model) -> Tied:
+    """Give every product with a transposed constant that something else reads too a copy of its own, so that it is a site; see `Tied.restore`.
+
+    Folding constants leaves these alone, for the weight would be stored twice.
+    """
+    found: list[tuple[ir.Node, int, ir.Value, ir.Value]] = []
+    names = Names(model)
+    for graph in all_graphs(model):
+        for node in graph:
+            if is_op(node, "MatMul", "Gemm") and len(node.inputs) > 1:
+                turned = node.inputs[1]
+                copy = _copied(turned, graph, names) if turned is not None else None
+                if turned is not None and copy is not None:
+                    node.replace_input_with(1, copy)
+                    found.append((node, 1, turned, copy))
+    return Tied(found)
+
+
+def _copied(turned: ir.Value, graph: ir.Graph, names: Names) -> ir.Value | None:
+    transpose = producer(turned, "Transpose")
+    tensor = constant(transpose.inputs[0]) if transpose is not None else None
+    if transpose is None or tensor is None or len(tensor.shape) != MATRIX or tensor.dtype not in FLOATS or turned.is_graph_output():
+        return None
+    order = attribute(transpose, "perm")
+    stored = array(transpose.inputs[0])
+    if stored is None or (isinstance(order, (list, tuple)) and list(order) != [1, 0]):
+        return None
+    return make_constant(graph, np.ascontiguousarray(stored.T), names.fresh(f"{turned.name}_copy"))
