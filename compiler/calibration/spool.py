@@ -40,7 +40,8 @@ class Spool:
             if progress is not None:
                 progress(f"reading calibration samples: {place + 1}")
             self._take(place, item, fit)
-        del self._kept[most:]
+        if most is not None:
+            del self._kept[most:]
 
     def items(self) -> Iterator[tuple[str, Callable[[], Sample]]]:
         """As `data.Feed.items`."""

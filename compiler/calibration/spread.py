@@ -65,7 +65,7 @@ class Spread:
             self._widen(low, high)
         assert self._counts is not None
         reach = max(abs(self._start), abs(self._start + BINS * self._width))
-        is_coarse = numbers.dtype == np.float32 and reach * EPSILON < 1e-3 * self._width and reach < 1e30
+        is_coarse = numbers.dtype == np.float32 and reach * EPSILON < 1e-3 * self._width and self._width > 1e-30 and reach < 1e30
         places = numbers - self._start if is_coarse else numbers.astype(np.float64) - self._start
         places *= 1 / self._width
         np.clip(places, 0, BINS - 1, out=places)
