@@ -1,4 +1,4 @@
-"""``graphwright bench``: models and artifacts timed against each other, in turns."""
+"""``graphwright bench``: models and artifacts timed against each other, in turns; and methods of quantisation measured on one model."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from .arguments import dims_option, find_model, inputs_option, json_option, read_dims, read_samples
+from .bench_methods import methods_command
 from .console import output, print_json, progress
 
 if TYPE_CHECKING:
@@ -17,14 +18,31 @@ if TYPE_CHECKING:
     from ..compiler.timing import Comparison
 
 
-@click.command()
+class Bench(click.Group):
+    """What can be measured; models, when what is named is none of it."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """``bench a.onnx b.onnx`` is ``bench models a.onnx b.onnx``."""
+        named = bool(args) and (args[0] in self.commands or args[0] in ctx.help_option_names)
+        return super().parse_args(ctx, args if named or not args else ["models", *args])
+
+
+@click.group(cls=Bench)
+def command() -> None:
+    """Time models against each other ('bench a.onnx b.onnx'), or try methods of quantisation on one ('bench methods')."""
+
+
+command.add_command(methods_command)
+
+
+@command.command(name="models")
 @click.argument("models", nargs=-1, required=True)
 @inputs_option
 @dims_option
 @click.option("--seconds", type=click.FloatRange(0.1), default=5.0, show_default=True, help="How long each comparison may take.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the generated inputs.")
 @json_option
-def command(models: tuple[str, ...], inputs: tuple[str, ...], dims: tuple[str, ...], seconds: float, seed: int, as_json: bool) -> None:
+def models_command(models: tuple[str, ...], inputs: tuple[str, ...], dims: tuple[str, ...], seconds: float, seed: int, as_json: bool) -> None:
     """Time MODELS, each against the first, in turns on the same inputs in one process.
 
     A model file runs with the runtime's default options, an artifact folder with those that were chosen for it.

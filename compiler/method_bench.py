@@ -1,0 +1,159 @@
+"""Methods of quantisation against each other, on the sites of one model: fitted on some samples, judged on others.
+
+A trial is one method on one site at one width. Its error is ``E = ||Y - X W||F / ||X W||F`` for rows X of the held-out samples and what the site makes of
+them, Y. So that no method wins by storing more, the one that it refines is given as many bits where it stored fewer.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import onnx_ir as ir
+
+from ..passes.quantize.grid import Grid
+from .calibration.rows import layout_of
+from .core.backend import Progress
+from .core.errors import GraphwrightError, UsageError
+from .core.sites import Site, all_sites
+from .core.statistics import Calibrator, SiteStatistics
+from .method_candidates import Candidate, SiteData
+
+__all__ = ["MethodBench", "SiteBench", "Trial", "benchable_sites"]
+
+SAME_BITS = 1.01
+"""A method that stores up to this much more than the one it refines is compared with it as it is."""
+WIDEST = 12
+LARGEST_SIDE = 8192
+"""Input channels of a site: beyond it a second moment takes half a gibibyte."""
+JUDGED_ROWS = 512
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One method on one site; ``bits`` of the weight, ``inputs`` bits of the input (None: as it is), ``stored`` bits per weight with all that is kept.
+
+    ``error`` and ``stored`` are NaN where the method ``refused``, and ``refused`` says why. ``refines`` is what it has to beat, ``reference`` the error
+    of that at equal bits; None for a method that refines nothing.
+    """
+
+    site: str
+    method: str
+    bits: int
+    inputs: int | None
+    parameters: int
+    error: float
+    stored: float
+    seconds: float
+    refines: str | None = None
+    reference: float | None = None
+    refused: str = ""
+
+    @property
+    def ratio(self) -> float | None:
+        """Its error by that of the method it refines; None when there is nothing to compare."""
+        if self.reference is None or self.refused or not self.reference > 0:
+            return None
+        return self.error / self.reference
+
+
+@dataclass(frozen=True)
+class MethodBench:
+    """What to try: candidates, widths of the weight, and its grid apart from the width (``Grid.block``, ``Grid.symmetric``)."""
+
+    candidates: tuple[Candidate, ...]
+    bits: tuple[int, ...]
+    grid: Grid = Grid()
+
+    def run(self, model: ir.Model, sites: Sequence[Site], fit: Calibrator, held_out: Calibrator, progress: Progress) -> Iterator[Trial]:
+        """Every candidate at every width on each of ``sites``, site by site. Statistics of a few sites are held at a time."""
+        needed = [one for candidate in self.candidates for one in (candidate, candidate.refined()) if one is not None]
+        moments, rows = any(one.moments for one in needed), max((one.rows for one in needed), default=0)
+        joint = any(one.inputs is not None for one in needed)
+        fitted = fit.sites(model, sites, moments=moments, rows=rows)
+        judged = held_out.sites(model, sites, moments=True, rows=JUDGED_ROWS if joint else 0)
+        for site, known, unseen in paired(fitted, judged, [site.name for site in sites]):
+            progress(f"methods on {site.name}")
+            bench = SiteBench(SiteData(site.name, site.matrices(), known, unseen))
+            for bits in self.bits:
+                yield from (bench.trial(candidate, dataclasses.replace(self.grid, bits=bits)) for candidate in self.candidates)
+
+
+Observed = Iterator[tuple[Site, list[SiteStatistics]]]
+
+
+def paired(fitted: Observed, judged: Observed, order: Sequence[str]) -> Iterator[tuple[Site, list[SiteStatistics], list[SiteStatistics]]]:
+    """Each site that both calibrators saw, with both statistics; they come in this ``order``, and either may have missed some."""
+    place = {name: index for index, name in enumerate(order)}
+    other = next(judged, None)
+    for site, known in fitted:
+        while other is not None and place[other[0].name] < place[site.name]:
+            other = next(judged, None)
+        if other is not None and other[0].name == site.name:
+            yield site, known, other[1]
+
+
+@dataclass
+class SiteBench:
+    """Trials on one site; a candidate runs once on each grid, however many refine it."""
+
+    site: SiteData
+    _runs: dict[tuple[Candidate, Grid], Trial] = field(default_factory=dict, init=False)
+
+    def trial(self, candidate: Candidate, grid: Grid) -> Trial:
+        """One candidate on this grid, beside what it refines."""
+        found, other = self._run(candidate, grid), candidate.refined()
+        if other is None:
+            return found
+        return dataclasses.replace(found, refines=other.name, reference=None if found.refused else self._reference(other, grid, found.stored))
+
+    def _run(self, candidate: Candidate, grid: Grid) -> Trial:
+        key = candidate, grid
+        if key not in self._runs:
+            self._runs[key] = self._measure(candidate, grid)
+        return self._runs[key]
+
+    def _measure(self, candidate: Candidate, grid: Grid) -> Trial:
+        count, start = int(self.site.weights.size), time.perf_counter()
+        empty = Trial(self.site.name, candidate.name, grid.bits, candidate.inputs, count, math.nan, math.nan, 0.0)
+        try:
+            error, stored = candidate.measure(self.site, grid)
+        except GraphwrightError as problem:
+            return dataclasses.replace(empty, refused=str(problem))
+        return dataclasses.replace(empty, error=error, stored=stored / count, seconds=time.perf_counter() - start)
+
+    def _reference(self, candidate: Candidate, grid: Grid, stored: float) -> float | None:
+        """The error of a candidate that may store as much: between two of its widths, the logarithm of its error is taken as linear in bits."""
+        narrow = self._run(candidate, grid)
+        while not narrow.refused and narrow.stored * SAME_BITS < stored and grid.bits < WIDEST:
+            grid = dataclasses.replace(grid, bits=grid.bits + 1)
+            wide = self._run(candidate, grid)
+            if wide.refused:
+                break
+            if wide.stored > stored:
+                return between(narrow.error, wide.error, (stored - narrow.stored) / (wide.stored - narrow.stored))
+            narrow = wide
+        return None if narrow.refused else narrow.error
+
+
+def between(narrow: float, wide: float, share: float) -> float:
+    """An error on the way from one to the other, in equal steps of its logarithm; linear where one of them is 0."""
+    if narrow <= 0 or wide <= 0:
+        return narrow + share * (wide - narrow)
+    return math.exp((1 - share) * math.log(narrow) + share * math.log(wide))
+
+
+def benchable_sites(model: ir.Model, most: int | None = None) -> list[Site]:
+    """Sites that methods are tried on: matrices and kernels, ``most`` of them evenly spread over the model.
+
+    Embeddings are left out (each token is a channel of its own, so there is nothing to spread an error over), and so are sites whose second moment would
+    not fit. Raises UsageError when none is left.
+    """
+    sites = [site for site in all_sites(model) if site.kind != "Gather" and layout_of(site).width <= LARGEST_SIDE]
+    if not sites:
+        raise UsageError("the model has no site that methods could be tried on: no MatMul, Gemm or Conv with a constant weight")
+    count = len(sites) if most is None else min(most, len(sites))
+    return [sites[index * len(sites) // count] for index in range(count)]

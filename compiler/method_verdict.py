@@ -1,0 +1,106 @@
+"""Trials of methods summed up: one line a method and width, and whether it beats what it refines."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from .method_bench import Trial
+
+__all__ = ["Line", "Verdict", "sum_up", "verdicts"]
+
+
+@dataclass(frozen=True)
+class Line:
+    """A method at one width over all sites that took it.
+
+    ``error`` is the geometric mean of E on held-out data (exact sites left out), ``stored`` bits per weight, ``seconds`` in all. ``ratio`` is the geometric
+    mean of its error by that of ``refines`` at equal bits, ``won`` on how many of ``compared`` sites it was lower. ``refused`` has each reason once.
+    """
+
+    method: str
+    bits: int
+    inputs: int | None
+    error: float
+    stored: float
+    seconds: float
+    sites: int
+    refines: str | None
+    ratio: float | None
+    won: int
+    compared: int
+    refused: tuple[str, ...]
+
+    @property
+    def width(self) -> str:
+        """W4 for weights of 4 bits, W4A8 with inputs of 8."""
+        return f"W{self.bits}" if self.inputs is None else f"W{self.bits}A{self.inputs}"
+
+    @property
+    def beats(self) -> bool | None:
+        """Whether it is better than what it refines; None when there was nothing to compare."""
+        return None if self.ratio is None else self.ratio < 1
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Where a method beats what it refines: widths (``Line.width``) where it does, and widths where it does not."""
+
+    method: str
+    refines: str
+    beats: tuple[str, ...]
+    loses: tuple[str, ...]
+
+
+def sum_up(trials: Iterable[Trial]) -> list[Line]:
+    """One line for each width and method: weights alone first, wide before narrow, methods in the order in which they were tried."""
+    groups: dict[tuple[int, int, str], list[Trial]] = {}
+    for trial in trials:
+        groups.setdefault((-(trial.inputs or WEIGHTS_ALONE), -trial.bits, trial.method), []).append(trial)
+    return [_line(groups[key]) for key in sorted(groups, key=lambda key: key[:2])]
+
+
+WEIGHTS_ALONE = 64
+"""More bits than any input has."""
+
+
+def verdicts(lines: Sequence[Line]) -> list[Verdict]:
+    """What each method that refines another shows, over all widths that it took; methods for weights apart from those for both sides."""
+    found = []
+    for name, joint in dict.fromkeys((line.method, line.inputs is not None) for line in lines):
+        mine = [line for line in lines if line.method == name and (line.inputs is not None) == joint and line.beats is not None]
+        if mine:
+            beats = tuple(line.width for line in mine if line.beats)
+            found.append(Verdict(name, mine[0].refines or "", beats, tuple(line.width for line in mine if not line.beats)))
+    return found
+
+
+def _line(trials: Sequence[Trial]) -> Line:
+    first, taken = trials[0], [trial for trial in trials if not trial.refused]
+    ratios = [ratio for trial in taken if (ratio := trial.ratio) is not None]
+    parameters = sum(trial.parameters for trial in taken)
+    return Line(
+        first.method,
+        first.bits,
+        first.inputs,
+        _mean([trial.error for trial in taken]),
+        sum(trial.stored * trial.parameters for trial in taken) / parameters if parameters else math.nan,
+        sum(trial.seconds for trial in taken),
+        len(taken),
+        first.refines,
+        _mean(ratios) if ratios else None,
+        sum(ratio < 1 for ratio in ratios),
+        len(ratios),
+        tuple(dict.fromkeys(trial.refused for trial in trials if trial.refused)),
+    )
+
+
+def _mean(numbers: Sequence[float]) -> float:
+    """The geometric mean of those above zero; 0 when there are none of these, NaN when there are none at all, infinite when one is."""
+    if not numbers:
+        return math.nan
+    if math.inf in numbers:
+        return math.inf
+    logs = [math.log(number) for number in numbers if number > 0]
+    return math.exp(sum(logs) / len(logs)) if logs else 0.0
