@@ -7,7 +7,7 @@ import numpy as np
 from ...compiler.core.errors import InputError, UsageError
 from ...compiler.core.statistics import SiteStatistics
 
-__all__ = ["damped", "feedback_factor", "importance", "moment_of", "output_error"]
+__all__ = ["damped", "feedback_factor", "importance", "moment_of", "output_error", "upper_factor"]
 
 DAMP = 0.01
 GROWTH = 10.0
@@ -39,18 +39,18 @@ def damped(moment: np.ndarray, damp: float = DAMP) -> np.ndarray:
     return moment + np.diag(np.full(len(moment), damp * mean))
 
 
-def feedback_factor(moment: np.ndarray, damp: float = DAMP) -> np.ndarray:
-    """The upper triangular U with U'U = (H + damp)^-1, float64; the damping grows tenfold until the Cholesky factorisation works.
-
-    It is the inverse of the upper factor of H itself (of its reversal, reversed back), which is as good and needs one factorisation less.
-    """
+def upper_factor(moment: np.ndarray, damp: float = DAMP) -> np.ndarray:
+    """The upper triangular R with RR' = H + damp, float64; the damping grows tenfold until the Cholesky factorisation works."""
     while True:
         try:
-            lower = np.linalg.cholesky(damped(moment, damp)[::-1, ::-1])
+            return np.linalg.cholesky(damped(moment, damp)[::-1, ::-1])[::-1, ::-1]
         except np.linalg.LinAlgError:
             damp = max(damp, 1e-6) * GROWTH
-            continue
-        return np.triu(np.linalg.inv(lower[::-1, ::-1]))
+
+
+def feedback_factor(moment: np.ndarray, damp: float = DAMP) -> np.ndarray:
+    """The upper triangular U with U'U = (H + damp)^-1, float64: the inverse of `upper_factor`, which takes one factorisation less than inverting H first."""
+    return np.triu(np.linalg.inv(upper_factor(moment, damp)))
 
 
 def output_error(difference: np.ndarray, moment: np.ndarray) -> np.ndarray:
