@@ -17,7 +17,8 @@ from .grid import Grid
 from .method import find_method
 
 __all__ = [
-    "Change", "JointMethod", "Plain", "Precision", "Product", "Rounded", "Unchanged", "find_joint", "joint_methods", "product_error", "row_extremes", "whole_range",
+    "Change", "JointMethod", "Plain", "Precision", "Product", "Rounded", "Unchanged", "find_joint", "joint_methods", "product_error", "row_extremes",
+    "some_columns", "whole_range",
 ]  # fmt: skip
 
 
@@ -137,6 +138,11 @@ def find_joint(name: str) -> type[JointMethod]:
 def product_error(product: Product, weight: np.ndarray, rows: np.ndarray) -> float:
     """``||Y' - X W||^2`` over rows of X [n, K]."""
     return float(np.square(product.output(rows) - rows.astype(np.float64) @ weight.astype(np.float64)).sum())
+
+
+def some_columns(weight: np.ndarray, most: int = 256) -> np.ndarray:
+    """At most so many columns, evenly spaced: enough to tell which of several transforms is better."""
+    return weight if weight.shape[1] <= most else weight[:, np.arange(most) * weight.shape[1] // most]
 
 
 def whole_range(statistics: SiteStatistics) -> Ranges:

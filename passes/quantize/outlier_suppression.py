@@ -9,12 +9,13 @@ import numpy as np
 
 from ...compiler.core.statistics import SiteStatistics
 from .equivalent import Equivalence, Equivalent, rounded_after, tame
-from .joint import Precision, product_error, row_extremes
+from .joint import Precision, product_error, row_extremes, some_columns
 
 __all__ = ["GammaMigration", "OutlierSuppressionPlus"]
 
 FEWEST = 8
 """Rows below this say nothing about an error."""
+MOST_ROWS = 256
 TRIED = 16
 """How many thresholds are tried."""
 LEAST = 1e-3
@@ -55,9 +56,9 @@ class OutlierSuppressionPlus(Equivalence):
         found = _candidates(statistics.low, statistics.high)
         if len(statistics.rows) < FEWEST:
             return found[TRIED // 2]
-        seen, unseen = statistics.rows[::2].astype(np.float64), statistics.rows[1::2]
+        seen, unseen = statistics.rows[:MOST_ROWS:2].astype(np.float64), statistics.rows[1:MOST_ROWS:2]
         low, high = seen.min(axis=0), seen.max(axis=0)
-        narrower = replace(statistics, low=low, high=high)
+        narrower, weight = replace(statistics, low=low, high=high), some_columns(weight)
         errors = [product_error(rounded_after(change, weight, narrower, precision), weight, unseen) for change in _candidates(low, high)]
         return found[int(np.argmin(errors))]
 
