@@ -14,34 +14,49 @@ import numpy as np
 import onnx_ir as ir
 
 from .artifact import Artifact, from_built
+from .budget import LikenessYardstick, MetricYardstick, Yardstick, accuracy_entry
+from .calibration.data import CalibrationData
+from .calibration.engine import Engine
 from .census import census
+from .compression import Compressor, compression_entry, divergence_entries
 from .core.backend import Backend, Built, Runner, Sample
-from .core.drift import Drift, loosest
+from .core.drift import Drift
 from .core.errors import GraphwrightWarning
-from .core.graph import clone_model
-from .core.passes import Pass
-from .core.records import Difference, PassRecord
 from .core.target import Target
+from .divergence import Ruler
 from .importer import Source
 from .kernel_choice import KernelChoice
 from .kernel_table import open_table
-from .manager import Manager
 from .manifest import Manifest, own_version, port_entries, target_entry, versions
 from .nesting import describe
 from .pipeline import describe_level, recipe
-from .report import KernelEntry, Report, SkippedEntry, TrialEntry, VerificationEntry, difference_entry, pass_entries
+from .racing import Race
+from .report import (
+    AccuracyEntry,
+    CompressionEntry,
+    DivergenceEntry,
+    KernelEntry,
+    Report,
+    SkippedEntry,
+    TrialEntry,
+    VerificationEntry,
+    difference_entry,
+    pass_entries,
+)
 from .request import Request
+from .rewriting import Rewriter, Rewritten
 from .samples import generate
-from .search import FUSION, Racer, chose_something, race, variants, without_fusion
+from .search import Racer
+from .tolerance import stress_of
 from .usual import usual_sample
 from .verify import Verifier
 
 TIMED = 4
 """Example inputs that take part in a race; more would only make it longer."""
-SEARCH_SECONDS = 120.0
 UNMEASURED = (0, 1)
 """Levels that leave no choice of kernels."""
 REFERENCE = "the input model without runtime optimisations"
+COMPRESSED_REFERENCE = "the compressed model without runtime optimisations"
 
 
 class Stages:
@@ -60,25 +75,6 @@ class Stages:
             self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
 
 
-@dataclass(frozen=True)
-class Rewritten:
-    """A model after a pipeline, and what each pass did."""
-
-    model: ir.Model
-    steps: tuple[Pass, ...]
-    records: tuple[PassRecord, ...]
-
-    @property
-    def changes(self) -> int:
-        """How many rewrites stayed."""
-        return sum(record.changes for record in self.records)
-
-    @property
-    def drift(self) -> Drift:
-        """The loosest contract among the passes that changed something."""
-        return loosest(*(Drift(record.drift) for record in self.records if record.changes))
-
-
 @dataclass
 class Compilation:
     """Turns one imported model into an artifact. ``given`` are the user's example inputs, arranged for the model."""
@@ -91,12 +87,18 @@ class Compilation:
     stages: Stages
     label: str
     given: tuple[Sample, ...] = ()
+    calibration: CalibrationData | None = None
     notes: list[str] = field(default_factory=list)
     judge: KernelChoice | None = field(default=None, init=False)
+    yardstick: Yardstick | None = field(default=None, init=False)
+    """What the accuracy budget bounds; None where nothing is bounded or measured yet."""
+    compressor: Compressor | None = field(default=None, init=False)
 
     def run(self) -> Artifact:
-        """Rewrite, verify, race; the artifact is open, and nothing is written yet."""
+        """Rewrite, compress, verify, race; the artifact is open, and nothing is written yet."""
         self.notes.extend(self.source.warnings)
+        steps = self.request.steps(self.target)
+        lossy = self.request.mixture() is not None or any(step.drift is Drift.LOSSY for step in steps)
         runner = self.backend.reference(self.source.model)
         try:
             with self.stages("prepare inputs"):
@@ -104,17 +106,57 @@ class Compilation:
             with self.stages("reference"):
                 verifier = Verifier(self.source.model, samples, self.backend, self.request.progress, runner)
                 self._check_export(verifier)
+                ruler = Ruler(runner, self._telling(samples)) if lossy else None
         finally:
             runner.close()
         if self.request.level not in UNMEASURED:
             self.judge = KernelChoice(self.backend.baseline, open_table(), self.request.progress)
+        rewriter = self._rewriter(verifier, timed)
+        if ruler is not None:
+            with self.stages("compress"):
+                self.compressor = self._compressor(rewriter, ruler)
+                steps = self.compressor.fit(steps)
         with self.stages("rewrite"):
-            rewritten = self._rewrite(self.request.steps(self.target), verifier, timed)
+            rewritten = rewriter.run(steps)
         with self.stages("race"):
-            rewritten, winner, trials = self._race(rewritten, verifier, timed)
-        worst = difference_entry(self._worst(winner, verifier))
-        verified = VerificationEntry(samples=len(samples), given=len(self.given), reference=REFERENCE, worst=worst)
-        return self._artifact(rewritten, winner, trials, verified)
+            race = Race(self.source.model, self.request, self.backend, rewriter, self.compressor, timed, self.notes)
+            rewritten, winner, trials = race.run(rewritten)
+        return self._artifact(rewritten, winner, trials, self._verified(rewritten, winner, verifier))
+
+    def _rewriter(self, verifier: Verifier, timed: Sequence[Sample]) -> Rewriter:
+        calibrator = Engine(self.calibration, self.backend, self.request.progress, seed=self.request.seed) if self.calibration is not None else None
+        fast, tell = self.request.fast_math, self.request.progress
+        return Rewriter(self.source.model, self.target, verifier, timed, self.replays, tell, fast, self.judge, calibrator)
+
+    def _compressor(self, rewriter: Rewriter, ruler: Ruler) -> Compressor:
+        request = self.request
+        budget = request.largest_drop()
+        if request.metric is None:
+            self.yardstick = LikenessYardstick(ruler)
+        elif budget is not None:
+            baseline = self.backend.baseline(self.source.model)
+            request.progress("measuring accuracy of the input")
+            self.yardstick = MetricYardstick(request.metric, baseline)
+            baseline.close()
+        return Compressor(rewriter, self.backend, ruler, self.yardstick or LikenessYardstick(ruler), budget, request.progress)
+
+    def _telling(self, samples: Sequence[Sample]) -> list[Sample]:
+        """The samples that divergence is measured on: real ones, or else the ordinary ones among those made up."""
+        if self.given:
+            return list(self.given)
+        ordinary = [sample for sample in samples if not stress_of(sample).any]
+        return ordinary or list(samples)
+
+    def _verified(self, rewritten: Rewritten, winner: Racer | Built, verifier: Verifier) -> VerificationEntry:
+        built = winner.built if isinstance(winner, Racer) else winner
+        ours = built.model is not self.source.model
+        holder = rewritten.verifier if ours else verifier
+        worst = holder.check_runner(built.runner, Drift.ROUNDING)
+        compressed = ours and rewritten.compressed
+        if compressed and worst.broken:
+            worst = dataclasses.replace(worst, broken=False, reason="integer kernels of the runtime's own; how far the answers are from the input's counts")
+        reference = COMPRESSED_REFERENCE if compressed else REFERENCE
+        return VerificationEntry(samples=len(verifier.samples), given=len(self.given), reference=reference, worst=difference_entry(worst))
 
     def _inputs(self, runner: Runner) -> tuple[tuple[Sample, ...], tuple[Sample, ...]]:
         """The samples to time with, and those to verify with."""
@@ -142,98 +184,10 @@ class Compilation:
                 self.notes.append(note)
                 return
 
-    def _rewrite(self, steps: Sequence[Pass], verifier: Verifier, timed: Sequence[Sample]) -> Rewritten:
-        model = clone_model(self.source.model)
-        if self.judge is not None:
-            self.judge.begin(model, timed)
-        manager = Manager(self.target, verifier, self.replays, self.request.progress, fast_math=self.request.fast_math, judge=self.judge)
-        records = manager.run(model, steps)
-        return Rewritten(model, tuple(steps), records)
-
-    def _race(self, first: Rewritten, verifier: Verifier, timed: Sequence[Sample]) -> tuple[Rewritten, Racer | Built, list[TrialEntry]]:
-        """Time what was made against the input; the winner is the fastest that gains beyond doubt, or the input as it is."""
-        tell = self.request.progress
-        baseline = self.backend.baseline(self.source.model)
-        raced: list[Racer] = []
-        best, champion = first, None
-        if first.changes:
-            champion = self._enter("optimized", first.model, baseline, verifier, timed, raced)
-        if self.request.level == 3 and first.changes:
-            best, champion = self._search(first, champion, baseline, verifier, timed, raced)
-        elif champion is None and (simpler := without_fusion(first.steps, [record.rules for record in first.records])) is not None:
-            rewritten = self._rewrite(simpler, verifier, timed)
-            if rewritten.changes:
-                champion = self._enter(f"without {FUSION}", rewritten.model, baseline, verifier, timed, raced)
-                best = rewritten if champion is not None else best
-        if champion is None:
-            tell("looking for better options for the input")
-            champion = self._enter("the input with measured options", self.source.model, baseline, None, timed, raced)
-        trials = [racer.trial(racer is champion) for racer in raced]
-        if champion is None:
-            return best, Built(self.source.model, baseline, samples=tuple(timed)), trials
-        baseline.close()
-        return best, champion, trials
-
-    def _enter(self, name: str, model: ir.Model, baseline: Runner, verifier: Verifier | None, timed: Sequence[Sample], raced: list[Racer]) -> Racer | None:
-        """Build a candidate and let it race; None, and its runner closed, when it does not gain, does not compute what it should, or is the input as it is."""
-        tell = self.request.progress
-        tell(f"building {name}")
-        built = self.backend.build(model, timed, tell)
-        if verifier is None and not any(trial.get("chosen") for trial in built.trials):
-            built.runner.close()  # The input with the options it has anyway: there is nothing to race.
-            return None
-        if model is self.source.model and not chose_something(built):
-            built.runner.close()
-            return None
-        fault = self._fault(built.runner, baseline, verifier) if verifier is not None else None
-        if fault is not None:
-            self.notes.append(f"{name}: the runtime's own optimisations made it differ from the input ({fault}), so it is not shipped")
-            built.runner.close()
-            return None
-        tell(f"timing {name} against the input")
-        racer = race(name, built, baseline, timed)
-        raced.append(racer)
-        if racer.gained:
-            return racer
-        built.runner.close()
-        return None
-
-    def _search(
-        self, first: Rewritten, champion: Racer | None, baseline: Runner, verifier: Verifier, timed: Sequence[Sample], raced: list[Racer]
-    ) -> tuple[Rewritten, Racer | None]:
-        """Level 3: leave out one part of the pipeline at a time, and keep what is faster than the best so far."""
-        best = first
-        end = time.monotonic() + SEARCH_SECONDS
-        for name, steps in variants(first.steps, [record.rules for record in first.records]):
-            if time.monotonic() > end:
-                self.notes.append(f"the search stopped after {SEARCH_SECONDS:.0f} s")
-                break
-            variant = self._rewrite(steps, verifier, timed)
-            rival = self._enter(name, variant.model, baseline, verifier, timed, raced)
-            if rival is None:
-                continue
-            if champion is not None and not race(name, rival.built, champion.built.runner, timed).gained:
-                rival.built.runner.close()
-                continue
-            if champion is not None:
-                champion.built.runner.close()
-            best, champion = variant, rival
-        return best, champion
-
-    def _fault(self, runner: Runner, baseline: Runner, verifier: Verifier) -> str | None:
-        """How a finished candidate breaks the contract, unless the input under the runtime's defaults breaks it just so."""
-        found = verifier.check_runner(runner, Drift.ROUNDING)
-        if not found.broken or verifier.check_runner(baseline, Drift.ROUNDING).broken:
-            return None
-        return found.reason or f"'{found.output}' is off by {found.max_abs:.3g}, {found.allowed:.3g} is allowed"
-
-    def _worst(self, winner: Racer | Built, verifier: Verifier) -> Difference:
-        built = winner.built if isinstance(winner, Racer) else winner
-        return verifier.check_runner(built.runner, Drift.ROUNDING)
-
     def _artifact(self, rewritten: Rewritten, winner: Racer | Built, trials: list[TrialEntry], verification: VerificationEntry) -> Artifact:
         built = winner.built if isinstance(winner, Racer) else winner
         optimized = built.model is not self.source.model
+        compression, divergence, accuracy = self._compression(rewritten, built) if rewritten.compressed else (None, [], None)
         report = Report(
             graphwright=own_version(),
             versions=versions(),
@@ -245,7 +199,7 @@ class Compilation:
             recipe=recipe(rewritten.steps),
             seed=self.request.seed,
             shipped="optimized" if optimized else "input",
-            verdict=verdict(winner, optimized, rewritten),
+            verdict=verdict(winner, optimized, rewritten, compression),
             inputs=port_entries(built.runner.inputs),
             outputs=port_entries(built.runner.outputs),
             before=census(self.source.model),
@@ -254,6 +208,9 @@ class Compilation:
             verification=verification,
             latency=winner.latency if isinstance(winner, Racer) else None,
             trials=trials,
+            accuracy=accuracy,
+            compression=compression,
+            divergence=divergence,
             options=built.options,
             tuning=list(built.trials),
             kernels=self._kernels(),
@@ -262,6 +219,18 @@ class Compilation:
             seconds=self.stages.seconds,
         )
         return from_built(built, self.backend, self._manifest(report, optimized), report, restore=self.source.restore, arrange=self.source.arrange)
+
+    def _compression(self, rewritten: Rewritten, built: Built) -> tuple[CompressionEntry, list[DivergenceEntry], AccuracyEntry | None]:
+        """What was compressed, how far that moved the answers, and whether that is within the budget."""
+        compressor = self.compressor
+        assert compressor is not None
+        plain = compressor.rewriter.plain(rewritten.steps).model
+        calibration = self.calibration.describe() if self.calibration is not None else ""
+        entry = compression_entry(rewritten, plain, self.source.model, built.model, compressor.sensitivities, compressor.put_back, calibration)
+        found = compressor.ruler.measure(built.runner)
+        bounded = self.request.metric is None and compressor.budget is not None
+        accuracy = accuracy_entry(compressor.yardstick, compressor.yardstick.measure(built.runner), compressor.budget) if bounded else None
+        return entry, divergence_entries(found), accuracy
 
     def _kernels(self) -> list[KernelEntry]:
         timings = self.judge.timings if self.judge is not None else []
@@ -289,13 +258,16 @@ class Compilation:
         )
 
 
-def verdict(winner: Racer | Built, optimized: bool, rewritten: Rewritten) -> str:
+def verdict(winner: Racer | Built, optimized: bool, rewritten: Rewritten, compression: CompressionEntry | None = None) -> str:
     """What ships and why, in one sentence."""
     if not isinstance(winner, Racer):
         tried = "Nothing that was tried" if rewritten.changes else "There was nothing to rewrite, and no options that"
         return f"{tried} is measurably faster than the input here, so the input ships as it is."
     found = winner.latency
     gain = f"{1 / found.ratio:.2f}x faster than the input (95 % confidence {1 / found.high:.2f}x to {_inverse(found.low):.2f}x)"
+    if compression is not None:
+        size = f"at {compression.size:.2f}x its size"
+        return f"{gain}, {size}." if winner.gained else f"{found.ratio:.2f}x the time of the input {size}: it ships because it is smaller."
     return f"{gain}." if optimized else f"No rewrite is measurably faster here; the input ships with measured options, {gain}."
 
 

@@ -16,11 +16,13 @@ import onnx_ir as ir
 
 from .artifact import Artifact, load_artifact
 from .atomic import probe
-from .budget import Metric, measure_accuracy
+from .budget import Budget, Metric, MetricYardstick, accuracy_entry, measure_accuracy
 from .cache import Cache, Explanation, name_of, open_cache
+from .calibration.data import CalibrationData
+from .calibration.opening import open_calibration
 from .census import weight_bytes
 from .compilation import Compilation, Stages
-from .core.backend import Backend, Sample
+from .core.backend import Backend
 from .core.collector import seldom_collecting
 from .core.errors import ArtifactError, GraphwrightWarning, InputError, ModelError, TargetError, UsageError
 from .core.graph import clone_model
@@ -30,11 +32,10 @@ from .importer import Source, import_model
 from .manager import Manager
 from .manifest import refuse_foreign
 from .pipeline import Level, recipe
-from .report import CacheEntry
+from .report import AccuracyEntry, CacheEntry
 from .request import Request
 from .samples import generate
 from .targets import find_backend, find_target
-from .tensors import sample_to_numpy
 from .verify import Verifier
 
 if TYPE_CHECKING:
@@ -43,6 +44,8 @@ if TYPE_CHECKING:
 __all__ = ["compile", "compile_model", "explain_cache", "load", "optimize", "optimize_model"]
 
 
+TOLD = 8
+"""Calibration samples that results are also verified, timed and told with."""
 LARGEST_KEPT = 1 << 30
 """Bytes of weights; larger models are not kept in the cache."""
 
@@ -65,7 +68,11 @@ def compile(
     target: str = "ort-cpu",
     level: Level = 2,
     precision: str = "fp32",
+    method: str | None = None,
+    size: bool = False,
+    budget: str | None = None,
     calibration: object = None,
+    preprocess: str | Mapping[str, object] | None = None,
     metric: Metric | None = None,
     max_drop: float | str | None = None,
     output: str | Path | None = None,
@@ -76,9 +83,16 @@ def compile(
     Hugging Face folder. ``example_inputs`` are what it is called with (a PyTorch module needs them): a tuple, a dict by input name, or a list of
     such dicts, one for each sample.
 
-    ``level`` is 0 to 3, a pipeline as text, or a sequence of passes (a function on ``gs.Graph`` counts as one). ``calibration`` are further real
-    inputs; at fp32 they are only verified with. ``metric`` takes a runner and gives a number, higher is better; ``max_drop`` bounds how far it may
-    fall: 0.01, or "0.5%" of what it was. ``output`` is the folder the artifact is saved to.
+    ``level`` is 0 to 3, a pipeline as text, or a sequence of passes (a function on ``gs.Graph`` counts as one).
+
+    ``precision`` is fp32, int8, int8-dynamic, int4, nf4, fp16, bf16, fp8, or mixed, which chooses site by site under ``budget`` ("size=0.3",
+    "latency=0.8", "drop=0.01"); ``method`` is how the numbers are found (``graphwright passes NAME`` lists the methods of a pass), ``size`` says that a
+    smaller model is wanted even if it is slower. ``calibration`` are real inputs: samples, paths, or "random"; ``preprocess`` says how images and
+    texts become inputs. At fp32 they are only verified with.
+
+    ``metric`` takes a runner and gives a number, higher is better; ``max_drop`` bounds how far it may fall: 0.01, or "0.5%" of what it was. Without a
+    metric it bounds how far a compressed model's answers may leave the input's: agreement on the largest score where an output holds scores, else cosine.
+    Sites that mind compression most stay as they are until it holds. ``output`` is the folder the artifact is saved to.
 
     What ships was measured against the input, in turns; if nothing is faster beyond doubt, the input ships and the report says so. Raises
     GraphwrightError subclasses, each with one sentence; nothing is written then.
@@ -87,7 +101,11 @@ def compile(
         target=target,
         level=level,
         precision=precision,
+        method=method,
+        size=size,
+        allowance=budget,
         calibration=calibration,
+        preprocess=preprocess,
         metric=metric,
         max_drop=max_drop,
         output=Path(output) if output is not None else None,
@@ -115,7 +133,7 @@ def load(folder: str | Path) -> Artifact:
 def compile_model(model: object, example_inputs: object, request: Request) -> Artifact:
     """`compile`, with everything that can be asked for."""
     started = time.perf_counter()
-    budget = request.budget()
+    budget = request.largest_drop()
     compilation, cache, key = _prepare(model, example_inputs, request)
     artifact = _from_cache(cache, key, compilation) if cache is not None else None
     fresh = artifact is None
@@ -125,9 +143,7 @@ def compile_model(model: object, example_inputs: object, request: Request) -> Ar
     if request.metric is not None:
         request.progress("measuring accuracy")
         with compilation.stages("accuracy"):
-            before = compilation.backend.baseline(compilation.source.model)
-            accuracy = measure_accuracy(request.metric, before, artifact.runner, budget)
-            before.close()
+            accuracy = _accuracy(request.metric, compilation, artifact, budget)
         artifact.report = artifact.report.model_copy(update={"accuracy": accuracy})
     compilation.stages.seconds["total"] = time.perf_counter() - started
     if fresh:
@@ -136,7 +152,7 @@ def compile_model(model: object, example_inputs: object, request: Request) -> Ar
         request.progress(f"writing {request.output}")
         artifact.save(request.output)
     if fresh and cache is not None:
-        _keep(cache, key, artifact, request.output)
+        _keep(cache, key, artifact, request)
     return artifact
 
 
@@ -149,6 +165,17 @@ def explain_cache(model: object, example_inputs: object, request: Request) -> Ex
             f"and models with more than {LARGEST_KEPT // 2**20} MiB of weights would fill it"
         )
     return cache.explain(key)
+
+
+def _accuracy(metric: Metric, compilation: Compilation, artifact: Artifact, budget: Budget | None) -> AccuracyEntry:
+    known = compilation.yardstick
+    if isinstance(known, MetricYardstick):
+        return accuracy_entry(known, known.measure(artifact.runner), budget)
+    before = compilation.backend.baseline(compilation.source.model)
+    try:
+        return measure_accuracy(metric, before, artifact.runner, budget)
+    finally:
+        before.close()
 
 
 @seldom_collecting()
@@ -184,8 +211,9 @@ def _prepare(model: object, example_inputs: object, request: Request) -> tuple[C
     request.progress("importing")
     with stages("import"):
         source = import_model(model, example_inputs)
-        given = (*source.samples, *_calibration(request.calibration, source))
-    compilation = Compilation(source, request, target, backend, replay_home(), stages, _label(model, source), given)
+        calibration = _calibration(request, source)
+        given = source.samples if calibration is None or calibration.made_up else (*source.samples, *calibration.first(TOLD))
+    compilation = Compilation(source, request, target, backend, replay_home(), stages, _label(model, source), given, calibration)
     cache = open_cache() if request.cache and request.repeatable and weight_bytes(source.model) <= LARGEST_KEPT else None
     key: dict[str, str] = {}
     if cache is not None:
@@ -194,6 +222,10 @@ def _prepare(model: object, example_inputs: object, request: Request) -> tuple[C
             options = {
                 "search": request.level == 3,
                 "precision": request.precision,
+                "size": request.size,
+                "allowance": request.allowance,
+                "max_drop": request.max_drop,
+                "calibration": compilation.calibration.digest if compilation.calibration is not None else None,
                 "dims": dict(request.dims),
                 "seed": request.seed,
                 "fast_math": request.fast_math,
@@ -224,12 +256,12 @@ def _from_cache(cache: Cache, key: Mapping[str, str], compilation: Compilation) 
     return artifact.shaped_like(compilation.source.restore, compilation.source.arrange)
 
 
-def _keep(cache: Cache, key: Mapping[str, str], artifact: Artifact, output: Path | None) -> None:
-    """Put an artifact into the cache; what was just written to ``output`` is copied instead of being made again. The user's metric stays out."""
-    plain = artifact.report.model_copy(update={"accuracy": None})
+def _keep(cache: Cache, key: Mapping[str, str], artifact: Artifact, request: Request) -> None:
+    """Put an artifact into the cache; what was just written is copied instead of being made again. The user's metric stays out."""
+    plain = artifact.report if request.metric is None else artifact.report.model_copy(update={"accuracy": None})
 
     def save(folder: Path) -> None:
-        with load(output) if output is not None else contextlib.nullcontext(artifact) as source:
+        with load(request.output) if request.output is not None else contextlib.nullcontext(artifact) as source:
             source.save(folder, plain)
 
     cache.put(key, artifact.report.model, save)
@@ -239,25 +271,13 @@ def _name(key: Mapping[str, str]) -> str:
     return name_of(key) if key else ""
 
 
-def _calibration(data: object, source: Source) -> tuple[Sample, ...]:
-    """Calibration data as samples of the model: a list of dicts by input name, or of what the model is called with."""
-    if data is None:
-        return ()
-    items = data if isinstance(data, list) else [data]
-    return tuple(_arranged(item, source) for item in items)
-
-
-def _arranged(item: object, source: Source) -> Sample:
-    if source.arrange is not None and not isinstance(item, Mapping):
-        arguments = item if isinstance(item, tuple) else (item,)
-        return sample_to_numpy(source.arrange(*arguments))
-    if isinstance(item, Mapping):
-        return sample_to_numpy(item)
-    names = [value.name or "" for value in source.model.graph.inputs if not value.is_initializer()]
-    values = item if isinstance(item, tuple) else (item,)
-    if len(values) != len(names):
-        raise InputError(f"a calibration sample has {len(values)} arrays, but the model has the inputs {', '.join(names)}")
-    return sample_to_numpy(dict(zip(names, values, strict=True)))
+def _calibration(request: Request, source: Source) -> CalibrationData | None:
+    """The user's calibration data for the model that came in; None when there is none."""
+    if request.calibration is None:
+        return None
+    return open_calibration(
+        request.calibration, source.model, source.arrange, preprocess=request.preprocess, seed=request.seed, progress=request.progress
+    )
 
 
 def _verifier_or_none(model: ir.Model, backend: Backend, request: Request) -> Verifier | None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import onnx_ir as ir
 
 from .core.backend import Progress
+from .core.coverage import Coverage, SiteRecord
 from .core.drift import Drift, loosest
 from .core.errors import BackendMissing, BudgetError, ContractError, GraphwrightError, InputError, NoChangeError, PassError, TargetError, UsageError
 from .core.graph import all_graphs, clone_model
@@ -21,6 +22,7 @@ from .core.passes import OUR_PASSES, Context, Pass, format_pass
 from .core.reasons import Reasons
 from .core.records import Difference, PassRecord, Rewrite, RolledBack
 from .core.rulepass import RulePass
+from .core.sites import all_sites
 from .core.statistics import Calibrator
 from .core.target import Target
 from .core.wellformed import check
@@ -47,6 +49,7 @@ class _Outcome:
 
     model: ir.Model
     ledger: Ledger
+    coverage: Coverage = field(default_factory=Coverage)
     changes: int = 0
     seconds: float = 0.0
     verify_seconds: float = 0.0
@@ -138,7 +141,7 @@ class Manager:
         if self._is_settled(step):
             return _record(step, ledger, 0, 0.0, nodes, nodes)
         self._tell(format_pass(step))
-        changes = step.run(model, self._context(ledger, self.reasons))
+        changes = step.run(model, self._context(ledger, Coverage(), self.reasons))
         seconds = time.perf_counter() - start
         self._settle(step, changes or len(ledger.entries))
         if not changes and not ledger.entries:
@@ -181,11 +184,12 @@ class Manager:
                 return PassRecord(text, step.drift.value, 0, {}, seconds, verify_seconds, None, tuple(undone), nodes, nodes)
             undone.append(found)
             denials = _without(denials, undone)
+        coverage = _coverage(model, step, outcome)
         if outcome.changes:
             self._keep(model, step, outcome.model)
         self._settle(step, outcome.changes)
         record = _record(step, outcome.ledger, outcome.changes, seconds, nodes, _count(model))
-        return replace(record, verify_seconds=verify_seconds, difference=outcome.difference, rolled_back=tuple(undone))
+        return replace(record, verify_seconds=verify_seconds, difference=outcome.difference, rolled_back=tuple(undone), coverage=coverage)
 
     def _is_settled(self, step: Pass) -> bool:
         """Whether the pass has run, and nothing has changed the model since. A user's own passes may want to run twice."""
@@ -206,8 +210,8 @@ class Manager:
         self._drift = loosest(self._drift, self._promise(step))
         self.verifier.accept()
 
-    def _context(self, ledger: Ledger, reasons: Reasons | None = None, judge: Judge | None = None) -> Context:
-        return Context(self.target, ledger, self.fast_math, reasons=reasons, judge=judge or self.judge, calibrator=self.calibrator)
+    def _context(self, ledger: Ledger, coverage: Coverage, reasons: Reasons | None = None, judge: Judge | None = None) -> Context:
+        return Context(self.target, ledger, self.fast_math, reasons=reasons, judge=judge or self.judge, calibrator=self.calibrator, coverage=coverage)
 
     def _promise(self, step: Pass) -> Drift:
         """The contract a pass keeps here: with ``fast_math``, what its rules of the domain kind keep without a proof."""
@@ -229,7 +233,7 @@ class Manager:
         minutes = Minutes(self.judge) if self.judge is not None else None
         start = time.perf_counter()
         try:
-            outcome.changes = int(step.run(candidate, self._context(ledger, reasons, minutes)) or 0) or len(ledger.entries)
+            outcome.changes = int(step.run(candidate, self._context(ledger, outcome.coverage, reasons, minutes)) or 0) or len(ledger.entries)
         except _REFUSALS:
             raise
         except Exception as error:
@@ -334,6 +338,15 @@ def _count(model: ir.Model) -> int:
 def _record(step: Pass, ledger: Ledger, changes: int, seconds: float, before: int, after: int) -> PassRecord:
     rules = dict(Counter(entry.rule for entry in ledger.entries))
     return PassRecord(format_pass(step), step.drift.value, changes or len(ledger.entries), rules, seconds, nodes_before=before, nodes_after=after)
+
+
+def _coverage(model: ir.Model, step: Pass, outcome: _Outcome) -> tuple[SiteRecord, ...]:
+    """What a compression pass did with each site of the model as it was before."""
+    if step.drift is not Drift.LOSSY:
+        return ()
+    if (outcome.coverage.records or not outcome.changes) and not getattr(step, "only", ()):
+        outcome.coverage.complete(all_sites(model), f"{step.name} did not say why")
+    return tuple(outcome.coverage.records.values())
 
 
 def _without(denials: Denials, undone: Sequence[RolledBack]) -> Denials:

@@ -138,6 +138,49 @@ class VerificationEntry(Entry):
     worst: DifferenceEntry | None = None
 
 
+class SiteEntry(Entry):
+    """One place that could be compressed. ``form`` is what it is now, "" where it stayed as it was and ``why`` says why; ``bits`` is what one number of its
+    weight takes. ``sensitivity`` is the noise in the worst output (as a share of its power) when this site alone is compressed, where that was measured.
+    """
+
+    name: str
+    kind: str
+    form: str = ""
+    method: str = ""
+    bits: Number = 32.0
+    why: str = ""
+    parameters: int = 0
+    flops: int | None = None
+    sensitivity: Number | None = None
+
+
+class CompressionEntry(Entry):
+    """What was compressed. The shares are parts of all weights and of all arithmetic of the model before; ``size`` is bytes of weights after / before."""
+
+    sites: int
+    compressed: int
+    weight_share: Number
+    flops_share: Number
+    bits: Number = Field(description="Bits for one number of a compressed weight, scales and zero points included; a mean over all of them.")
+    size: Number
+    calibration: str = ""
+    put_back: list[str] = Field(default=[], description="Sites that stayed as they were because the accuracy budget did not hold with them.")
+    places: list[SiteEntry] = []
+
+
+class DivergenceEntry(Entry):
+    """How far an output of what ships lies from the input model's, over some samples and without labels; see `divergence.OutputDivergence`."""
+
+    output: str
+    samples: int
+    cosine: Number
+    worst_cosine: Number
+    relative_error: Number
+    snr_db: Number
+    kl: Number | None = None
+    agreement: Number | None = None
+
+
 class SkippedEntry(Entry):
     """Something that was not done, and why."""
 
@@ -175,6 +218,8 @@ class Report(Entry):
     latency: LatencyEntry | None = None
     trials: list[TrialEntry] = []
     accuracy: AccuracyEntry | None = None
+    compression: CompressionEntry | None = None
+    divergence: list[DivergenceEntry] = Field(default=[], description="How far a compressed model's answers lie from the input model's.")
     options: dict[str, object] = {}
     tuning: list[dict[str, object]] = Field(default=[], description="The races by which the backend chose the options.")
     kernels: list[KernelEntry] = Field(default=[], description="Kernel choices that were made by timing them.")

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from html import escape
 
 from .report import Report
-from .report_table import describe_error, describe_latency, describe_size, fired
+from .report_table import describe_compression, describe_divergence, describe_error, describe_latency, describe_size, fired
 
 STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;max-width:72rem;margin:2rem auto;padding:0 1rem;color:#1b1f24;background:#fff}
@@ -43,6 +43,8 @@ def _sections(report: Report) -> Iterator[str]:
     kernels = ((entry.rule, ", ".join(entry.shapes), f"{entry.before_ms:.3g} ms", f"{entry.after_ms:.3g} ms", "used" if entry.chosen else "")
                for entry in report.kernels)  # fmt: skip
     yield _table("Kernel choices", ("rule", "input shapes", "without", "with", ""), kernels)
+    yield _table("Divergence from the input", ("output", ""), ((entry.output, describe_divergence(entry)) for entry in report.divergence))
+    yield _table("Compression by site", ("site", "operator", "format", "bits", "weights", "alone it makes", "why not"), _places(report))
     yield _table("Skipped", ("what", "why"), ((entry.what, entry.why) for entry in report.skipped))
     yield _table("Notes", ("",), ((note,) for note in report.notes))
     yield _table("Operators", ("operator", "before", "after"), _operators(report))
@@ -61,11 +63,24 @@ def _summary(report: Report) -> Iterator[tuple[str, str]]:
         known = report.accuracy
         allowed = "" if known.allowed is None else f", {known.allowed:g} allowed"
         yield "accuracy", f"{known.metric}: {known.before:.6g} → {known.after:.6g} (drop {known.drop:.3g}{allowed})"
+    if report.compression is not None:
+        yield "compressed", describe_compression(report.compression)
+        if report.compression.calibration:
+            yield "calibrated", report.compression.calibration
+        if report.compression.put_back:
+            yield "put back", ", ".join(report.compression.put_back)
     yield "recipe", report.recipe or "(none)"
     yield "level, precision, seed", f"{report.level}, {report.precision}, {report.seed}"
     yield "options", ", ".join(f"{name}={value}" for name, value in report.options.items()) or "defaults"
     yield "versions", ", ".join(f"{name} {version}" for name, version in {"graphwright": report.graphwright, **report.versions}.items())
     yield "time", ", ".join(f"{stage} {seconds:.2f} s" for stage, seconds in report.seconds.items())
+
+
+def _places(report: Report) -> Iterator[tuple[str, ...]]:
+    for place in report.compression.places if report.compression is not None else ():
+        noise = f"{place.sensitivity:.2e} noise" if place.sensitivity is not None else ""
+        form = f"{place.form} ({place.method})" if place.method else place.form
+        yield place.name, place.kind, form, f"{place.bits:.2f}", str(place.parameters), noise, place.why
 
 
 def _operators(report: Report) -> Iterator[tuple[str, str, str]]:

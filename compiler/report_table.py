@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
-from .report import DifferenceEntry, KernelEntry, LatencyEntry, ModelEntry, PassEntry, Report, RollbackEntry
+from .report import CompressionEntry, DifferenceEntry, DivergenceEntry, KernelEntry, LatencyEntry, ModelEntry, PassEntry, Report, RollbackEntry, SiteEntry
 
 SHOWN_ROLLBACKS = 10
 SHOWN_KERNELS = 10
+SHOWN_SITES = 10
 MEBIBYTE = 2**20
 
 
@@ -90,6 +92,10 @@ def _lines(report: Report) -> Iterator[str]:
         known = report.accuracy
         allowed = "" if known.allowed is None else f", {known.allowed:g} allowed"
         yield f"accuracy  {escape(known.metric)}: {known.before:.6g} -> {known.after:.6g} (drop {known.drop:.3g}{allowed})"
+    if report.compression is not None:
+        yield from compression_lines(report.compression)
+    for entry in report.divergence:
+        yield f"diverges  {escape(entry.output)}: {describe_divergence(entry)}"
     if report.cache is not None and report.cache.hit:
         yield f"cache     from {report.cache.key[:12]}"
     yield from undone_lines(report.rolled_back)
@@ -97,6 +103,48 @@ def _lines(report: Report) -> Iterator[str]:
         yield f"skipped   {escape(skipped.what)}: {escape(skipped.why)}"
     for note in report.notes:
         yield f"note      {escape(note)}"
+
+
+def describe_compression(entry: CompressionEntry) -> str:
+    """How much of a model was compressed, to what."""
+    forms = Counter(place.form for place in entry.places if place.form)
+    counts = ", ".join(f"{form} x{count}" for form, count in forms.most_common())
+    return (
+        f"{entry.compressed} of {entry.sites} sites ({counts}): {entry.weight_share:.1%} of the weights, {entry.flops_share:.1%} of the arithmetic; "
+        f"{entry.bits:.2f} bits a weight there, {entry.size:.2f}x the size in all"
+    )
+
+
+def describe_divergence(entry: DivergenceEntry) -> str:
+    """How far an output moved."""
+    parts = [f"cosine {entry.cosine:.5f} (worst {entry.worst_cosine:.5f})", f"relative error {entry.relative_error:.3g} ({entry.snr_db:.1f} dB)"]
+    if entry.agreement is not None:
+        parts.append(f"the same top score on {entry.agreement:.1%}" if entry.kl is not None else f"{entry.agreement:.1%} equal")
+    if entry.kl is not None:
+        parts.append(f"KL {entry.kl:.3g}")
+    return f"{', '.join(parts)}; {entry.samples} sample{'' if entry.samples == 1 else 's'}"
+
+
+def left_alone(places: Sequence[SiteEntry]) -> list[tuple[str, list[SiteEntry]]]:
+    """Places that were not compressed, by why; what matters most (in weights) first."""
+    reasons: dict[str, list[SiteEntry]] = {}
+    for place in places:
+        if not place.form:
+            reasons.setdefault(place.why, []).append(place)
+    return sorted(reasons.items(), key=lambda item: -sum(place.parameters for place in item[1]))
+
+
+def compression_lines(entry: CompressionEntry) -> Iterator[str]:
+    """What was compressed, and what was not and why."""
+    yield f"compress  {describe_compression(entry)}"
+    if entry.calibration:
+        yield f"calibrate {escape(entry.calibration)}"
+    reasons = left_alone(entry.places)
+    for why, places in reasons[:SHOWN_SITES]:
+        rest = f" and {len(places) - 3} more" if len(places) > 3 else ""
+        yield f"left      {escape(', '.join(place.name for place in places[:3]))}{rest}: {escape(why)}"
+    if len(reasons) > SHOWN_SITES:
+        yield f"left      others for {len(reasons) - SHOWN_SITES} more reasons; --json lists them"
 
 
 def kernel_lines(entries: Sequence[KernelEntry]) -> Iterator[str]:

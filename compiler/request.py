@@ -6,12 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from .allowance import Allowance, read_allowance
 from .budget import Budget, Metric, read_budget
 from .core.backend import Progress
+from .core.drift import LOSSY
 from .core.errors import UsageError
 from .core.passes import OUR_PASSES, Pass
 from .core.target import Target
-from .pipeline import Level, narrow, steps_of
+from .pipeline import CALIBRATED, MIXED, SMALL, Level, demand, narrow, steps_of, with_options
 
 
 def silent(text: str) -> None:
@@ -22,12 +24,19 @@ def silent(text: str) -> None:
 class Request:
     """How to compile. ``dims`` fixes symbolic dimensions in generated inputs; ``only`` and ``without`` name passes and rules;
     ``fast_math`` lets rules fire that are only equal where both sides are defined; see `driver.compile`.
+
+    ``method`` is how a precision finds its numbers. ``size`` says that a smaller model is wanted even if it is slower. ``allowance`` is what a mixed
+    precision may take: ``size=0.3``, ``latency=0.8`` or ``drop=0.01``. ``preprocess`` is how images and texts of ``calibration`` become inputs.
     """
 
     target: str = "ort-cpu"
     level: Level = 2
     precision: str = "fp32"
+    method: str | None = None
+    size: bool = False
+    allowance: str | None = None
     calibration: object = None
+    preprocess: str | Mapping[str, object] | None = None
     metric: Metric | None = None
     max_drop: float | str | None = None
     output: Path | None = None
@@ -40,16 +49,55 @@ class Request:
     progress: Progress = silent
 
     def steps(self, target: Target) -> tuple[Pass, ...]:
-        """The passes asked for. Raises UsageError for a level, precision, pass, rule or option that does not exist."""
-        return narrow(steps_of(self.level, target, self.precision), self.only, self.without)
+        """The passes asked for. Raises UsageError for a level, precision, method, pass, rule or option that does not exist, or does not go with another."""
+        steps = narrow(steps_of(self.level, target, self.precision), self.only, self.without)
+        self._check(steps)
+        if self.small and self.precision != MIXED:
+            steps = with_options(steps, small=True)
+        return steps if self.method is None or self.precision == MIXED else demand(steps, method=self.method)
 
-    def budget(self) -> Budget | None:
-        """The largest drop of the metric. Raises UsageError when it cannot be read, or there is no metric it could bound."""
-        if self.max_drop is not None and self.metric is None:
-            raise UsageError("a largest drop needs a metric: pass metric= (--metric file.py:function) too")
+    def largest_drop(self) -> Budget | None:
+        """The largest drop of the metric, or of what is measured without one. Raises UsageError when it cannot be read."""
         return read_budget(self.max_drop)
+
+    def mixture(self) -> Allowance | None:
+        """What a mixed precision may take; None for any other precision. Raises UsageError when it cannot be read, or is missing."""
+        if self.precision != MIXED:
+            return None
+        if self.allowance is not None:
+            return read_allowance(self.allowance)
+        if self.max_drop is None:
+            raise UsageError("a mixed precision needs to know what it may take: --budget size=0.3, latency=0.8 or drop=0.01, or --max-drop")
+        return Allowance("drop", None)
+
+    @property
+    def small(self) -> bool:
+        """Whether a smaller model is wanted although it may be slower."""
+        allowance = self.mixture()
+        return self.size or self.precision in SMALL or (allowance is not None and allowance.kind == "size")
 
     @property
     def repeatable(self) -> bool:
-        """Whether what is asked for can be named, so that the cache may serve it: a user's own passes cannot, their code is not known here."""
+        """Whether what is asked for can be named, so that the cache may serve it: a user's own passes and metric cannot, their code is not known here.
+
+        A metric that only measures does not decide anything; one with a largest drop decides what compression leaves alone.
+        """
+        if self.precision != "fp32" and self.metric is not None and self.max_drop is not None:
+            return False
         return isinstance(self.level, (int, str)) or all(type(step).__module__.startswith(OUR_PASSES) for step in self.level)
+
+    def _check(self, steps: tuple[Pass, ...]) -> None:
+        """Raise UsageError for options that mean nothing together."""
+        lossy = self.precision == MIXED or any(step.drift is LOSSY for step in steps)
+        if self.precision == MIXED and any(step.drift is LOSSY for step in steps):
+            raise UsageError("a mixed precision chooses its own compression; leave it out of your own passes")
+        if self.max_drop is not None and self.metric is None and not lossy:
+            raise UsageError("a largest drop needs a metric: pass metric= (--metric file.py:function) too")
+        if self.allowance is not None and self.precision != MIXED:
+            raise UsageError(f"only a mixed precision takes a budget (--precision mixed), not {self.precision}")
+        if not lossy and (self.method is not None or self.size):
+            raise UsageError("a method and a preferred size are for a lower precision: say which with precision= (--precision int8)")
+        if self.precision in CALIBRATED and self.calibration is None:
+            raise UsageError(f"{self.precision} needs real inputs to calibrate on: --calibration FILE, or --calibration random, which says less")
+        self.mixture()
+        self.largest_drop()

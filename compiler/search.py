@@ -42,6 +42,11 @@ def chose_something(built: Built) -> bool:
     return any(trial.get("chosen") for trial in built.trials)
 
 
+def ships(racer: Racer, smaller: bool, small: bool) -> bool:
+    """Whether a candidate may ship: it is faster beyond doubt; or it is ``smaller``, and not slower beyond doubt unless ``small`` was asked for."""
+    return racer.gained or (smaller and (small or racer.latency.low <= 1.0))
+
+
 def race(name: str, built: Built, against: Runner, samples: Sequence[Sample]) -> Racer:
     """Time a candidate against another runner, in turns, on all samples."""
     return Racer(name, built, latency_entry(compare_runners(built.runner, against, samples, budget_s=RACE_SECONDS, min_rounds=FEWEST_ROUNDS)))

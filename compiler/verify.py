@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import functools
 import statistics
@@ -177,6 +178,10 @@ class Verifier:
         self._growth: dict[str, float] = {}
         self.bitwise = self.repeatable and not has_halves(model)
         """Whether `exact` can be held to bits: the CPU computes 16-bit operators in 32 bits and rounds in between depending on which are neighbours."""
+
+    def fork(self) -> Verifier:
+        """A verifier of the same model on the same samples: one of them can be rebased without the other."""
+        return copy.copy(self)
 
     def start(self, model: ir.Model) -> None:
         """Let ``model``, with which a pipeline starts, be what ``exact`` candidates are compared with at first."""

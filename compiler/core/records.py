@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .coverage import SiteRecord
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,7 @@ class RolledBack:
 
 @dataclass(frozen=True)
 class PassRecord:
-    """What one pass did to the model. Times are in seconds."""
+    """What one pass did to the model. Times are in seconds; ``coverage`` is what a compression pass did with each site."""
 
     text: str
     drift: str
@@ -58,3 +62,4 @@ class PassRecord:
     rolled_back: tuple[RolledBack, ...] = ()
     nodes_before: int = 0
     nodes_after: int = 0
+    coverage: tuple[SiteRecord, ...] = ()

@@ -214,7 +214,7 @@ def test_targets_that_are_not_built_yet_say_what_to_install(target: str) -> None
     ("options", "error", "sentence"),
     [
         ({"target": "toaster"}, TargetError, "no target 'toaster'"),
-        ({"precision": "int3"}, UsageError, "'int3' is not there; this version has: fp32"),
+        ({"precision": "int3"}, UsageError, "'int3' is not there; there are: fp32, int8"),
         ({"level": 7}, UsageError, "no level 7"),
         ({"level": "no-such-pass"}, UsageError, "no-such-pass"),
         ({"level": [3]}, UsageError, "3 is no pass"),

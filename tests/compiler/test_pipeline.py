@@ -43,8 +43,8 @@ def test_a_level_that_does_not_exist_is_named(level: int) -> None:
 
 def test_a_precision_that_does_not_exist_is_named_with_those_that_do() -> None:
     for level in (2, "fold-shapes", parse_pipeline("fold-shapes")):
-        with pytest.raises(UsageError, match="'int8' is not there; this version has: fp32"):
-            steps_of(level, PORTABLE, "int8")
+        with pytest.raises(UsageError, match="'int3' is not there; there are: fp32, int8, int8-dynamic, int4, nf4, fp16, bf16, fp8, mixed"):
+            steps_of(level, PORTABLE, "int3")
 
 
 def test_a_pass_left_out_is_gone_everywhere() -> None:

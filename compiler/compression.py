@@ -1,0 +1,158 @@
+"""Compression under an accuracy budget: what is compressed, what is put back, and what the report says of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import onnx_ir as ir
+
+from .budget import Budget, Yardstick
+from .census import weight_bytes
+from .core.backend import Backend, Progress
+from .core.cost import flops
+from .core.coverage import ESTIMATE, SiteRecord
+from .core.errors import BudgetError, NoChangeError
+from .core.graph import all_graphs
+from .core.passes import Pass
+from .divergence import Divergence, Ruler
+from .pipeline import leaving
+from .report import CompressionEntry, DivergenceEntry, SiteEntry
+from .rewriting import Rewriter, Rewritten
+from .sensitivity import Sensitivity, fewest, measure_sites
+from .tolerance import is_float
+
+__all__ = ["Compressor", "compression_entry", "divergence_entries", "refuse_nothing"]
+
+ASKED = "it was asked to stay"
+"""What passes say of a site named in their option ``keep``."""
+SHOWN = 3
+
+
+@dataclass
+class Compressor:
+    """Finds passes whose result keeps the budget: the sites that mind compression most stay as they are until it holds."""
+
+    rewriter: Rewriter
+    backend: Backend
+    ruler: Ruler
+    yardstick: Yardstick
+    budget: Budget | None
+    tell: Progress
+    sensitivities: dict[str, Sensitivity] = field(default_factory=dict)
+    put_back: dict[str, str] = field(default_factory=dict)
+    """Site -> why it was put back."""
+
+    def fit(self, steps: Sequence[Pass]) -> tuple[Pass, ...]:
+        """The passes, with sites kept out where the budget needs it. Raises NoChangeError when nothing is compressed, BudgetError when no choice holds."""
+        first = self.rewriter.compressed(steps)
+        refuse_nothing(first)
+        if self.budget is None:
+            return tuple(steps)
+        self.tell(f"measuring {self.yardstick.name} of the compressed model")
+        after = self.measure(first.model)
+        if self.holds(after):
+            return tuple(steps)
+        return self._put_back(steps, [record.name for record in first.coverage if record.form], after)
+
+    def measure(self, model: ir.Model) -> float:
+        """The yardstick of a model."""
+        runner = self.backend.baseline(model)
+        try:
+            return self.yardstick.measure(runner)
+        finally:
+            runner.close()
+
+    def holds(self, after: float) -> bool:
+        """Whether the budget, if there is any, allows this."""
+        return self.budget is None or self.yardstick.before - after <= self.budget.allowed(self.yardstick.before)
+
+    def rank(self, steps: Sequence[Pass], names: Sequence[str]) -> list[str]:
+        """The sites, those that mind compression most first; measured once."""
+        unknown = [name for name in names if name not in self.sensitivities]
+        found = measure_sites(unknown, steps, self.rewriter, self.backend, self.ruler, self.tell)
+        self.sensitivities.update({item.site: item for item in found})
+        return sorted(names, key=lambda name: -self.sensitivities[name].noise)
+
+    def _put_back(self, steps: Sequence[Pass], names: Sequence[str], after: float) -> tuple[Pass, ...]:
+        assert self.budget is not None
+        before = self.yardstick.before
+        missed = f"{self.yardstick.name} fell from {before:.6g} to {after:.6g}, {self.budget.allowed(before):.3g} is allowed"
+        if len(names) < 2:
+            raise BudgetError(f"{missed}, and there is only one site ({names[0]}) to put back. Nothing was written.")
+        ranked = self.rank(steps, names)
+
+        def enough(count: int) -> bool:
+            self.tell(f"{missed}: putting back {count} of {len(ranked)} sites")
+            return self.holds(self.measure(self.rewriter.draft(leaving(steps, ranked[:count]))[0]))
+
+        count = fewest(len(ranked) - 1, enough)
+        if count is None:
+            raise BudgetError(f"{missed}, and not even '{ranked[-1]}', which minds least, can be compressed alone. Nothing was written.")
+        for name in ranked[:count]:
+            noise = self.sensitivities[name].noise
+            self.put_back[name] = f"put back, for the accuracy budget does not hold with it: compressed alone it makes {noise:.2g} of the output noise"
+        return leaving(steps, ranked[:count])
+
+
+def refuse_nothing(rewritten: Rewritten) -> None:
+    """Raise NoChangeError, with the reasons, when compression was asked for and nothing was compressed."""
+    coverage = rewritten.coverage
+    if any(record.form for record in coverage) or (not coverage and rewritten.compressed):
+        return
+    undone = [item.reason for record in rewritten.records if record.drift == "lossy" for item in record.rolled_back]
+    if undone:
+        raise NoChangeError(f"the compression was undone: {undone[0]}. Nothing was written.")
+    if not coverage:
+        raise NoChangeError("there is nothing to compress: the model multiplies by no constant matrix or kernel. Nothing was written.")
+    reasons: dict[str, list[str]] = {}
+    for record in coverage:
+        reasons.setdefault(record.why, []).append(record.name)
+    told = "; ".join(f"'{names[0]}'{f' and {len(names) - 1} more' if len(names) > 1 else ''}: {why}" for why, names in list(reasons.items())[:SHOWN])
+    raise NoChangeError(f"none of the {len(coverage)} sites can be compressed ({told}). Nothing was written.")
+
+
+def compression_entry(
+    rewritten: Rewritten,
+    plain: ir.Model,
+    source: ir.Model,
+    shipped: ir.Model,
+    sensitivities: Mapping[str, Sensitivity],
+    why: Mapping[str, str],
+    calibration: str,
+) -> CompressionEntry:
+    """The coverage for the report; ``plain`` is the model before compression, ``why`` says more of sites that were asked to stay."""
+    places = [_site_entry(record, sensitivities.get(record.name), why.get(record.name)) for record in rewritten.coverage]
+    taken = [place for place in places if place.form]
+    weights = sum(place.parameters for place in taken)
+    return CompressionEntry(
+        sites=len(places),
+        compressed=len(taken),
+        weight_share=min(weights / max(_parameters(plain), 1), 1.0),
+        flops_share=min(sum(place.flops or 0 for place in taken) / max(_arithmetic(plain), 1), 1.0),
+        bits=sum(place.bits * place.parameters for place in taken) / weights if weights else 0.0,
+        size=weight_bytes(shipped) / max(weight_bytes(source), 1),
+        calibration=calibration,
+        put_back=list(why),
+        places=places,
+    )
+
+
+def divergence_entries(found: Divergence) -> list[DivergenceEntry]:
+    """Divergence for the report."""
+    return [DivergenceEntry(samples=found.samples, **vars(entry)) for entry in found.outputs]
+
+
+def _site_entry(record: SiteRecord, sensitivity: Sensitivity | None, why: str | None) -> SiteEntry:
+    told = why if why is not None and record.why == ASKED else record.why
+    return SiteEntry(**{**vars(record), "why": told}, sensitivity=sensitivity.noise if sensitivity is not None else None)
+
+
+def _parameters(model: ir.Model) -> int:
+    """How many floating-point numbers the model holds as constants; a tensor shared by several counts once."""
+    tensors = {id(tensor): tensor for graph in all_graphs(model) for value in graph.initializers.values() if (tensor := value.const_value) is not None}
+    return sum(tensor.size for tensor in tensors.values() if tensor.dtype != ir.DataType.STRING and is_float(tensor.dtype.numpy()))
+
+
+def _arithmetic(model: ir.Model) -> int:
+    return sum(flops(node, ESTIMATE) or 0 for graph in all_graphs(model) for node in graph)
