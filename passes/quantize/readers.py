@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from ...compiler.core.graph import attribute, constant, is_op, users
+from ...compiler.core.graph import attribute, constant, is_op, node_label, users
 from ...compiler.core.reasons import Skip, skip
 from ...compiler.core.sites import Site
 from ..fold.readers import only_reader
 from .changes import Changes
 
-__all__ = ["Shared", "shared_inputs"]
+__all__ = ["Shared", "more_bias", "shared_inputs"]
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Shared:
             rows = scale[None, :] if site.flipped else scale[:, None]
             refusal = changes.write(site.node, site.weight_at, stored * rows)
             if refusal is None and shift.any():
-                refusal = _more_bias(changes, site, shift @ (stored.T if site.flipped else stored))
+                refusal = more_bias(changes, site.node, shift @ (stored.T if site.flipped else stored))
             if refusal is not None:
                 return refusal
         return None
@@ -71,16 +71,16 @@ def _is_plain(node: ir.Node) -> bool:
     return float(attribute(node, "alpha", 1.0)) == 1.0 and float(attribute(node, "beta", 1.0)) == 1.0  # type: ignore[arg-type]
 
 
-def _more_bias(changes: Changes, site: Site, added: np.ndarray) -> Skip | None:
-    """Add a vector to the bias of a site: its own, or that of the Add which alone reads it."""
-    if site.bias is not None:
-        bias = changes.read(site.node, 2)
-        return skip("the bias of '%s' is no constant of floats", site.name) if bias is None else changes.write(site.node, 2, bias + added)
-    reader = only_reader(site.node.outputs[0])
+def more_bias(changes: Changes, node: ir.Node, added: np.ndarray) -> Skip | None:
+    """Add a vector to the bias of a Gemm, Conv or MatMul: its own, or that of the Add which alone reads it."""
+    if len(node.inputs) > 2 and node.inputs[2] is not None:
+        bias = changes.read(node, 2)
+        return skip("the bias of %s is no constant of floats", node_label(node)) if bias is None else changes.write(node, 2, bias + added)
+    reader = only_reader(node.outputs[0])
     if reader is None or not is_op(reader, "Add"):
-        return skip("'%s' has no bias that a shift could go into", site.name)
+        return skip("%s has no bias that a shift could go into", node_label(node))
     index = next((index for index in (0, 1) if constant(reader.inputs[index]) is not None), None)
     term = None if index is None else changes.read(reader, index)
     if term is None or index is None or any(size != 1 for size in term.shape[:-1]):
-        return skip("'%s' has no bias that a shift could go into", site.name)
+        return skip("%s has no bias that a shift could go into", node_label(node))
     return changes.write(reader, index, term + added)
