@@ -15,10 +15,10 @@ from ..core.backend import Array, Backend, Progress
 from ..core.errors import InputError
 from ..core.sites import Site
 from ..core.statistics import Range, SiteStatistics
-from .data import CalibrationData
+from .data import CalibrationData, sample_bytes
 from .moments import Counts, Moments
 from .packing import packed
-from .probe import Probes, Visit, cut_model, measured_bytes, unseen
+from .probe import Probes, Visit, cut_model, measured_bytes, typed, unseen
 from .rows import Layout, layout_of, rows_of
 from .shelf import Kept, Shelf, group_key, open_shelf, pack_ranges, pack_sites, skipped_in, unpack_ranges, unpack_sites
 from .spread import BINS, Spread
@@ -59,10 +59,12 @@ class Engine:
 
     def ranges(self, model: ir.Model, values: Sequence[str]) -> dict[str, Range]:
         """As `Calibrator.ranges`."""
+        model = typed(model, values)
         names = self._observable(model, values)
         found: dict[str, Range] = {}
-        for group in packed(self._sizes(model, names), dict.fromkeys(names, SPREAD_BYTES), self.budget // 2):
-            for name, item in zip(group, self._ranges(model, group), strict=True):
+        sizes, measured = self._sizes(model, names)
+        for group in packed(sizes, dict.fromkeys(names, SPREAD_BYTES), self.budget // 2):
+            for name, item in zip(group, self._ranges(model, group, measured), strict=True):
                 if item is None:
                     self.unseen[name] = "it held no finite number on any sample"
                 else:
@@ -71,16 +73,19 @@ class Engine:
 
     def sites(self, model: ir.Model, sites: Sequence[Site], *, moments: bool = True, rows: int = 0) -> Iterator[tuple[Site, list[SiteStatistics]]]:
         """As `Calibrator.sites`."""
+        model = typed(model, [site.data.name or "" for site in sites])
         seen = set(self._observable(model, [site.data.name or "" for site in sites]))
         wanted = [site for site in sites if (site.data.name or "") in seen]
         self.unseen.update({site.name: self.unseen[site.data.name or ""] for site in sites if site not in wanted})
         keys = [(site.data.name or "", layout_of(site)) for site in wanted]
         found: dict[Key, list[SiteStatistics]] = {}
-        groups = iter(self._key_groups(model, list(dict.fromkeys(keys)), moments, rows))
+        distinct = list(dict.fromkeys(keys))
+        sizes, measured = self._sizes(model, list(dict.fromkeys(name for name, _ in keys)))
+        groups = packed({key: sizes[key[0]] for key in distinct}, {key: _held_bytes(key[1], moments, rows) for key in distinct}, self.budget // 2)
         for place, (site, key) in enumerate(zip(wanted, keys, strict=True)):
             if key not in found:
                 group = next(groups)
-                found.update(zip(group, self._statistics(model, group, moments, rows), strict=True))
+                found.update(zip(group, self._statistics(model, group, moments, rows, measured), strict=True))
             statistics = found[key]
             if key not in keys[place + 1 :]:
                 del found[key]
@@ -109,37 +114,30 @@ class Engine:
         self.unseen = unseen(model, chosen)
         return [name for name in chosen if name not in self.unseen]
 
-    def _key_groups(self, model: ir.Model, keys: Sequence[Key], moments: bool, rows: int) -> Iterator[list[Key]]:
-        """Keys in the order given, as many together as fit."""
-        if not keys:
-            return
-        sizes = self._sizes(model, list(dict.fromkeys(name for name, _ in keys)))
-        yield from packed({key: sizes[key[0]] for key in keys}, {key: _held_bytes(key[1], moments, rows) for key in keys}, self.budget // 2)
-
-    def _sizes(self, model: ir.Model, names: Sequence[str]) -> dict[str, int]:
-        """The bytes of each value on the first sample that the model takes."""
+    def _sizes(self, model: ir.Model, names: Sequence[str]) -> tuple[dict[str, int], int]:
+        """The bytes of each value on the first sample that the model takes, and those of that sample."""
         if not names:
-            return {}
+            return {}, 0
         for name, sample in self.data.named():
             try:
-                return measured_bytes(model, names, self.backend.reference, sample)
+                return measured_bytes(model, names, self.backend.reference, sample), sample_bytes(sample)
             except InputError as error:
                 self.data.skip(name, str(error))
         self.data.refuse_empty()
-        raise AssertionError("no samples")
+        raise AssertionError("an empty calibration set is refused")
 
-    def _ranges(self, model: ir.Model, names: Sequence[str]) -> list[Range | None]:
+    def _ranges(self, model: ir.Model, names: Sequence[str], measured: int) -> list[Range | None]:
         """The ranges of a group, collected or as they were kept."""
         saved = Saved(self, model, names, "ranges")
         if (content := saved.find()) is not None:
             return unpack_ranges(content, len(names))
         spreads = {name: Spread() for name in names}
-        self._pass(model, names, lambda name, array: spreads[name].add(array))
+        self._pass(model, names, measured, lambda name, array: spreads[name].add(array))
         found = [spread.range() for spread in spreads.values()]
         saved.put(lambda skipped: pack_ranges(found, skipped), len(names) * SPREAD_BYTES)
         return found
 
-    def _statistics(self, model: ir.Model, keys: Sequence[Key], moments: bool, rows: int) -> list[list[SiteStatistics]]:
+    def _statistics(self, model: ir.Model, keys: Sequence[Key], moments: bool, rows: int, measured: int) -> list[list[SiteStatistics]]:
         """The statistics of a group of keys, collected or as they were kept."""
         names = list(dict.fromkeys(name for name, _ in keys))
         saved = Saved(self, model, names, ("sites", tuple(keys), moments, rows, self.seed))
@@ -153,7 +151,7 @@ class Engine:
                     for piece in rows_of(array, key[1]):
                         collector.add(piece)
 
-        self._pass(model, names, visit)
+        self._pass(model, names, measured, visit)
         found = [collector.statistics() for collector in collected.values()]
         saved.put(lambda skipped: pack_sites(found, skipped), sum(_held_bytes(layout, moments, rows) for _, layout in keys))
         return found
@@ -164,9 +162,9 @@ class Engine:
             return Counts(layout.width)
         return Moments(layout.groups, layout.width, moments=moments, rows=rows, seed=self.seed + zlib.crc32(name.encode()))
 
-    def _pass(self, model: ir.Model, names: Sequence[str], visit: Visit) -> None:
-        """Show ``visit`` these values of every sample, each freed before the next is looked at."""
-        with Probes(model, names, self.backend.reference, self.budget // 2) as probes:
+    def _pass(self, model: ir.Model, names: Sequence[str], measured: int, visit: Visit) -> None:
+        """Show ``visit`` these values of every sample, each freed before the next is looked at; they fit together for samples of ``measured`` bytes."""
+        with Probes(model, names, self.backend.reference, self.budget // 2, measured) as probes:
             for place, (name, sample) in enumerate(self.data.named()):
                 self._tell(f"calibrating {len(names)} values: sample {place + 1} of {len(self.data)}")
                 try:

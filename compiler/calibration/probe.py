@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Iterable, Sequence
 
@@ -9,11 +10,13 @@ import numpy as np
 import onnx_ir as ir
 
 from ..core.backend import Array, Runner, Sample
+from ..core.errors import ModelError
 from ..core.graph import clone_model, constant, sweep
+from ..core.shapes import infer_shapes
 from .data import sample_bytes
 from .packing import packed
 
-__all__ = ["Open", "Probes", "Visit", "cut_model", "main_values", "measured_bytes", "unseen"]
+__all__ = ["Open", "Probes", "Visit", "cut_model", "main_values", "measured_bytes", "typed", "unseen"]
 
 Open = Callable[[ir.Model], Runner]
 """Makes a runner of a model."""
@@ -39,6 +42,17 @@ def unseen(model: ir.Model, names: Iterable[str]) -> dict[str, str]:
         elif value.dtype == ir.DataType.STRING:
             found[name] = "it holds texts"
     return found
+
+
+def typed(model: ir.Model, names: Iterable[str]) -> ir.Model:
+    """The model, or, when the type of one of these values is not known, a copy in which types were inferred."""
+    values = main_values(model)
+    if all(values[name].type is not None for name in names if name in values):
+        return model
+    copy = clone_model(model)
+    with contextlib.suppress(ModelError):  # What stays unknown is taken for a tensor.
+        infer_shapes(copy)
+    return copy
 
 
 def main_values(model: ir.Model) -> dict[str, ir.Value]:
@@ -78,11 +92,13 @@ def output_name(place: int) -> str:
 
 
 class Probes:
-    """Runners that make some values of a model, together where they fit ``budget`` bytes, apart where a sample is so large that they do not."""
+    """Runners that make some values of a model: together, or apart where a sample is so much larger than ``measured`` bytes that together they would not
+    fit ``budget`` bytes.
+    """
 
-    def __init__(self, model: ir.Model, names: Sequence[str], open_runner: Open, budget: int) -> None:
+    def __init__(self, model: ir.Model, names: Sequence[str], open_runner: Open, budget: int, measured: int) -> None:
         self._model, self._names, self._open, self._budget = model, list(names), open_runner, budget
-        self._largest: int | None = None
+        self._largest = measured
         self._runners: list[tuple[list[str], Runner]] = []
 
     def __enter__(self) -> Probes:
@@ -104,14 +120,18 @@ class Probes:
 
     def _prepare(self, sample: Sample) -> None:
         size = sample_bytes(sample)
-        if self._largest is not None and size <= GROWTH * self._largest:
-            return
-        sizes = measured_bytes(self._model, self._names, self._open, sample)
-        groups = list(packed(sizes, dict.fromkeys(self._names, 0), self._budget))
-        self._largest = size
+        if size > GROWTH * self._largest:
+            sizes = measured_bytes(self._model, self._names, self._open, sample)
+            self._largest = size
+            self._use(list(packed(sizes, dict.fromkeys(self._names, 0), self._budget)))
+        elif not self._runners:
+            self._use([self._names])
+
+    def _use(self, groups: list[list[str]]) -> None:
         if groups != [names for names, _ in self._runners]:
             self._close()
-            self._runners = [(names, self._open(cut_model(self._model, names))) for names in groups]
+            for names in groups:
+                self._runners.append((names, self._open(cut_model(self._model, names))))
 
     def _close(self) -> None:
         for _, runner in self._runners:
