@@ -1,0 +1,129 @@
+"""A piece of an ONNX graph as a function of torch tensors."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnx_ir as ir
+
+from ...compiler.core.errors import InputError, TargetError
+from ...compiler.core.graph import constant, is_op, node_label
+from ...compiler.core.target import STANDARD_DOMAINS
+from .operators import elementwise, movement, norms, products, reductions, rounding, windows
+from .operators.call import Call, Operator
+from .torch_there import device, need_torch
+
+if TYPE_CHECKING:
+    import torch
+
+    Tensors = Mapping[str, torch.Tensor]
+
+__all__ = ["TorchGraph"]
+
+FAMILIES = (elementwise, products, reductions, norms, movement, rounding, windows)
+
+
+class TorchGraph:
+    """Nodes of a graph that torch runs, and differentiates with respect to anything that is a tensor of it.
+
+        graph = TorchGraph.of(model)
+        weight = graph.constants["fc.weight"].clone().requires_grad_()
+        loss = graph.run(feeds, {"fc.weight": weight})["logits"].square().mean()
+
+    ``constants`` has the constants that the nodes read, and the initialisers that may be fed, by name: tensors on the device. A run changes nothing of it.
+    Raises BackendMissing when torch is not installed, TargetError naming the first operator that is not known.
+    """
+
+    def __init__(self, nodes: Sequence[ir.Node], outputs: Iterable[ir.Value], where: str | None = None) -> None:
+        need_torch()
+        self.device = where or device()
+        self.outputs = tuple(outputs)
+        nodes = [node for node in nodes if not is_op(node, "Constant")]
+        self._steps = [(node, Call(node), _operator(node)) for node in nodes]
+        self.constants = _constants(nodes, self.outputs, self.device)
+        self._freed = _last_uses(nodes, self.outputs)
+        made = {value for node in nodes for value in node.outputs}
+        read = [value for node in nodes for value in node.inputs if value is not None and value not in made and value.name not in self.constants]
+        self.inputs = tuple(dict.fromkeys(read))
+
+    @classmethod
+    def of(cls, model: ir.Model, where: str | None = None) -> TorchGraph:
+        """A whole model."""
+        return cls(list(model.graph), model.graph.outputs, where)
+
+    def run(
+        self, feeds: Tensors, constants: Tensors | None = None, taps: Mapping[str, Callable[[torch.Tensor], torch.Tensor]] | None = None
+    ) -> dict[str, torch.Tensor]:
+        """The outputs by name. ``constants`` take the place of the graph's own; a tap sees what is called by its name and says what it is from there on."""
+        held: dict[str, torch.Tensor] = {**self.constants, **feeds, **(constants or {})}
+        missing = [value.name for value in self.inputs if value.name not in held]
+        if missing:
+            raise InputError(f"this part of the model also needs '{missing[0]}'")
+        taps = taps or {}
+        for name in feeds:
+            if name in taps:
+                held[name] = taps[name](held[name])
+        for (node, call, operator), done in zip(self._steps, self._freed, strict=True):
+            found = operator(call, *(None if value is None else held[value.name or ""] for value in node.inputs))
+            for value, tensor in zip(node.outputs, found if isinstance(found, tuple) else (found,), strict=False):
+                tap = taps.get(value.name or "")
+                held[value.name or ""] = tensor.to(self.device) if tap is None else tap(tensor.to(self.device))
+            for name in done:
+                held.pop(name, None)
+        return {value.name or "": held[value.name or ""] for value in self.outputs}
+
+    def numpy(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """The outputs for arrays, without gradients."""
+        import torch
+
+        with torch.no_grad():
+            found = self.run({name: torch.from_numpy(np.ascontiguousarray(content)).to(self.device) for name, content in feeds.items()})
+        return {name: tensor.cpu().numpy() for name, tensor in found.items()}
+
+
+@functools.cache
+def _known() -> dict[str, Operator]:
+    return {name: operator for family in FAMILIES for name, operator in family.operators().items()}
+
+
+def _operator(node: ir.Node) -> Operator:
+    found = _known().get(node.op_type) if node.domain in STANDARD_DOMAINS else None
+    if found is None:
+        raise TargetError(f"{node.op_identifier()[0] or 'ai.onnx'}::{node.op_type} cannot be differentiated here ({node_label(node)}): leave that part out")
+    return found
+
+
+def _constants(nodes: Sequence[ir.Node], outputs: Iterable[ir.Value], where: str) -> dict[str, torch.Tensor]:
+    found: dict[str, torch.Tensor] = {}
+    for value in [*(value for node in nodes for value in node.inputs), *outputs]:
+        if value is None or value.name in found or not value.name:
+            continue
+        tensor = value.const_value if value.is_initializer() else constant(value)
+        if tensor is not None and tensor.dtype is not ir.DataType.STRING:
+            found[value.name] = _tensor(tensor.numpy()).to(where)
+    return found
+
+
+def _tensor(content: np.ndarray) -> torch.Tensor:
+    """A copy; numbers of types that only ONNX has become the next wider ones that torch has."""
+    import torch
+
+    name = content.dtype.name
+    if name == "bfloat16":
+        return torch.from_numpy(content.astype(np.float32)).to(torch.bfloat16)
+    wider = {"int4": np.int8, "uint4": np.uint8, "int2": np.int8, "uint2": np.uint8}.get(name, np.float32 if name.startswith("float8") else None)
+    return torch.from_numpy(np.array(content, dtype=wider))
+
+
+def _last_uses(nodes: Sequence[ir.Node], outputs: Iterable[ir.Value]) -> list[list[str]]:
+    """For each node, the values that nothing after it reads."""
+    needed = {value.name for value in outputs}
+    freed: list[list[str]] = []
+    for node in reversed(nodes):
+        names = [value.name for value in [*node.inputs, *node.outputs] if value is not None and value.name]
+        freed.append([name for name in dict.fromkeys(names) if name not in needed])
+        needed.update(names)
+    return freed[::-1]
