@@ -16,6 +16,7 @@ from ...compiler.core.passes import Context, Pass
 from ...compiler.core.reasons import Skip
 from ...compiler.core.sites import Site, all_sites
 from ...compiler.core.statistics import SiteStatistics
+from .choosing import chosen_sites
 from .coded import Coded
 from .forms.choice import ways_of
 from .forms.nbits import ACCURACY_LEVELS
@@ -25,9 +26,8 @@ from .rtn import Rtn
 from .surgery import Surgery, place_of
 from .tied import untie
 
-__all__ = ["ASKED_TO_STAY", "QuantizeWeights"]
+__all__ = ["QuantizeWeights"]
 
-ASKED_TO_STAY = "it was asked to stay"
 Found = tuple[Site, list[SiteStatistics] | None]
 
 
@@ -58,7 +58,7 @@ class QuantizeWeights(Pass):
         method = self._method(context)
         surgery = Surgery(model, context, self.name)
         tied = untie(model)
-        sites = self._chosen(model, context)
+        sites = chosen_sites(model, context, self.only, self.keep, self.embeddings)
         changes = sum(self._quantize(surgery, site, statistics, method) for site, statistics in self._with_statistics(model, sites, method, context))
         surgery.finish()
         tied.restore()
@@ -73,19 +73,6 @@ class QuantizeWeights(Pass):
         if not 1 <= self.bits <= 16 or self.block < -1:
             raise UsageError(f"there is no grid of {self.bits} bits in blocks of {self.block}")
         return method
-
-    def _chosen(self, model: ir.Model, context: Context) -> list[Site]:
-        found = []
-        for site in all_sites(model):
-            if self.only and site.name not in self.only:
-                continue
-            if site.name in self.keep:
-                context.coverage.leave(site, ASKED_TO_STAY)
-            elif site.kind == "Gather" and not self.embeddings:
-                context.coverage.leave(site, "embeddings were asked to stay")
-            else:
-                found.append(site)
-        return found
 
     def _with_statistics(self, model: ir.Model, sites: list[Site], method: Method, context: Context) -> Iterator[Found]:
         """Each site with what calibration says of it: first those it knows nothing of, where the method has to do without, or leaves them."""

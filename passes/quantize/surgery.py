@@ -1,4 +1,4 @@
-"""Putting something else in the place of a site."""
+"""Putting something else in the place of a site, or of another operator with weights."""
 
 from __future__ import annotations
 
@@ -20,8 +20,9 @@ from ...compiler.core.shapes import settle_shapes
 from ...compiler.core.sites import KINDS, Site
 from ..fold.readers import only_reader
 
-__all__ = ["Place", "Surgery", "Way", "place_of", "stored_bits"]
+__all__ = ["Made", "Place", "Recurrent", "Surgery", "Way", "place_of", "stored_bits"]
 
+Made = ir.Value | tuple[ir.Value, ...]
 LOOKED = skip("it was only looked at")
 
 
@@ -37,6 +38,21 @@ class Place:
     def output(self) -> ir.Value:
         """What is replaced."""
         return (self.added or self.site.node).outputs[0]
+
+    @property
+    def subject(self) -> Site:
+        """What coverage is told about."""
+        return self.site
+
+    @property
+    def data(self) -> ir.Value:
+        """What goes in."""
+        return self.site.data
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers the weight has."""
+        return self.site.parameters
 
     @property
     def rank(self) -> int | None:
@@ -59,6 +75,26 @@ class Place:
 
 
 @dataclass(frozen=True)
+class Recurrent:
+    """An LSTM, whose weights are no site: ``parameters`` counts their numbers, its bias stays an input."""
+
+    subject: ir.Node
+    parameters: int
+    bias: np.ndarray | None = None
+
+    @property
+    def data(self) -> ir.Value:
+        """What goes in."""
+        value = self.subject.inputs[0]
+        assert value is not None
+        return value
+
+    def match(self) -> Match:
+        """The node that goes."""
+        return match_of_root(self.subject)
+
+
+@dataclass(frozen=True)
 class Way:
     """One way of computing what a place computes: ``compose`` builds it on the data of the place, and needs the default-domain opset ``lifts``.
 
@@ -66,7 +102,7 @@ class Way:
     """
 
     form: str
-    compose: Callable[[Build, ir.Value], ir.Value]
+    compose: Callable[[Build, ir.Value], Made]
     lifts: int = 0
     dense: bool = False
 
@@ -128,24 +164,24 @@ class Surgery:
 
     def __post_init__(self) -> None:
         settle_shapes(self.model)
-        self.item = Rule(self.rule, "", _nothing, (), tuple(("", kind) for kind in KINDS), LOSSY)
+        self.item = Rule(self.rule, "", _nothing, (), tuple(("", kind) for kind in (*KINDS, "LSTM")), LOSSY)
         self.bench = Bench(self.model, (self.item,), self.context)
         self.bench.prepare()
 
-    def replace(self, place: Place, way: Way, method: str = "") -> Skip | None:
+    def replace(self, place: Place | Recurrent, way: Way, method: str = "") -> Skip | None:
         """Put a way in place and note it in the coverage; why not (noted too), in which case the graph is untouched."""
 
-        def compose(pen: Build, match: Match) -> ir.Value:
-            made = way.compose(pen, place.site.data)
-            self.context.coverage.take(place.site, way.form, stored_bits(pen, place), method)
+        def compose(pen: Build, match: Match) -> Made:
+            made = way.compose(pen, place.data)
+            self.context.coverage.take(place.subject, way.form, stored_bits(pen, place), method)
             return made
 
         refusal = self._attempt(place, way, compose)
         if refusal is not None:
-            self.context.coverage.leave(place.site, str(refusal))
+            self.context.coverage.leave(place.subject, str(refusal))
         return refusal
 
-    def fastest(self, place: Place, ways: Sequence[Way], *, must_gain: bool = False) -> Way | Skip:
+    def fastest(self, place: Place | Recurrent, ways: Sequence[Way], *, must_gain: bool = False) -> Way | Skip:
         """The way that runs fastest on this machine; the first, where nobody can tell. With ``must_gain``, why none is faster than the place as it is."""
         judge = self.context.judge
         if judge is None or (len(ways) == 1 and not must_gain):
@@ -169,12 +205,13 @@ class Surgery:
         """Put the graph into order when all places are done."""
         self.bench.finish()
 
-    def _look(self, place: Place, way: Way) -> tuple[ir.Model, ir.Model] | None:
+    def _look(self, place: Place | Recurrent, way: Way) -> tuple[ir.Model, ir.Model] | None:
         """The place as it is and as it would be, as small models."""
 
-        def compose(pen: Build, match: Match) -> ir.Value:
-            self.bench.made = (way.compose(pen, place.site.data),)
-            return self.bench.made[0]
+        def compose(pen: Build, match: Match) -> Made:
+            made = way.compose(pen, place.data)
+            self.bench.made = made if isinstance(made, tuple) else (made,)
+            return made
 
         self.bench.looking, self.bench.pieces = True, None
         try:
@@ -183,7 +220,7 @@ class Surgery:
             self.bench.looking, self.bench.made = False, ()
         return self.bench.pieces
 
-    def _attempt(self, place: Place, way: Way, compose: Callable[[Build, Match], ir.Value]) -> Skip | None:
+    def _attempt(self, place: Place | Recurrent, way: Way, compose: Callable[[Build, Match], Made]) -> Skip | None:
         version = opset(self.model)
         if way.lifts > version < CANONICAL_OPSET:
             return skip("it needs opset %d and the model has %d: put normalise-opset before it", way.lifts, version)
@@ -191,11 +228,11 @@ class Surgery:
         return None if found is True else found or skip("it was not replaced")
 
 
-def stored_bits(pen: Build, place: Place) -> float:
+def stored_bits(pen: Build, place: Place | Recurrent) -> float:
     """Bits of all constants of a replacement but the bias, for each number of the weight."""
     width = 0 if place.bias is None else place.bias.nbytes
     total = sum(value.const_value.nbytes for value in pen.constants if value.const_value is not None)
-    return 8.0 * (total - width) / place.site.parameters
+    return 8.0 * (total - width) / place.parameters
 
 
 def _nothing(pen: Build, match: Match) -> None:

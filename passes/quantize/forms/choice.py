@@ -14,7 +14,7 @@ from ....compiler.core.reasons import Skip, skip
 from ....compiler.core.target import Target
 from ..coded import Affine, Codebook, Coded, LowRank, Sum
 from ..equivalent import Rescaled
-from ..surgery import Place, Way
+from ..surgery import Made, Place, Way
 from .bnb4 import bnb4_way
 from .decoded import decoded_way
 from .lookup import gathered_way, picked_way
@@ -105,10 +105,10 @@ def _summed(place: Place, coded: Sum, target: Target, accuracy_level: int) -> Wa
             return next(way for way in ways if isinstance(way, Skip))
         found.append(way)
 
-    def compose(op: Build, data: ir.Value) -> ir.Value:
-        total = found[0].compose(op, data)
+    def compose(op: Build, data: ir.Value) -> Made:
+        total: Made = found[0].compose(op, data)
         for way in found[1:]:
-            total = op.Add(total, way.compose(op, data))  # type: ignore[assignment]
+            total = op.Add(total, way.compose(op, data))
         return total
 
     return Way(found[0].form, compose, max(way.lifts for way in found))
