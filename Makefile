@@ -11,7 +11,7 @@ STAMP := $(VENV)/.graphwright
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: env fuzz demo test bench bench-rewrites lint
+.PHONY: env fuzz demo test bench bench-rewrites bench-quant lint
 
 env: $(STAMP)
 
@@ -36,6 +36,10 @@ bench: env
 
 bench-rewrites: env
 	@$(RUN) tests/bench/main.py rewrites $(ARGS)
+
+# Accuracy, size and speed of quantised models. One part: make bench-quant ARGS='--only language'
+bench-quant: env
+	@$(RUN) tests/bench/main.py quant $(ARGS)
 
 # Random models through every rule: make fuzz ARGS='--graphs 5000 --seed 0'
 fuzz: env

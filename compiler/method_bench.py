@@ -36,8 +36,8 @@ JUDGED_ROWS = 512
 class Trial:
     """One method on one site; ``bits`` of the weight, ``inputs`` bits of the input (None: as it is), ``stored`` bits per weight with all that is kept.
 
-    ``error`` and ``stored`` are NaN where the method ``refused``, and ``refused`` says why. ``refines`` is what it has to beat, ``reference`` the error
-    of that at equal bits; None for a method that refines nothing.
+    ``error`` and ``stored`` are NaN where the method ``refused``, and ``refused`` says why. ``refines`` is what it has to beat: ``reference`` is the error
+    of that at equal stored bits, ``plain`` on the same grid; None for a method that refines nothing.
     """
 
     site: str
@@ -50,14 +50,21 @@ class Trial:
     seconds: float
     refines: str | None = None
     reference: float | None = None
+    plain: float | None = None
     refused: str = ""
 
     @property
     def ratio(self) -> float | None:
-        """Its error by that of the method it refines; None when there is nothing to compare."""
-        if self.reference is None or self.refused or not self.reference > 0:
-            return None
-        return self.error / self.reference
+        """Its error by that of the method it refines, at equal stored bits; None when there is nothing to compare."""
+        return self._by(self.reference)
+
+    @property
+    def same_grid(self) -> float | None:
+        """The same on equal grids, whatever either stores."""
+        return self._by(self.plain)
+
+    def _by(self, other: float | None) -> float | None:
+        return self.error / other if other is not None and other > 0 and not self.refused else None
 
 
 @dataclass(frozen=True)
@@ -106,9 +113,11 @@ class SiteBench:
     def trial(self, candidate: Candidate, grid: Grid) -> Trial:
         """One candidate on this grid, beside what it refines."""
         found, other = self._run(candidate, grid), candidate.refined()
-        if other is None:
-            return found
-        return dataclasses.replace(found, refines=other.name, reference=None if found.refused else self._reference(other, grid, found.stored))
+        if other is None or found.refused:
+            return dataclasses.replace(found, refines=other.name if other is not None else None)
+        plain = self._run(other, grid)
+        reference = self._reference(other, grid, found.stored)
+        return dataclasses.replace(found, refines=other.name, reference=reference, plain=None if plain.refused else plain.error)
 
     def _run(self, candidate: Candidate, grid: Grid) -> Trial:
         key = candidate, grid

@@ -16,7 +16,8 @@ class Line:
     """A method at one width over all sites that took it.
 
     ``error`` is the geometric mean of E on held-out data (exact sites left out), ``stored`` bits per weight, ``seconds`` in all. ``ratio`` is the geometric
-    mean of its error by that of ``refines`` at equal bits, ``won`` on how many of ``compared`` sites it was lower. ``refused`` has each reason once.
+    mean of its error by that of ``refines`` at equal stored bits, ``won`` on how many of ``compared`` sites it was lower; ``same_grid`` is the mean on equal
+    grids, whatever is stored. ``refused`` has each reason once.
     """
 
     method: str
@@ -28,6 +29,7 @@ class Line:
     sites: int
     refines: str | None
     ratio: float | None
+    same_grid: float | None
     won: int
     compared: int
     refused: tuple[str, ...]
@@ -79,6 +81,7 @@ def verdicts(lines: Sequence[Line]) -> list[Verdict]:
 def _line(trials: Sequence[Trial]) -> Line:
     first, taken = trials[0], [trial for trial in trials if not trial.refused]
     ratios = [ratio for trial in taken if (ratio := trial.ratio) is not None]
+    same = [ratio for trial in taken if (ratio := trial.same_grid) is not None]
     parameters = sum(trial.parameters for trial in taken)
     return Line(
         first.method,
@@ -90,6 +93,7 @@ def _line(trials: Sequence[Trial]) -> Line:
         len(taken),
         first.refines,
         _mean(ratios) if ratios else None,
+        _mean(same) if same else None,
         sum(ratio < 1 for ratio in ratios),
         len(ratios),
         tuple(dict.fromkeys(trial.refused for trial in trials if trial.refused)),

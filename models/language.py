@@ -41,7 +41,7 @@ def entries() -> tuple[Entry, ...]:
     )  # fmt: skip
 
 
-def _llama_rows(split: Split) -> np.ndarray:
+def llama_windows(split: Split) -> np.ndarray:
     """Token ids int64 [rows, 128] of its own text; every fourth row is for calibration."""
     rows = np.load(shared_file(SAMPLES)).astype(np.int64)
     chosen = (np.arange(len(rows)) % 4 == 0) == (split == "calibration")
@@ -50,14 +50,14 @@ def _llama_rows(split: Split) -> np.ndarray:
 
 def _llama_feeds(count: int, split: Split) -> Iterator[Sample]:
     """Batches of one or two, of different lengths."""
-    rows = _llama_rows(split)
+    rows = llama_windows(split)
     for index in range(count):
         yield {"ids": rows[[index % len(rows), (index + 1) % len(rows)]][: 1 + index % 2, : (128, 96, 37)[index % 3]]}
 
 
 def llama_loss(runner: Runs, limit: int | None = None) -> float:
     """Mean negative log-likelihood of the next token, in nats."""
-    rows = _llama_rows("report")
+    rows = llama_windows("report")
     rows = rows[spread(len(rows), limit)]
     return -float(np.mean([log_likelihood(only(runner.run({"ids": row[None]}))[0, :-1], row[1:]) for row in rows]))
 
@@ -83,7 +83,7 @@ def export_wikillama(folder: Path) -> Path:
 
 
 @functools.cache
-def _windows(split: Split) -> np.ndarray:
+def wiki_windows(split: Split) -> np.ndarray:
     """The first 600 windows of 128 tokens, int64 [600, 128]."""
     from tokenizers import Tokenizer
 
@@ -93,7 +93,7 @@ def _windows(split: Split) -> np.ndarray:
 
 
 def _wiki_feeds(count: int, split: Split) -> Iterator[Sample]:
-    windows = _windows(split)
+    windows = wiki_windows(split)
     for index in range(count):
         start = index % (len(windows) - 4)
         yield {"input_ids": windows[start : start + 1 + index % 4, : (128, 64, 50)[index % 3]]}
@@ -101,7 +101,7 @@ def _wiki_feeds(count: int, split: Split) -> Iterator[Sample]:
 
 def perplexity(runner: Runs, limit: int | None = None) -> float:
     """exp of the mean negative log-likelihood per token; each window is scored from its second token."""
-    windows = _windows("report")[:limit]
+    windows = wiki_windows("report")[:limit]
     scores = [log_likelihood(only(runner.run({"input_ids": batch}))[:, :-1], batch[:, 1:]) for batch in np.array_split(windows, max(1, len(windows) // 8))]
     return float(np.exp(-np.concatenate(scores).mean()))
 

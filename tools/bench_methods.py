@@ -66,8 +66,9 @@ def _record(table: MethodTable) -> dict[str, object]:
     lines = [
         {
             "method": line.method, "width": line.width, "bits": line.bits, "inputs_bits": line.inputs, "error": _number(line.error),
-            "bits_per_weight": _number(line.stored), "refines": line.refines, "ratio": _number(line.ratio), "beats": line.beats, "won": line.won,
-            "compared": line.compared, "sites": line.sites, "seconds": line.seconds, "refused": list(line.refused),
+            "bits_per_weight": _number(line.stored),
+            "refines": line.refines, "ratio": _number(line.ratio), "ratio_on_same_grid": _number(line.same_grid), "beats": line.beats,
+            "won": line.won, "compared": line.compared, "sites": line.sites, "seconds": line.seconds, "refused": list(line.refused),
         }
         for line in table.lines
     ]  # fmt: skip

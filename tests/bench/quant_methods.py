@@ -1,0 +1,127 @@
+"""Every method against the one that it refines, on sites of trained models: E on held-out data, at equal stored bits.
+
+Claimed, at the widths where methods.md claims it (`WIDTHS`; everywhere for the others): the geometric mean over all sites of all models is lower. What is
+made for outliers among the inputs (`OUTLIERS`) is judged on a decoder with planted ones, the rest on the models as they are.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx_ir as ir
+from quant_decoders import calibrator, decoders, raised
+from quant_outliers import planted
+from quant_pictures import pictures
+from tables import Row, print_table
+
+from graphwright.compiler.calibration.engine import Engine
+from graphwright.compiler.method_bench import MethodBench, Trial, benchable_sites
+from graphwright.compiler.method_candidates import Candidate, JointCandidate, WeightCandidate
+from graphwright.compiler.method_verdict import Line, sum_up
+from graphwright.compiler.request import silent
+from graphwright.models import minilm
+from graphwright.passes.quantize.activation import ActivationGrid
+from graphwright.passes.quantize.grid import Grid
+from graphwright.passes.quantize.joint import joint_methods
+from graphwright.passes.quantize.method import methods
+
+BITS = (8, 4, 3, 2)
+SITES = 6
+WIDTHS: Mapping[str, tuple[str, ...]] = {
+    "quip": ("W3", "W2"), "ldlq": ("W4", "W3", "W2"), "lorc": ("W4",), "gobo": ("W3",), "squeezellm": ("W3",), "nf4": ("W4",), "bcq": ("W3",),
+    "seedlm": ("W4", "W3"), "onebit": ("W2", "W1"), "smoothquant": ("W8A8",), "fptq": ("W4A8",), "llm.int8": ("W8A8",), "zeroquant": ("W8A8", "W4A8"),
+    "rptq": ("W8A8", "W4A4"), "olive": ("W4A4",), "quarot": ("W4A4", "W4A8"), "spinquant": ("W4A4", "W4A8"), "outlier-suppression": ("W8A8",),
+    "outlier-suppression+": ("W8A8",),
+}  # fmt: skip
+"""Where a method has to be better than what it refines, as far as that is not everywhere."""
+PLANTED = " with outliers"
+OUTLIERS = ("smoothquant", "llm.int8", "outlier-suppression", "outlier-suppression+", "zeroquant", "qllm", "olive", "fptq")
+JOINT = ((8, 8), (4, 8), (4, 4))
+"""Bits of weight and input tried together. Inputs of 4 bits have a scale for each row."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model, and what methods are fitted and judged on."""
+
+    name: str
+    model: ir.Model
+    fit: Engine
+    judge: Engine
+
+
+def measure(only: str, seconds: float) -> tuple[list[Row], list[str]]:
+    """All models whose name holds ``only``."""
+    del seconds
+    rows: list[Row] = []
+    natural: list[Trial] = []
+    outliers: list[Trial] = []
+    for name, make in subjects():
+        if only not in name:
+            continue
+        subject = make()
+        trials = list(tried(subject))
+        (outliers if PLANTED in name else natural).extend(trials)
+        found = [row(line) for line in sum_up(trials)]
+        rows += [{"model": name, **item} for item in found]
+        print_table(f"{name}: E on held-out data, {SITES} sites", [item for item in found if item["E"] is not None])
+    lines = [line for line in sum_up(natural) if line.method not in OUTLIERS] + [line for line in sum_up(outliers) if line.method in OUTLIERS]
+    print_table("all models, and those with outliers for what is made for them", [row(line) for line in lines if line.refines and line.sites])
+    return rows + [{"model": "all", **row(line)} for line in lines], claims(lines)
+
+
+def subjects() -> Iterator[tuple[str, Callable[[], Subject]]]:
+    """Decoders, one of them with outliers, a sentence encoder and two networks of convolutions."""
+    for decoder in decoders():
+        yield decoder.name, lambda decoder=decoder: _subject(decoder.name, decoder.model, list(decoder.feeds("calibration", 32)), list(decoder.feeds("report", 16)))
+    for decoder in decoders()[:1]:
+        yield f"{decoder.name}{PLANTED}", lambda decoder=decoder: _subject(
+            f"{decoder.name}{PLANTED}", planted(decoder.model), list(decoder.feeds("calibration", 32)), list(decoder.feeds("report", 16))
+        )
+    yield "minilm_l6", _minilm
+    for one in pictures(("mobilenetv1_0.25_224_trained", "darknet_tiny")):
+        yield one.name, lambda one=one: _subject(one.name, raised(ir.load(one.path)), one.samples(100)[:24], one.samples(100)[-8:])
+
+
+def _subject(name: str, model: ir.Model, fit: Sequence[dict], judge: Sequence[dict]) -> Subject:
+    return Subject(name, model, calibrator(fit), calibrator(judge))
+
+
+def _minilm() -> Subject:
+    with tempfile.TemporaryDirectory() as place:
+        model = raised(ir.load(minilm.export(Path(place))))
+        return _subject("minilm_l6", model, list(minilm.feeds(32, "calibration")), list(minilm.feeds(16, "report")))
+
+
+def tried(subject: Subject) -> Iterator[Trial]:
+    """Weights alone on grids with one scale a channel; both sides at each pair of widths."""
+    sites = benchable_sites(subject.model, SITES)
+    weights: tuple[Candidate, ...] = tuple(map(WeightCandidate, methods().values()))
+    if PLANTED not in subject.name:
+        yield from MethodBench(weights, BITS, Grid()).run(subject.model, sites, subject.fit, subject.judge, silent)
+    for bits, inputs in JOINT:
+        grid = ActivationGrid(inputs, token=inputs < 8)
+        joint: tuple[Candidate, ...] = tuple(JointCandidate(kind, grid) for kind in joint_methods().values())
+        yield from MethodBench(joint, (bits,), Grid()).run(subject.model, sites, subject.fit, subject.judge, silent)
+
+
+def row(line: Line) -> Row:
+    """A line as a row of the table."""
+    return {
+        "method": line.method, "width": line.width, "E": line.error if line.sites else None, "bits/weight": line.stored if line.sites else None,
+        "refines": line.refines, "ratio": line.ratio, "same grid": line.same_grid, "won": f"{line.won} of {line.compared}" if line.compared else None, "beats": line.beats, "s": line.seconds,
+        "refused": "; ".join(line.refused) or None,
+    }  # fmt: skip
+
+
+def claims(lines: Sequence[Line]) -> list[str]:
+    """Methods that are not better than what they refine, where they have to be."""
+    missed = []
+    for line in lines:
+        wanted = WIDTHS.get(line.method, (line.width,))
+        if line.beats is False and line.width in wanted:
+            missed.append(f"{line.method} at {line.width}: {line.ratio:.4f} of the error of {line.refines} ({line.same_grid:.4f} on the same grid), better on {line.won} of {line.compared} sites")
+    return missed
