@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -87,7 +88,7 @@ class CalibrationData:
     made_up: bool = False
     notes: tuple[str, ...] = ()
     _skipped: dict[str, str] = field(default_factory=dict, init=False)
-    _used: int | None = field(default=None, init=False)
+    _count: int | None = field(default=None, init=False)
 
     def __iter__(self) -> Iterator[Sample]:
         for _, sample in self.named():
@@ -95,8 +96,8 @@ class CalibrationData:
 
     def named(self) -> Iterator[tuple[str, Sample]]:
         """Each good sample with what it is called. Raises InputError when there is none."""
-        used = 0
-        for name, read in self.feed.items():
+        count = 0
+        for count, (name, read) in enumerate(self.feed.items(), start=1):
             if name in self._skipped:
                 continue
             try:
@@ -105,9 +106,8 @@ class CalibrationData:
             except InputError as error:
                 self._skipped[name] = str(error)
                 continue
-            used += 1
             yield name, sample
-        self._used = used
+        self._count = count
         self.refuse_empty()
 
     def skip(self, name: str, reason: str) -> None:
@@ -115,8 +115,8 @@ class CalibrationData:
         self._skipped[name] = reason
 
     def refuse_empty(self) -> None:
-        """Raise InputError when no sample is left after a whole pass."""
-        if self._used is not None and len(self) > 0:
+        """Raise InputError when no sample is left."""
+        if len(self) > 0:
             return
         if not self._skipped:
             raise InputError(f"the calibration data ({self.kind}) has no samples; --calibration random makes some up, which says less about the model")
@@ -125,7 +125,9 @@ class CalibrationData:
 
     def __len__(self) -> int:
         """How many samples there are, without those known to be bad."""
-        return sum(name not in self._skipped for name, _ in self.feed.items())
+        if self._count is None:
+            self._count = sum(1 for _ in self.feed.items())
+        return self._count - len(self._skipped)
 
     @property
     def skipped(self) -> tuple[Skipped, ...]:
@@ -139,14 +141,7 @@ class CalibrationData:
 
     def first(self, count: int) -> tuple[Sample, ...]:
         """The first good samples."""
-        found: list[Sample] = []
-        for sample in self:
-            if len(found) >= count:
-                break
-            found.append(sample)
-            if len(found) == count:
-                break
-        return tuple(found)
+        return tuple(itertools.islice(self, count))
 
     def close(self) -> None:
         """Remove what was kept in temporary files; without a call that happens when nobody holds this any more."""

@@ -42,17 +42,18 @@ class Form:
 
 @dataclass(frozen=True)
 class ImageFiles:
-    """One sample for each image, in a batch of its own."""
+    """One sample for each image, in a batch of its own, called by its path below ``root``."""
 
     files: Sequence[Path]
     fit: Fit
+    root: Path
     spec: Preprocess
     form: Form
 
     def items(self) -> Iterator[tuple[str, Callable[[], Sample]]]:
         """As `data.Feed.items`."""
         for path in self.files:
-            yield path.name, functools.partial(self._read, path)
+            yield path.relative_to(self.root).as_posix(), functools.partial(self._read, path)
 
     def digest(self) -> str:
         """As `data.Feed.digest`."""
@@ -69,7 +70,7 @@ class ImageFiles:
         return self.fit.checked({self.form.name: _normal(pixels, self.spec, self.form)})
 
 
-def open_images(files: Sequence[Path], model: ir.Model, fit: Fit, spec: Preprocess | None) -> ImageFiles:
+def open_images(files: Sequence[Path], model: ir.Model, fit: Fit, spec: Preprocess | None, root: Path) -> ImageFiles:
     """Raises UsageError when there is no specification, or it does not fit the model; BackendMissing without pillow."""
     try:
         import PIL  # noqa: F401
@@ -77,7 +78,7 @@ def open_images(files: Sequence[Path], model: ir.Model, fit: Fit, spec: Preproce
         raise BackendMissing("images need pillow: pip install pillow") from None
     if spec is None:
         raise UsageError(f"how images become inputs has to be said, for figures of another normalisation are worth nothing: {EXAMPLE}")
-    return ImageFiles(files, fit, spec, _form(model, spec))
+    return ImageFiles(files, fit, root, spec, _form(model, spec))
 
 
 def _form(model: ir.Model, spec: Preprocess) -> Form:

@@ -34,28 +34,30 @@ class Header:
 
 @dataclass
 class NpzFiles:
-    """One sample or many for each file; see `Fit`."""
+    """One sample or many for each file (see `Fit`), called by its path below ``root``."""
 
     files: Sequence[Path]
     fit: Fit
+    root: Path
     _cuts: dict[Path, Cut | None] = field(default_factory=dict, init=False)
 
     def items(self) -> Iterator[tuple[str, Callable[[], Sample]]]:
         """As `data.Feed.items`. A file that cannot be read is one bad sample."""
         for path in self.files:
+            title = path.relative_to(self.root).as_posix()
             if path not in self._cuts:
                 try:
                     self._cuts[path] = self.fit.cut({name: header.shape for name, header in _headers(path).items()})
                 except InputError as error:
-                    yield path.name, functools.partial(_fail, str(error))
+                    yield title, functools.partial(_fail, str(error))
                     continue
             cut = self._cuts[path]
             if cut is None:
-                yield path.name, functools.partial(self._whole, path)
+                yield title, functools.partial(self._whole, path)
             else:
                 with _Stack(path, cut) as stack:
                     for place in range(cut.count):
-                        yield f"{path.name}[{place}]", functools.partial(self._part, stack, place)
+                        yield f"{title}[{place}]", functools.partial(self._part, stack, place)
 
     def digest(self) -> str:
         """As `data.Feed.digest`."""

@@ -127,9 +127,9 @@ class _Opener:
             raise UsageError(f"there is no calibration file or folder '{path}'")
         suffix = path.suffix.lower()
         if suffix == ".npz":
-            return NpzFiles([path], self._fit(batches=True))
+            return NpzFiles([path], self._fit(batches=True), path.parent)
         if suffix in SUFFIXES:
-            return open_images([path], self.model, self._fit(), self.spec)
+            return open_images([path], self.model, self._fit(), self.spec, path.parent)
         if suffix in TEXTS or self.spec is not None and self.spec.tokenizer is not None:
             return open_texts(path, self.model, self._fit(), self.spec)
         raise UsageError(f"'{path}' is no calibration data: it must be .npz, .txt, or a folder of .npz files or images")
@@ -141,9 +141,9 @@ class _Opener:
         if arrays and images:
             raise UsageError(f"the folder '{path}' holds both .npz files and images: give a folder of one kind")
         if arrays:
-            return NpzFiles(arrays, self._fit(batches=True))
+            return NpzFiles(arrays, self._fit(batches=True), path)
         if images:
-            return open_images(images, self.model, self._fit(), self.spec)
+            return open_images(images, self.model, self._fit(), self.spec, path)
         raise InputError(f"the folder '{path}' holds no .npz files and no images ({', '.join(SUFFIXES)})")
 
 
