@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 Command = TypeVar("Command", bound=Callable[..., object])
 
+PRECISIONS = ("fp32", "int8", "int8-dynamic", "int4", "nf4", "fp16", "bf16", "fp8", "mixed")
 TARGETS = ("onnx", "ort-cpu", "ort-cuda", "tvm-cpu", "tvm-cuda", "tvm-aarch64")
 
 model_argument = click.argument("model")
@@ -35,6 +36,15 @@ def target_choice(default: str) -> Callable[[Command], Command]:
 target_option = target_choice("ort-cpu")
 inputs_option = click.option(
     "--inputs", "inputs", multiple=True, metavar="FILE.npz", help="Example inputs: arrays named as the model's inputs. Repeat for more samples."
+)
+calibration_option = click.option(
+    "--calibration",
+    multiple=True,
+    metavar="DATA",
+    help="Real inputs: .npz files, a folder of them or of images, a text file; or 'random', which says less. Repeatable.",
+)
+preprocess_option = click.option(
+    "--preprocess", metavar="SPEC", help="How images and texts become inputs: size=256,crop=224,mean=0.5,std=0.5 or tokenizer=FILE,length=128; samples=100."
 )
 dims_option = click.option("--dim", "dims", multiple=True, metavar="NAME=SIZE", help="The size of a symbolic dimension in generated inputs. Repeatable.")
 
@@ -51,6 +61,35 @@ def pipeline_options(command: Command) -> Command:
     for option in reversed(options):
         command = option(command)
     return command
+
+
+def precision_options(command: Command) -> Command:
+    """The options that say what is compressed, and how far that may go."""
+    options = [
+        click.option("--precision", type=click.Choice(PRECISIONS), default="fp32", show_default=True, help="Numeric format of weights and activations."),
+        click.option("--method", metavar="NAME", help="How a lower precision finds its numbers: rtn, gptq, awq, ..."),
+        click.option("--size", is_flag=True, help="A smaller model is wanted even if it is slower."),
+        click.option("--budget", metavar="KIND=NUMBER", help="What --precision mixed may take: size=0.3, latency=0.8 (parts of what it is now) or drop=0.01."),
+        calibration_option,
+        preprocess_option,
+        click.option("--max-drop", metavar="DROP", help="How far the metric, or likeness to the input, may drop: 0.01, or 0.5% of what it is now."),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def precision_request(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a request that those options mean."""
+    return {
+        "precision": options["precision"],
+        "method": options["method"],
+        "size": options["size"],
+        "allowance": options["budget"],
+        "calibration": list(options["calibration"]) or None,
+        "preprocess": options["preprocess"],
+        "max_drop": options["max_drop"],
+    }
 
 
 def graph_request(options: Mapping[str, Any], tell: Callable[[str], None]) -> Request:

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from .arguments import dims_option, inputs_option, json_option, model_argument, pipeline_options, target_option
+from .arguments import dims_option, inputs_option, json_option, model_argument, pipeline_options, precision_options, target_option
 from .console import output, print_json, progress
 
 MEBIBYTE = 2**20
@@ -62,8 +62,7 @@ def clear(as_json: bool) -> None:
 @pipeline_options
 @inputs_option
 @dims_option
-@click.option("--precision", default="fp32", show_default=True, help="Numeric format of weights and activations.")
-@click.option("--calibration", multiple=True, metavar="FILE.npz", help="Samples of real inputs. Repeatable.")
+@precision_options
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the generated inputs.")
 @json_option
 def explain(model: str, as_json: bool, **options: Any) -> None:

@@ -18,6 +18,8 @@ from .arguments import (
     load_function,
     model_argument,
     pipeline_options,
+    precision_options,
+    precision_request,
     read_dims,
     read_samples,
     target_option,
@@ -33,12 +35,10 @@ if TYPE_CHECKING:
 @click.option("-o", "--output", "folder", metavar="FOLDER", help="Where the artifact goes; an artifact already there is replaced.")
 @target_option
 @pipeline_options
-@click.option("--precision", default="fp32", show_default=True, help="Numeric format of weights and activations.")
+@precision_options
 @inputs_option
 @dims_option
-@click.option("--calibration", multiple=True, metavar="FILE.npz", help="Samples of real inputs. Repeatable.")
 @click.option("--metric", metavar="FILE.py:FUNCTION", help="A function of a runner (run({name: array}) -> {name: array}) to a number; higher is better.")
-@click.option("--max-drop", metavar="DROP", help="How far the metric may drop: 0.01, or 0.5% of what it is now.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the generated inputs.")
 @click.option("--no-cache", is_flag=True, help="Neither use nor keep artifacts of earlier compilations.")
 @json_option
@@ -70,10 +70,8 @@ def request_of(model: str, options: Mapping[str, Any], tell: Callable[[str], Non
     metric = options.get("metric")
     request = dataclasses.replace(
         graph_request(options, tell),
-        precision=options.get("precision", "fp32"),
-        calibration=read_samples(options.get("calibration", ())),
+        **precision_request(options),
         metric=load_function(metric, "--metric") if metric else None,
-        max_drop=options.get("max_drop"),
         output=Path(options["folder"]) if options.get("folder") else None,
         dims=read_dims(options["dims"]),
         cache=not options.get("no_cache", False),

@@ -97,7 +97,8 @@ class CalibrationData:
     def named(self) -> Iterator[tuple[str, Sample]]:
         """Each good sample with what it is called. Raises InputError when there is none."""
         count = 0
-        for count, (name, read) in enumerate(self.feed.items(), start=1):
+        for name, read in self.feed.items():
+            count += 1
             if name in self._skipped:
                 continue
             try:
