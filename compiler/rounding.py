@@ -50,6 +50,11 @@ _WEIGHTED = (
     "InstanceNormalization", "LayerNormalization", "GroupNormalization", "RMSNormalization",
 )  # fmt: skip
 
+_SHIFTED = ("InstanceNormalization", "LayerNormalization", "GroupNormalization", "BatchNormalization")
+"""Operators that round what they scale before they shift it by their third input, which may cancel it."""
+ODD = 0.7310586
+"""A factor that fills all bits of a number."""
+
 
 @dataclass(frozen=True)
 class Rounded:
@@ -110,6 +115,8 @@ class _Rounding:
                 self._weights(node)
             for value in node.outputs:
                 self._after(value, node)
+            if is_op(node, *_SHIFTED):
+                self._inside(node)
         for value in [value for value in self.model.graph.inputs if not value.is_initializer()]:
             self._after(value, None)
         first = next(iter(self.model.graph), None)
@@ -152,6 +159,29 @@ class _Rounding:
             for place, output in enumerate(graph.outputs):
                 if output is value:
                     graph.outputs[place] = made
+
+    def _inside(self, node: ir.Node) -> None:
+        """Add what rounding does to the scaled numbers before the shift: the operator without its shift, rounded, less itself.
+
+        Kernels add up larger numbers to make these, so that their last bits are often 0 where rounding would show: an odd factor fills them first.
+        """
+        result, shift = node.outputs[0], node.inputs[2] if len(node.inputs) > 2 else None
+        if shift is None or result.dtype not in (ir.DataType.FLOAT, ir.DataType.DOUBLE) or any(value.uses() for value in node.outputs[1:]):
+            return
+        dtype = result.dtype
+        added: list[ir.Node] = []
+        none = self._emit(added, "Sub", [shift, shift], dtype)
+        scaled = self._emit(added, node.op_type, [*node.inputs[:2], none, *node.inputs[3:]], dtype)  # type: ignore[list-item]
+        added[-1].attributes.update(node.attributes)
+        finite = self._emit(added, "Mul", [self._bounded(added, scaled, dtype), self._constant(ODD, dtype)], dtype)
+        chain = self._chain(finite, dtype)
+        added += chain
+        moved = self._emit(added, "Sub", [chain[-1].outputs[0], finite], dtype)
+        readers = [(user, index) for user, index in result.uses()]
+        total = self._emit(added, "Add", [result, moved], dtype)
+        for user, index in readers:
+            user.replace_input_with(index, total)
+        node.graph.insert_after(node, added)  # type: ignore[union-attr]
 
     def _chain(self, value: ir.Value, dtype: ir.DataType) -> list[ir.Node]:
         """Nodes for c - (c - x) with c = factor * x, where c is kept finite so that an infinite x comes out infinite."""

@@ -14,7 +14,8 @@
 The root mean square over an output is held to 3 times that of the noise, which sees small errors spread over everything.
 
 Not-a-number and infinity must stand where they stood (see `Stress` for what may move), integers, booleans and strings must be equal, except
-where the noise runs disagree with the reference as well; nothing is compared where a shape depends on rounding.
+where the noise runs disagree with the reference as well; nothing is compared where a shape depends on rounding. An infinity that ordinary numbers
+make is a pole, and may change its sign: 0 and -0 are the same in real arithmetic, 1 / 0 and 1 / -0 are not.
 """
 
 from __future__ import annotations
@@ -347,6 +348,8 @@ def _class_changes(plain: np.ndarray, other: np.ndarray, drift: Drift, stress: S
         changed &= was == 0
         return np.zeros_like(changed) if stress.any else changed
     changed &= ~((was == 1) & (now > 1))  # Infinities of an overflow that a sum in another order does not make NaN of.
+    if not stress.any:
+        changed &= ~((was > 1) & (now > 1))  # A pole, 1 / 0: on which side of it a zero lies depends on rounding.
     if stress.infinite:
         changed &= ~((was > 1) & (now == 1))
     if stress.large and not stress.nan and not stress.infinite:

@@ -22,5 +22,16 @@ FOUND = {
         "g (float16[M,4] x) => (float16[M,4] y, double[M,3] z) <float h = {14336}, int64[2] s = {3,1}>"
         " { k = Cast<to=10>(h) m = Mul(x, k) p, q = Split<axis=1>(m, s) y = Concat<axis=1>(p, q) n = Neg(p) z = Cast<to=11>(n) }"
     ),
+    "a shift that cancels what a normalisation scales": (
+        "g (float[N,2,3,3] x) => (float[N,2,3,3] y) <float[2] b = {0,1}, float[2] s = {2,4}, float k = {3}>"
+        " { n = InstanceNormalization(x, s, b) y = Mul(k, n) }"
+    ),
+    "the reciprocal of a zero whose sign a factor took": (
+        "g (float[2,2,4] x) => (float[2,1,4] y) <float[1,2,1] w = {0.4,1.2}, float[1] p = {-1}>"
+        " { c = Conv<kernel_shape=[1]>(x, w) n = Neg(c) y = Pow(n, p) }"
+    ),
+    "groups whose scale is their shift": (
+        "g (float[2,4,3,2] x, float[4] s) => (float[2,4,3,2] y) { y = GroupNormalization<num_groups=2>(x, s, s) }"
+    ),
 }
 """In ONNX text, by what is special about them."""
