@@ -142,7 +142,7 @@ class Sparse:
     places: np.ndarray
     values: np.ndarray
     bits: int = HALF_BITS
-    index_bits: int = INDEX_BITS
+    index_bits: float = INDEX_BITS
 
     def matrix(self) -> np.ndarray:
         """As `Coded.matrix`."""

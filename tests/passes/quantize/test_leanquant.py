@@ -1,0 +1,48 @@
+"""Steps where the loop of error feedback needs them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from graphwright.passes.quantize.coded import Affine, Codebook
+from graphwright.passes.quantize.gptq import Gptq
+from graphwright.passes.quantize.grid import Grid
+from graphwright.passes.quantize.leanquant import LeanQuant
+
+Cases = Callable[..., Any]
+
+
+@pytest.mark.parametrize("bits", [2, 3])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_free_steps_beat_gptq_that_takes_more_bits(planted: Cases, bits: int, seed: int) -> None:
+    case = planted(512, 32, seed)
+    found = LeanQuant().quantize(case.weight, case.statistics, Grid(bits))
+    plain = Gptq().quantize(case.weight, case.statistics, Grid(bits, False, 128))
+    assert isinstance(found, Codebook)
+    assert found.stored_bits < plain.stored_bits
+    assert case.error(found.matrix()) < case.error(plain.matrix())
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize("bits", [2, 3])
+def test_free_steps_beat_even_ones_on_every_site_of_a_real_decoder(llama_cases: list[Any], bits: int) -> None:
+    for case in llama_cases:
+        free, even = (LeanQuant(steps).quantize(case.weight, case.statistics, Grid(bits, False)) for steps in ("free", "even"))  # type: ignore[arg-type]
+        assert case.error(free.matrix()) < case.error(even.matrix())
+
+
+def test_a_book_that_would_cost_more_than_a_bit_is_left_out(planted: Cases) -> None:
+    case = planted(96, 12)
+    assert isinstance(LeanQuant().quantize(case.weight, case.statistics, Grid(2)), Codebook)
+    assert isinstance(LeanQuant().quantize(case.weight, case.statistics, Grid(3)), Affine)
+
+
+def test_a_weight_of_eight_values_comes_back_at_three_bits(planted: Cases) -> None:
+    case = planted(128, 8)
+    values = np.array([-1.5, -0.75, -0.25, 0.125, 0.5, 1.0, 2.0, 3.0], np.float32)
+    weight = values[np.random.default_rng(0).integers(0, 8, (128, 8))]
+    np.testing.assert_array_equal(LeanQuant().quantize(weight, case.statistics, Grid(3)).matrix(), weight)
