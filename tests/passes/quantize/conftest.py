@@ -12,6 +12,7 @@ import onnx_ir as ir
 import onnxruntime
 import pytest
 
+from graphwright.compiler.core.graph import bind_opsets
 from graphwright.compiler.core.passes import Context, parse_pipeline
 from graphwright.compiler.core.sites import all_sites
 from graphwright.compiler.core.statistics import SiteStatistics
@@ -51,6 +52,7 @@ def compress() -> Compress:
 
     def run(model: ir.Model, pipeline: str, target: str = "ort-cpu", **told: object) -> tuple[ir.Model, Context]:
         copy = ir.from_proto(ir.to_proto(model))
+        bind_opsets(copy)
         context = Context(find_target(target), **told)  # type: ignore[arg-type]
         for step in parse_pipeline(pipeline):
             step.run(copy, context)
