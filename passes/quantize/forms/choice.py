@@ -12,7 +12,7 @@ from ....compiler.core.build import Build
 from ....compiler.core.graph import STORED
 from ....compiler.core.reasons import Skip, skip
 from ....compiler.core.target import Target
-from ..coded import Affine, Codebook, Coded, LowRank, Sum
+from ..coded import Affine, Codebook, Coded, LowRank, Rows, Sum
 from ..equivalent import Rescaled
 from ..surgery import Made, Place, Way
 from .bnb4 import bnb4_way
@@ -55,7 +55,7 @@ def _products(place: Place, coded: Coded, target: Target, accuracy_level: int) -
         return [nbits_way(place, coded, target, accuracy_level), pair_way(place, (coded,))]
     if isinstance(coded, Codebook):
         return [bnb4_way(place, coded, target)]
-    if isinstance(coded, LowRank):
+    if isinstance(coded, (LowRank, Rows)):
         return [_narrow_products(place, coded)]
     if isinstance(coded, Rescaled):
         return [_on_scaled_data(way, coded, place) for way in _products(place, coded.inner, target, accuracy_level)]
@@ -71,16 +71,19 @@ def _on_scaled_data(way: Way | Skip, coded: Rescaled, place: Place) -> Way | Ski
     return replace(way, compose=lambda op, data: way.compose(op, op.Mul(data, op.const(unscale, "unscale"))))  # type: ignore[arg-type]
 
 
-def _narrow_products(place: Place, coded: LowRank) -> Way | Skip:
-    """(x L) R"""
+def _narrow_products(place: Place, coded: LowRank | Rows) -> Way | Skip:
+    """(x L) R, or x[rows] V"""
     if place.site.kind != "MatMul" or place.site.weight_at != 1 or place.site.weight.dtype is not ir.DataType.FLOAT:
         return skip("only a product of float32 data with a weight on the right is split into two")
 
     def compose(op: Build, data: ir.Value) -> ir.Value:
-        found = op.MatMul(op.MatMul(data, _half(op, coded.left, "left")), _half(op, coded.right, "right"))
+        if isinstance(coded, Rows):
+            found = op.MatMul(op.Gather(data, op.const(coded.rows.astype(np.int64), "rows"), axis=-1), _half(op, coded.values, "kept"))
+        else:
+            found = op.MatMul(op.MatMul(data, _half(op, coded.left, "left")), _half(op, coded.right, "right"))
         return found if place.bias is None else op.Add(found, op.const(place.bias, "bias"))  # type: ignore[return-value]
 
-    return Way("low rank", compose)
+    return Way("rows" if isinstance(coded, Rows) else "low rank", compose)
 
 
 def _half(op: Build, content: np.ndarray, hint: str) -> ir.Value:

@@ -15,7 +15,7 @@ import onnx_ir as ir
 from ....compiler.core.build import Build
 from ....compiler.core.graph import STORED
 from ....compiler.core.reasons import Skip, skip
-from ..coded import Affine, Codebook, Coded, LowRank, Sparse, Sum
+from ..coded import Affine, Codebook, Coded, LowRank, Rows, Sparse, Sum
 from ..equivalent import Rescaled
 from ..surgery import Place, Way
 from .pairs import storage
@@ -54,7 +54,7 @@ def _refusal(coded: Coded) -> Skip | None:
         return next((reason for part in coded.parts if (reason := _refusal(part)) is not None), None)
     if isinstance(coded, Rescaled):
         return _refusal(coded.inner)
-    if not isinstance(coded, (Affine, Codebook, LowRank, Sparse)):
+    if not isinstance(coded, (Affine, Codebook, LowRank, Rows, Sparse)):
         return skip("its method stores it in a way (%s) that no operators read", type(coded).__name__)
     if isinstance(coded, (Affine, Codebook)) and storage(coded.bits, False) is None:
         return skip("ONNX stores no codes of %d bits", coded.bits)
@@ -71,17 +71,16 @@ def _decode(op: Build, coded: Coded) -> ir.Value:
         return op.MatMul(_halved(op, coded.left, "left"), _halved(op, coded.right, "right"))  # type: ignore[return-value]
     if isinstance(coded, Rescaled):
         return op.Mul(_decode(op, coded.inner), op.const((1.0 / coded.scale).astype(np.float32)[:, None], "unscale"))  # type: ignore[return-value]
-    if isinstance(coded, Sparse):
-        zeros = op.ConstantOfShape(op.const([math.prod(coded.shape)], "count"))
-        return _scattered(op, zeros, coded)  # type: ignore[arg-type]
+    if isinstance(coded, (Rows, Sparse)):
+        return _added(op, op.ConstantOfShape(op.const(list(coded.shape), "shape")), coded)  # type: ignore[arg-type]
     assert isinstance(coded, Sum)
-    dense = [part for part in coded.parts if not isinstance(part, Sparse)] or [coded.parts[0]]
+    dense = [part for part in coded.parts if not isinstance(part, (Rows, Sparse))] or [coded.parts[0]]
     found = _decode(op, dense[0])
     for part in dense[1:]:
         found = op.Add(found, _decode(op, part))  # type: ignore[assignment]
     for part in coded.parts:
-        if isinstance(part, Sparse) and part is not dense[0]:
-            found = _scattered(op, op.Reshape(found, op.const([-1], "flat")), part)  # type: ignore[arg-type]
+        if isinstance(part, (Rows, Sparse)) and part is not dense[0]:
+            found = _added(op, found, part)
     return found
 
 
@@ -115,8 +114,11 @@ def _scales(op: Build, scales: np.ndarray, bits: float) -> ir.Value:
     return op.Cast(op.const(scales.astype(ml_dtypes.bfloat16), "scales"), to=FLOAT)  # type: ignore[return-value]
 
 
-def _scattered(op: Build, flat: ir.Value, coded: Sparse) -> ir.Value:
-    """The sparse part added to a flat matrix, and that as a matrix again."""
+def _added(op: Build, matrix: ir.Value, coded: Rows | Sparse) -> ir.Value:
+    """The part that holds few numbers added to a matrix."""
+    if isinstance(coded, Rows):
+        return op.ScatterND(matrix, op.const(coded.rows.astype(np.int64)[:, None], "rows"), _halved(op, coded.values, "kept"), reduction="add")  # type: ignore[return-value]
+    flat = op.Reshape(matrix, op.const([-1], "flat"))
     places = coded.places.astype(np.int32) if math.prod(coded.shape) < 2**31 else coded.places
     summed = op.ScatterElements(flat, op.const(places, "places"), _halved(op, coded.values, "outliers"), axis=0, reduction="add")
     return op.Reshape(summed, op.const(list(coded.shape), "shape"))  # type: ignore[return-value]
