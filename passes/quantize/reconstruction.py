@@ -11,7 +11,7 @@ from .grid import Grid
 from .hessian import damped, moment_of, output_error
 from .steps import finite
 
-__all__ = ["Reconstruction", "better_columns"]
+__all__ = ["Reconstruction"]
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,3 @@ class Reconstruction:
     def errors(self, rounded: np.ndarray) -> np.ndarray:
         """The error of each column, float64 [M], in units of the mean square of an input."""
         return output_error(rounded - self.weight, self.moment.astype(np.float64))
-
-
-def better_columns(errors: np.ndarray, least: np.ndarray, grid: Grid) -> np.ndarray:
-    """Which columns, bool [M] (or [1] where they share a scale), have become better than ``least`` [M]."""
-    return np.array([errors.sum() < least.sum()]) if grid.block == -1 else errors < least
