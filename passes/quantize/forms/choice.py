@@ -19,7 +19,7 @@ from .bnb4 import bnb4_way
 from .decoded import decoded_way
 from .lookup import gathered_way, picked_way
 from .nbits import nbits_way
-from .pairs import pair_way
+from .pairs import float_way, pair_way
 
 __all__ = ["ways_of"]
 
@@ -45,7 +45,7 @@ def _tried(place: Place, coded: Sequence[Coded], form: str, target: Target, accu
     if kind in ("Conv", "ConvTranspose"):
         affine = [part for part in coded if isinstance(part, Affine)]
         pair = pair_way(place, affine) if len(affine) == len(coded) else skip("its codes are no uniform steps")
-        return [replace(pair, dense=True) if isinstance(pair, Way) else pair, decoded]
+        return [replace(way, dense=True) if isinstance(way, Way) else way for way in (pair, float_way(place, coded), decoded)]
     return [*_products(place, first, target, accuracy_level), decoded]
 
 
@@ -54,7 +54,7 @@ def _products(place: Place, coded: Coded, target: Target, accuracy_level: int) -
     if isinstance(coded, Affine):
         return [nbits_way(place, coded, target, accuracy_level), pair_way(place, (coded,))]
     if isinstance(coded, Codebook):
-        return [bnb4_way(place, coded, target)]
+        return [float_way(place, (coded,)), bnb4_way(place, coded, target)]
     if isinstance(coded, (LowRank, Rows)):
         return [_narrow_products(place, coded)]
     if isinstance(coded, Rescaled):

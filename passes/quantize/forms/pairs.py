@@ -11,13 +11,14 @@ import onnx_ir as ir
 from ....compiler.core.build import Build
 from ....compiler.core.reasons import Skip, skip
 from ....compiler.core.sites import Site, fold_matrices
-from ..coded import Affine
+from ..coded import Affine, Codebook, Coded
 from ..surgery import Place, Way
 
-__all__ = ["dequantized", "pair_way", "storage"]
+__all__ = ["dequantized", "float_way", "pair_way", "storage"]
 
 BLOCKED, PER_CHANNEL = 21, 13
 NIBBLE, BYTE = 4, 8
+FLOAT8 = (ml_dtypes.float8_e4m3fn, ml_dtypes.float8_e5m2)
 SCALES = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
 
 
@@ -32,32 +33,62 @@ def storage(bits: int, signed: bool) -> np.dtype | None:
 
 def pair_way(place: Place, coded: Sequence[Affine]) -> Way | Skip:
     """The operator of the place on a dequantised weight; ``coded`` has one part for each group of the site."""
-    site, first = place.site, coded[0]
-    if site.weight.dtype not in SCALES:
-        return skip("DequantizeLinear makes no %s", site.weight.dtype)
+    first, dtype = coded[0], place.site.weight.dtype
     if storage(first.bits, True) is None:
         return skip("DequantizeLinear takes no codes of %d bits", first.bits)
     whole = len(first.scales) == 1
+    narrow = first.bits <= NIBBLE or not whole or first.bits > BYTE or dtype is not ir.DataType.FLOAT
+    return _refusal(place, whole) or _way(place, coded, f"int{first.bits}", BLOCKED if narrow else PER_CHANNEL)
+
+
+def float_way(place: Place, coded: Sequence[Coded]) -> Way | Skip:
+    """The same for codes that are bit patterns of an 8-bit float, as ONNX has it."""
+    parts = [_as_steps(part) for part in coded]
+    known = [part for part in parts if part is not None]
+    if len(known) < len(parts):
+        return skip("its codes are no 8-bit floats")
+    return _refusal(place, len(known[0].scales) == 1) or _way(place, known, "fp8", BLOCKED)
+
+
+def _as_steps(coded: Coded) -> Affine | None:
+    """8-bit floats times scales, the floats in place of codes."""
+    if not isinstance(coded, Codebook) or coded.bits != BYTE or coded.scales is None:
+        return None
+    for kind in FLOAT8:
+        floats = np.arange(2**BYTE, dtype=np.uint8).view(kind)
+        if np.array_equal(floats.astype(np.float32), coded.book, equal_nan=True):
+            return Affine(coded.codes.astype(np.uint8).view(kind), coded.scales, None, coded.block, BYTE)
+    return None
+
+
+def _refusal(place: Place, whole: bool) -> Skip | None:
+    site = place.site
+    if site.weight.dtype not in SCALES:
+        return skip("DequantizeLinear makes no %s", site.weight.dtype)
     if not whole and site.kind not in ("MatMul", "Gemm"):
         return skip("DequantizeLinear takes blocks along an axis of the weight, and the inputs of a convolution lie along three")
     if whole and site.kind == "ConvTranspose":
         return skip("the output channels of a transposed convolution are not those of its matrix")
+    return None
+
+
+def _way(place: Place, coded: Sequence[Affine], form: str, lifts: int) -> Way:
+    site = place.site
 
     def compose(op: Build, data: ir.Value) -> ir.Value:
-        weight = dequantized(op, site, coded)
-        made = op.like(site.node, *place.operands(data, weight))
+        made = op.like(site.node, *place.operands(data, dequantized(op, site, coded)))
         if place.added is None or place.bias is None:
             return made  # type: ignore[return-value]
         return op.Add(made, op.const(place.bias.astype(site.weight.dtype.numpy()), "bias"))  # type: ignore[return-value, union-attr]
 
-    narrow = first.bits <= NIBBLE or not whole or first.bits > BYTE or site.weight.dtype is not ir.DataType.FLOAT
-    return Way(f"int{first.bits}", compose, BLOCKED if narrow else PER_CHANNEL)
+    return Way(form, compose, lifts)
 
 
 def dequantized(op: Build, site: Site, coded: Sequence[Affine]) -> ir.Value:
     """The weight of a site, in its stored layout, made from codes."""
     first = coded[0]
-    dtype = storage(first.bits, first.zeros is None)
+    floats = first.codes.dtype in FLOAT8
+    dtype = first.codes.dtype if floats else storage(first.bits, first.zeros is None)
     assert dtype is not None and site.weight.dtype is not None
     codes = fold_matrices(np.stack([part.codes for part in coded]), site).astype(dtype)
     scales = _laid_out([part.scales for part in coded], site).astype(site.weight.dtype.numpy())

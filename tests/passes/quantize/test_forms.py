@@ -20,6 +20,7 @@ from graphwright.passes.quantize.coded import Affine, Codebook, Coded, Dense, Lo
 from graphwright.passes.quantize.equivalent import Rescaled
 from graphwright.passes.quantize.forms.bnb4 import NF4, bnb4_way
 from graphwright.passes.quantize.forms.choice import ways_of
+from graphwright.passes.quantize.fp8 import Fp8
 from graphwright.passes.quantize.grid import Grid
 from graphwright.passes.quantize.nf4 import Nf4
 from graphwright.passes.quantize.rtn import Rtn
@@ -68,6 +69,9 @@ CODED: dict[str, Coded] = {
     "codebook for each column": codebook(3, per_column=True, scaled=False),
     "nf4": Nf4().quantize(noise(ROWS, COLUMNS), None, Grid(4, True, 16)),
     "nf4 of twice quantised scales": Nf4(twice=True).quantize(noise(ROWS, COLUMNS), None, Grid(4, True, 16)),
+    "floats of 8 bits": Fp8().quantize(noise(ROWS, COLUMNS), None, Grid(8, True, 16)),
+    "other floats of 8 bits": Fp8("e5m2").quantize(noise(ROWS, COLUMNS), None, Grid(8, True, 0)),
+    "floats of 6 bits": Fp8("e3m2").quantize(noise(ROWS, COLUMNS), None, Grid(8, True, 16)),
     "low rank": LowRank(halved(ROWS, 3), halved(3, COLUMNS, seed=1)),
     "sparse": sparse(),
     "rows": rows(),
@@ -128,6 +132,15 @@ def test_each_way_computes_with_the_matrix_that_the_codes_stand_for(name: str, t
         for found in run_twice(small, {"x": data}):
             np.testing.assert_allclose(found["y"], expected, rtol=0, atol=3e-5 * np.abs(expected).max())
         assert context.coverage.records["y" if flipped else "p"].bits < 32
+
+
+@pytest.mark.parametrize("name", ["floats of 8 bits", "other floats of 8 bits"])
+def test_floats_of_8_bits_are_stored_as_such(name: str, draw: Callable) -> None:
+    model = sited(draw)
+    small, context = written(model, ways_for(model, CODED[name], PORTABLE)[0], PORTABLE)
+    assert {value.dtype for value in small.graph.initializers.values()} - {ir.DataType.FLOAT} <= {ir.DataType.FLOAT8E4M3FN, ir.DataType.FLOAT8E5M2}
+    assert context.coverage.records["p"].form == "fp8"
+    assert context.coverage.records["p"].bits <= 10
 
 
 @pytest.mark.parametrize("name", ["codebook", "steps and outliers", "rows", "low rank"])
