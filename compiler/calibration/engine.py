@@ -19,7 +19,7 @@ from .data import CalibrationData, sample_bytes
 from .moments import Counts, Moments
 from .packing import packed
 from .probe import Probes, Visit, cut_model, measured_bytes, typed, unseen
-from .rows import Layout, layout_of, rows_of
+from .rows import Layout, count_rows, layout_of, rows_of
 from .shelf import Kept, Shelf, group_key, open_shelf, pack_ranges, pack_sites, skipped_in, unpack_ranges, unpack_sites
 from .spread import BINS, Spread
 
@@ -27,6 +27,8 @@ __all__ = ["Engine"]
 
 BUDGET_BYTES = 1 << 30
 """What may be held at once besides the model itself: half for values of one sample, half for what is collected."""
+ROWS, ROWS_EACH = 1 << 18, 64
+"""A moment of K inputs is made of at least so many rows of all samples together, if there are as many: the first, or K times the second."""
 KEEP_SECONDS = 5.0
 """A group that took less is collected again sooner than it is read."""
 SPREAD_BYTES = 8 * BINS
@@ -147,14 +149,21 @@ class Engine:
 
         def visit(name: str, array: np.ndarray) -> None:
             for key, collector in collected.items():
-                if key[0] == name:
-                    for piece in rows_of(array, key[1]):
-                        collector.add(piece)
+                if key[0] != name:
+                    continue
+                share = self._share(array.shape, key[1])
+                for piece in rows_of(array, key[1]):
+                    collector.add(piece, share)
 
         self._pass(model, names, measured, visit)
         found = [collector.statistics() for collector in collected.values()]
         saved.put(lambda skipped: pack_sites(found, skipped), sum(_held_bytes(layout, moments, rows) for _, layout in keys))
         return found
+
+    def _share(self, shape: Sequence[int], layout: Layout) -> float:
+        """How many of the rows of a value are multiplied, so that all samples together give as many as a moment needs."""
+        wanted = max(ROWS_EACH * layout.width, ROWS) / max(1, self.samples)
+        return min(1.0, wanted / max(1, count_rows(shape, layout)))
 
     def _collector(self, key: Key, moments: bool, rows: int) -> Counts | Moments:
         name, layout = key

@@ -10,7 +10,10 @@ __all__ = ["Counts", "Moments"]
 
 
 class Moments:
-    """Adds up what `SiteStatistics` of ``groups`` groups of K inputs hold, in float64. Rows with NaN or an infinity are left out and counted."""
+    """Adds up what `SiteStatistics` of ``groups`` groups of K inputs hold, in float64. Rows with NaN or an infinity are left out and counted.
+
+    Of the rows that come with a ``share`` below 1 only that share, drawn by ``seed``, is multiplied, and counts for the rest.
+    """
 
     def __init__(self, groups: int, width: int, *, moments: bool, rows: int, seed: int) -> None:
         self.count = 0
@@ -19,9 +22,9 @@ class Moments:
         self._low, self._high = np.full((groups, width), np.inf), np.full((groups, width), -np.inf)
         self._sum, self._abs_sum = np.zeros((groups, width)), np.zeros((groups, width))
         self._rows = np.zeros((groups, rows, width), np.float32)
-        self._random = np.random.default_rng(seed)
+        self._random, self._sieve = np.random.default_rng(seed), np.random.default_rng([seed, 1])
 
-    def add(self, rows: np.ndarray) -> None:
+    def add(self, rows: np.ndarray, share: float = 1.0) -> None:
         """Count rows [groups, n, K]."""
         exact = np.array(rows, np.float64, order="K")
         if not np.isfinite(exact.sum()):
@@ -36,8 +39,7 @@ class Moments:
         np.maximum(self._high, exact.max(axis=1), out=self._high)
         self._sum += exact.sum(axis=1)
         if self._moment.size:
-            for group, part in zip(self._moment, exact, strict=True):
-                group += part.T @ part
+            self._multiply(exact, share)
         self._abs_sum += np.abs(exact, out=exact).sum(axis=1)
 
     def statistics(self) -> list[SiteStatistics]:
@@ -61,6 +63,11 @@ class Moments:
             for group in range(len(most))
         ]
 
+    def _multiply(self, rows: np.ndarray, share: float) -> None:
+        drawn = rows if share >= 1 else rows[:, self._sieve.random(rows.shape[1]) < share]
+        for group, part in zip(self._moment, drawn, strict=True):
+            group += (part.T @ part) / share if share < 1 else part.T @ part
+
     def _draw(self, rows: np.ndarray) -> None:
         """Keep some rows so that each row seen so far is kept with the same chance (reservoir sampling, Vitter's algorithm R)."""
         room = self._rows.shape[1]
@@ -79,8 +86,9 @@ class Counts:
     def __init__(self, width: int) -> None:
         self._counts = np.zeros(width, np.int64)
 
-    def add(self, indices: np.ndarray) -> None:
-        """Count flat indices; negative ones are counted from the end."""
+    def add(self, indices: np.ndarray, share: float = 1.0) -> None:
+        """Count flat indices, whatever the share; negative ones are counted from the end."""
+        del share
         width = len(self._counts)
         self._counts += np.bincount(np.where(indices < 0, indices + width, indices).astype(np.int64), minlength=width)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -12,7 +13,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from ..core.graph import attribute
 from ..core.sites import Site
 
-__all__ = ["Layout", "layout_of", "rows_of"]
+__all__ = ["Layout", "count_rows", "layout_of", "rows_of"]
 
 CHUNK = 1 << 21
 """Numbers of X that are made at a time."""
@@ -69,6 +70,13 @@ def rows_of(array: np.ndarray, layout: Layout) -> Iterator[np.ndarray]:
             yield from _patches(item, layout)
 
 
+def count_rows(shape: Sequence[int], layout: Layout) -> int:
+    """How many rows X has, given the shape of the value."""
+    if layout.kind == "patches":
+        return shape[0] * math.prod(max(0, size) for size in _positions(shape[2:], layout)[0])
+    return math.prod(shape) // (1 if layout.kind == "indices" else layout.width * layout.groups)
+
+
 def _conv_layout(site: Site) -> Layout:
     rank = len(site.shape) - 2
     kernel = site.shape[2:]
@@ -94,11 +102,7 @@ def _slices(matrix: np.ndarray) -> Iterator[np.ndarray]:
 
 def _patches(item: np.ndarray, layout: Layout) -> Iterator[np.ndarray]:
     """The patches of one image [C, spatial]: only as much of it as a tile of the output needs is ever copied."""
-    reach = [step * (size - 1) + 1 for size, step in zip(layout.kernel, layout.dilations, strict=True)]
-    before, after = _padding(item.shape[1:], reach, layout)
-    sizes = [
-        (size + first + last - span) // stride + 1 for size, first, last, span, stride in zip(item.shape[1:], before, after, reach, layout.strides, strict=True)
-    ]
+    sizes, before, reach = _positions(item.shape[1:], layout)
     if min(sizes) < 1:
         return
     for tile in _tiles(sizes, max(1, CHUNK // (layout.width * layout.groups))):
@@ -110,6 +114,14 @@ def _patches(item: np.ndarray, layout: Layout) -> Iterator[np.ndarray]:
         grouped = chosen.reshape(layout.groups, -1, *chosen.shape[1:])
         ordered = grouped.transpose(0, 1, *range(2 + rank, 2 + 2 * rank), *range(2, 2 + rank))
         yield ordered.reshape(layout.groups, layout.width, -1).transpose(0, 2, 1)
+
+
+def _positions(spatial: Sequence[int], layout: Layout) -> tuple[list[int], list[int], list[int]]:
+    """For each axis: how many positions the kernel takes, the padding before the first, and how far the kernel reaches."""
+    reach = [step * (size - 1) + 1 for size, step in zip(layout.kernel, layout.dilations, strict=True)]
+    before, after = _padding(spatial, reach, layout)
+    known = zip(spatial, before, after, reach, layout.strides, strict=True)
+    return [(size + first + last - span) // stride + 1 for size, first, last, span, stride in known], before, reach
 
 
 def _padding(sizes: Sequence[int], reach: Sequence[int], layout: Layout) -> tuple[list[int], list[int]]:

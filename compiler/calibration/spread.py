@@ -51,7 +51,8 @@ class Spread:
     def _plain(self, piece: np.ndarray) -> np.ndarray:
         """The finite numbers as float32 or float64."""
         numbers = piece if piece.dtype in (np.float32, np.float64) else piece.astype(np.float64 if piece.dtype.kind in "biu" else np.float32)
-        extreme = float(np.max(np.abs(numbers))) if numbers.dtype == np.float64 else float(numbers.max() - numbers.min())
+        with np.errstate(invalid="ignore", over="ignore"):
+            extreme = float(np.max(np.abs(numbers)) if numbers.dtype == np.float64 else numbers.max() - numbers.min())
         if extreme < LARGEST:
             return numbers
         finite = numbers[np.abs(numbers) < (LARGEST if numbers.dtype == np.float64 else np.inf)]

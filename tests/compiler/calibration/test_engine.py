@@ -11,6 +11,7 @@ import onnx_ir as ir
 import pytest
 
 from graphwright.backends.ort.backend import OrtBackend
+from graphwright.compiler.calibration import engine as engine_module
 from graphwright.compiler.calibration import moments as moments_module
 from graphwright.compiler.calibration import probe as probe_module
 from graphwright.compiler.calibration.engine import Engine
@@ -422,3 +423,14 @@ def test_progress_is_told_sample_by_sample() -> None:
     found.progress = told.append
     found.ranges(model, ["v1"])
     assert told == ["calibrating 1 values: sample 1 of 2", "calibrating 1 values: sample 2 of 2"]
+
+
+def test_a_moment_of_very_many_rows_is_taken_from_an_even_part_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine_module, "ROWS", 3000)
+    model = chain(1, 3)
+    samples = rows(*[4000] * 3, width=3)
+    ((_, (found,)),) = engine(model, samples).sites(model, list(all_sites(model)))
+    exact = np.concatenate([sample["v0"] for sample in samples]).astype(np.float64)
+    error = np.abs(found.moment - exact.T @ exact / len(exact)).max()
+    assert 0 < error < 0.1
+    assert found.count == len(exact) and found.high.tolist() == exact.max(axis=0).tolist()

@@ -126,3 +126,10 @@ def test_no_piece_of_x_is_larger_than_a_chunk(monkeypatch: pytest.MonkeyPatch) -
     rng = np.random.default_rng(7)
     _, site, x = conv(rng, (3, 3), 2)
     assert all(piece.size <= 1000 for piece in rows_of(np.tile(x, (1, 1, 30, 30)), layout_of(site)))
+
+
+@pytest.mark.parametrize("kernel", [(3, 2), (1, 1)])
+def test_rows_are_counted_without_making_them(kernel: tuple[int, int]) -> None:
+    _, site, x = conv(np.random.default_rng(8), kernel, 2, strides=[2, 1], pads=[1, 0, 2, 3])
+    layout = layout_of(site)
+    assert module.count_rows(x.shape, layout) == sum(piece.shape[1] for piece in rows_of(x, layout))
