@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 import numpy as np
 import onnx_ir as ir
 
+from .axes import ints, reduced_axes
 from .dims import Dim, at_least
 from .graph import array, attribute, is_op
 from .interval import (
@@ -26,7 +27,6 @@ from .interval import (
     of_array,
     square,
 )
-from .shapes import known_ints
 
 MAX_WEIGHT_BYTES = 256 * 2**20
 """Larger weights are not read to find their largest element."""
@@ -209,15 +209,8 @@ def _reduced(node: ir.Node) -> tuple[float, bool]:
 
 def _chosen(node: ir.Node, dims: tuple[Dim, ...]) -> tuple[Dim, ...]:
     """The dimensions that a reduction runs over; all of them when it is not known which."""
-    axes: Iterable[Dim] | None = _ints(node, "axes")
-    given = node.inputs[1] if len(node.inputs) > 1 else None
-    if given is not None:
-        axes = known_ints(given)
-        if axes is None:
-            return dims
-    if not axes:
-        return () if attribute(node, "noop_with_empty_axes", 0) else dims
-    return tuple(dims[axis] for axis in axes if isinstance(axis, int)) if all(isinstance(axis, int) for axis in axes) else dims
+    axes = reduced_axes(node)
+    return dims if axes is None else tuple(dims[axis] for axis in axes)
 
 
 def _averaged(node: ir.Node, found: Intervals) -> Interval:
@@ -250,15 +243,10 @@ def _length(node: ir.Node, found: Intervals) -> Interval:
     return _sqrt(node, [_summed(square)(node, found)])
 
 
-def _ints(node: ir.Node, name: str) -> tuple[int, ...]:
-    attr = node.attributes.get(name)
-    return () if attr is None else tuple(attr.as_ints())
-
-
 def _pooled(node: ir.Node, found: Intervals) -> Interval:
     """A window of a MaxPool holds an element, unless gaps or the ceiling put it all into the padding."""
-    spread = any(step != 1 for step in _ints(node, "dilations"))
-    padded = any(_ints(node, "pads")) or attribute(node, "auto_pad", "NOTSET") != "NOTSET"
+    spread = any(step != 1 for step in ints(node, "dilations"))
+    padded = any(ints(node, "pads")) or attribute(node, "auto_pad", "NOTSET") != "NOTSET"
     return ANYTHING if attribute(node, "ceil_mode", 0) or (spread and padded) or found[0].nan else found[0]
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
+from .axes import axes_of
 from .dims import Dim, minimum, same
 from .graph import array, attribute, is_op, scalar
 from .shapes import dims_of, known_ints
@@ -158,14 +159,8 @@ def _expanded(node: ir.Node, forms: list[Found], shape: Sequence[Dim]) -> Found:
     return None if steps is None else Form(forms[0].offset, steps)
 
 
-def _axes(node: ir.Node, rank: int) -> list[int] | None:
-    given = known_ints(node.inputs[1]) if len(node.inputs) > 1 else None
-    axes = [axis for axis in given or () if isinstance(axis, int)]
-    return [axis % rank for axis in axes] if given is not None and len(axes) == len(given) else None
-
-
 def _unsqueezed(node: ir.Node, forms: list[Found], shape: Sequence[Dim]) -> Found:
-    axes = _axes(node, len(shape))
+    axes = axes_of(node, len(shape))
     if forms[0] is None or axes is None:
         return None
     left = iter(forms[0].steps)
@@ -174,7 +169,7 @@ def _unsqueezed(node: ir.Node, forms: list[Found], shape: Sequence[Dim]) -> Foun
 
 def _squeezed(node: ir.Node, forms: list[Found], shape: Sequence[Dim]) -> Found:
     form = forms[0]
-    axes = _axes(node, len(form.steps)) if form is not None and form.steps else None
+    axes = axes_of(node, len(form.steps)) if form is not None and form.steps else None
     if form is None or axes is None:
         return None
     return Form(form.offset, tuple(step for axis, step in enumerate(form.steps) if axis not in axes))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
+from ...compiler.core.axes import reduced_axes
 from ...compiler.core.build import Build
 from ...compiler.core.drift import DOMAIN, ROUNDING
 from ...compiler.core.graph import attribute
@@ -11,7 +12,7 @@ from ...compiler.core.pattern import ANY, Pen
 from ...compiler.core.reasons import Skip, skip
 from ...compiler.core.rule import Match, Result, Rule, rule
 from .law import FLOATS, NUMBERS
-from .reductions import reduced_axes, refuses_reduction
+from .reductions import refuses_reduction
 
 _MERGED = {"ReduceSum": 13, "ReduceMean": 18, "ReduceMax": 18, "ReduceMin": 18, "ReduceProd": 18, "ReduceL1": 18, "ReduceL2": 18}
 _EXTREMES = ("ReduceMax", "ReduceMin")

@@ -6,6 +6,7 @@ import math
 
 import onnx_ir as ir
 
+from ...compiler.core.axes import reduced_axes
 from ...compiler.core.build import Build
 from ...compiler.core.drift import ROUNDING
 from ...compiler.core.graph import attribute, producer
@@ -14,7 +15,7 @@ from ...compiler.core.reasons import Skip, skip
 from ...compiler.core.rule import Match, Result, Rule, rule
 from ...compiler.core.shapes import static_shape
 from .law import FLOATS, law
-from .reductions import reduced_axes, refuses_reduction
+from .reductions import refuses_reduction
 
 _SUMS = {"Add": "+", "Sub": "-"}
 _MATRICES = {"a": "float[3,4]", "b": "float[3,4]", "x": "float[N,3]"}

@@ -6,6 +6,7 @@ import math
 
 import onnx_ir as ir
 
+from ...compiler.core.axes import ints, reduced_axes
 from ...compiler.core.build import Build
 from ...compiler.core.dims import at_least, broadcasts_into
 from ...compiler.core.drift import DOMAIN, ROUNDING, Drift
@@ -13,7 +14,6 @@ from ...compiler.core.graph import attribute, is_op, producer, scalar
 from ...compiler.core.pattern import ANY, Const, Pen
 from ...compiler.core.reasons import Skip, skip
 from ...compiler.core.rule import Match, Result, Rule, rule
-from ...compiler.core.shapes import known_ints
 from .law import FLOATS, NONNEGATIVE, Need
 
 _TAKES_ACTIVATIONS = ("Conv", "ConvTranspose", "Gemm", "BatchNormalization", "FusedConv")
@@ -49,17 +49,12 @@ _FALLING_AT = {"LeakyRelu": ("alpha",), "Elu": ("alpha",), "Celu": ("alpha",), "
 def refuses_reduction(node: ir.Node) -> Skip | None:
     """Why a reduction might run over no element at all, whose result a function would change; or, for a pool, over padding only."""
     if is_op(node, "MaxPool"):
-        gaps = any(step != 1 for step in _ints(node, "dilations"))
+        gaps = any(step != 1 for step in ints(node, "dilations"))
         return skip("a window may hold nothing but padding") if gaps or attribute(node, "ceil_mode", 0) else None
     dims = _reduced_dims(node)
     if dims is None or not all(at_least(dim, 1) for dim in dims):
         return skip("'%s', of shape %s, may have nothing to reduce", node.inputs[0].name, node.inputs[0].shape)  # type: ignore[union-attr]
     return None
-
-
-def _ints(node: ir.Node, name: str) -> tuple[int, ...]:
-    attr = node.attributes.get(name)
-    return () if attr is None else tuple(attr.as_ints())
 
 
 def _reduced_dims(node: ir.Node) -> list[int | ir.SymbolicDim] | None:
@@ -70,21 +65,6 @@ def _reduced_dims(node: ir.Node) -> list[int | ir.SymbolicDim] | None:
         return list(source.shape.dims[2:])
     axes = reduced_axes(node)
     return None if axes is None else [source.shape.dims[axis] for axis in axes]
-
-
-def reduced_axes(node: ir.Node) -> tuple[int, ...] | None:
-    """The axes a reduction runs over, counted from the start; None when they or the rank are not known."""
-    source = node.inputs[0]
-    if source is None or source.shape is None:
-        return None
-    rank = len(source.shape)
-    given = node.inputs[1] if len(node.inputs) > 1 else None
-    axes = known_ints(given) if given is not None else _ints(node, "axes")
-    if axes is None or not all(isinstance(axis, int) for axis in axes):
-        return None
-    if not axes:
-        return () if attribute(node, "noop_with_empty_axes", 0) else tuple(range(rank))
-    return tuple(sorted(int(axis) % rank for axis in axes))  # type: ignore[arg-type]
 
 
 def again(op: Build, reduction: ir.Node, kind: str, x: ir.Value) -> ir.Value:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ...compiler.core.axes import reduced_axes
 from ...compiler.core.build import Build
 from ...compiler.core.dims import broadcasts_into
 from ...compiler.core.drift import ROUNDING
@@ -10,7 +11,6 @@ from ...compiler.core.pattern import Pen
 from ...compiler.core.reasons import skip
 from ...compiler.core.rule import Match, Result, rule
 from .law import FLOATS
-from .reductions import reduced_axes
 
 _LARGEST = 1e4
 """Larger numbers are there to round what they are added to, or to hide it."""

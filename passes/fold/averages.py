@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
+from ...compiler.core.axes import axes_of
 from ...compiler.core.build import Build
 from ...compiler.core.dims import at_least
 from ...compiler.core.drift import ROUNDING
-from ...compiler.core.graph import array, attribute, is_op
+from ...compiler.core.graph import attribute, is_op
 from ...compiler.core.reasons import Skip, skip
 from ...compiler.core.rule import Match, Result, rule
 from ...compiler.core.shapes import dims_of
@@ -66,8 +67,8 @@ def average_first(op: Build, m: Match) -> Result:
 def _axes(node: ir.Node, rank: int) -> list[int] | None:
     if is_op(node, "GlobalAveragePool"):
         return list(range(2, rank))
-    given = array(node.inputs[1]) if len(node.inputs) > 1 else None
-    return None if given is None else sorted({int(axis) % rank for axis in given})
+    found = axes_of(node, rank)
+    return None if found is None else sorted(found)
 
 
 def _keeps(node: ir.Node) -> bool:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
+from ...compiler.core.axes import ints
 from ...compiler.core.graph import array, attribute, is_op
 from ...compiler.core.reasons import Skip, skip
 from .linear import linear
@@ -75,7 +76,7 @@ def kernel(node: ir.Node) -> Kernel | None:
     bias = array(item.bias)
     wide = np.zeros(weight.shape[0]) if bias is None else bias.astype(np.float64)
     spatial = weight.ndim - 2
-    return Kernel(weight, wide, item.group, _ints(node, "strides", spatial, 1), _ints(node, "dilations", spatial, 1), pads[:spatial], pads[spatial:])
+    return Kernel(weight, wide, item.group, ints(node, "strides", (1,) * spatial), ints(node, "dilations", (1,) * spatial), pads[:spatial], pads[spatial:])
 
 
 def _pads(node: ir.Node, taps: tuple[int, ...]) -> tuple[int, ...] | None:
@@ -84,17 +85,12 @@ def _pads(node: ir.Node, taps: tuple[int, ...]) -> tuple[int, ...] | None:
     if auto == "VALID":
         return (0,) * 2 * len(taps)
     if auto == "NOTSET":
-        return _ints(node, "pads", 2 * len(taps), 0)
-    if any(step != 1 for step in _ints(node, "strides", len(taps), 1)):
+        return ints(node, "pads", (0,) * 2 * len(taps))
+    if any(step != 1 for step in ints(node, "strides", (1,) * len(taps))):
         return None
-    totals = [(size - 1) * apart for size, apart in zip(taps, _ints(node, "dilations", len(taps), 1), strict=True)]
+    totals = [(size - 1) * apart for size, apart in zip(taps, ints(node, "dilations", (1,) * len(taps)), strict=True)]
     lesser, greater = [total // 2 for total in totals], [total - total // 2 for total in totals]
     return (*lesser, *greater) if auto == "SAME_UPPER" else (*greater, *lesser)
-
-
-def _ints(node: ir.Node, name: str, count: int, default: int) -> tuple[int, ...]:
-    found = attribute(node, name)
-    return (default,) * count if found is None else tuple(found)  # type: ignore[arg-type]
 
 
 def identity(channels: int, like: Kernel, factors: np.ndarray, added: np.ndarray) -> Kernel:

@@ -8,7 +8,7 @@ from ...compiler.core.drift import ROUNDING
 from ...compiler.core.pattern import Const, Pen
 from ...compiler.core.reasons import skip
 from ...compiler.core.rule import Match, Result, rule
-from ..raising.deviation import reduced_axes
+from ..raising.deviation import kept_axes
 from ..raising.polynomial import SINGLES
 
 SLOW_ON = ("cpu",)
@@ -41,7 +41,7 @@ def spatial_mean(op: Pen, x: object, axes: Const) -> object:
 )
 def pool_globally(op: Build, m: Match) -> Result:
     """ReduceMean over every spatial dim -> GlobalAveragePool (in ONNX Runtime faster behind a Conv, slower by itself)"""
-    axes, shape = reduced_axes(m.root), m.x.shape
+    axes, shape = kept_axes(m.root), m.x.shape
     if axes is None or shape is None or len(shape) < 4 or axes != tuple(range(2, len(shape))) or m.x.dtype not in SINGLES:
         return skip("it reduces '%s' of shape %s over %s", m.x.name, shape, axes)
     if not all(at_least(size, 1) for size in shape[1:]):

@@ -16,7 +16,7 @@ from ...compiler.core.graph import attribute, is_op
 from ...compiler.core.pattern import ANY, Const, Pen
 from ...compiler.core.reasons import skip
 from ...compiler.core.rule import Match, Result, rule
-from ..raising.deviation import reduced_axes
+from ..raising.deviation import kept_axes
 from ..raising.polynomial import FLOAT
 
 HERE = ("com.microsoft::FusedMatMul",)
@@ -143,7 +143,7 @@ def log_sum_exp(op: Pen, x: object, axes: Const) -> object:
 )
 def spell_log_sum_exp(op: Build, m: Match) -> Result:
     """ReduceLogSumExp(x) -> max x + log(sum(exp(x - max x))), where x is finite and not empty"""
-    axes = reduced_axes(m.root)
+    axes = kept_axes(m.root)
     if m.x.dtype != FLOAT or axes is None or m.x.shape is None or not all(at_least(m.x.shape[axis], 1) for axis in axes):
         return skip("'%s' is %s of shape %s, which may be empty", m.x.name, m.x.dtype, m.x.shape)
     if not (m.fast_math or m.ranges.is_finite(m.x)):

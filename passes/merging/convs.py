@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
+from ...compiler.core.axes import ints
 from ...compiler.core.build import Build
 from ...compiler.core.drift import ROUNDING
 from ...compiler.core.graph import array, attribute, is_op
@@ -53,15 +54,10 @@ def window(node: ir.Node | None) -> Window | None:
     if node is None or item is None or not is_op(node, "Conv") or item.group != 1 or is_shared(item):
         return None
     ones = (1,) * (len(item.shape) - 2)
-    strides, dilations = (_ints(node, name, ones) for name in ("strides", "dilations"))
+    strides, dilations = (ints(node, name, ones) for name in ("strides", "dilations"))
     auto = attribute(node, "auto_pad", "NOTSET")
-    pads = _ints(node, "pads", (0,) * 2 * len(ones)) if auto == "NOTSET" else auto
+    pads = ints(node, "pads", (0,) * 2 * len(ones)) if auto == "NOTSET" else auto
     return Window(item, (item.shape[1:], item.weight.dtype, pads, strides, dilations))
-
-
-def _ints(node: ir.Node, name: str, default: tuple[int, ...]) -> tuple[int, ...]:
-    found = attribute(node, name)
-    return default if found is None else tuple(found)  # type: ignore[arg-type]
 
 
 def merged(op: Build, x: ir.Value, parts: list[Window]) -> ir.Value:

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
+from ...compiler.core.axes import numbers_in
 from ...compiler.core.build import Build
 from ...compiler.core.dims import Dim
 from ...compiler.core.shapes import dims_of
 from ...compiler.core.symbolic.slicing import picked
-from .views import numbers_in
 
 ENDLESS = 2**31 - 1
 """Ends from here on mean "to the end" in every exporter."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ...compiler.core.axes import axes_of
 from ...compiler.core.build import Build
 from ...compiler.core.drift import EXACT
 from ...compiler.core.graph import array, attribute
@@ -12,7 +13,6 @@ from ...compiler.core.reasons import skip
 from ...compiler.core.rule import Match, Result, rule
 from ...compiler.core.shapes import dims_of
 from .cuts import Cut, keeps_all, sliced
-from .views import axes_of
 
 MAX_INDEX_BYTES = 2**20
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
+from ...compiler.core.axes import axes_of
 from ...compiler.core.build import Build
 from ...compiler.core.dims import Dim, same_shape
 from ...compiler.core.drift import EXACT
@@ -11,7 +12,7 @@ from ...compiler.core.graph import attribute, is_op, producer, users
 from ...compiler.core.reasons import skip
 from ...compiler.core.rule import Match, Result, rule
 from ...compiler.core.shapes import dims_of
-from .views import VIEWS, axes_of, only_reader
+from .views import VIEWS, only_reader
 
 REDUCTIONS = (
     "ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum", "ReduceSumSquare",

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
+from ...compiler.core.axes import axes_of
 from ...compiler.core.build import Build
 from ...compiler.core.dims import Dim
 from ...compiler.core.graph import array, attribute, constant, is_op
 from ...compiler.core.shapes import dims_of
 from .cuts import cuts_of, sliced
-from .views import numbers_in
 
 Layout = tuple[int, ...]
 
@@ -111,7 +111,7 @@ def _dropped(node: ir.Node) -> list[int] | None:
     """The axes that the result lacks; None when they are not known."""
     rank = len(dims_of(node.inputs[0]) or ())
     if node.op_type == "Squeeze" or (node.op_type in REDUCTIONS and not attribute(node, "keepdims", 1)):
-        return _axes(node, rank) or None
+        return axes_of(node, rank) or None
     if node.op_type in ("ArgMax", "ArgMin") and not attribute(node, "keepdims", 1):
         return [int(attribute(node, "axis", 0)) % rank]  # type: ignore[call-overload]
     if node.op_type == "Gather":
@@ -124,12 +124,7 @@ def _dropped(node: ir.Node) -> list[int] | None:
 
 def _added(node: ir.Node) -> list[int] | None:
     """The axes that the result has beyond the data; None when they are not known."""
-    return (_axes(node, len(dims_of(node.outputs[0]) or ())) or None) if node.op_type == "Unsqueeze" else []
-
-
-def _axes(node: ir.Node, rank: int) -> list[int] | None:
-    axes = numbers_in(node.inputs[1] if len(node.inputs) > 1 else None)
-    return None if axes is None else [axis % rank for axis in axes]
+    return (axes_of(node, len(dims_of(node.outputs[0]) or ())) or None) if node.op_type == "Unsqueeze" else []
 
 
 def _if_possible(node: ir.Node, faces: Faces) -> Faces | None:
@@ -148,7 +143,7 @@ def _is_per_tensor_or_axis(node: ir.Node, faces: Faces) -> bool:
 
 
 def _has_axes(node: ir.Node, faces: Faces) -> bool:
-    return len(node.inputs) < 2 or node.inputs[1] is None or _axes(node, len(faces.inner)) is not None
+    return len(node.inputs) < 2 or node.inputs[1] is None or axes_of(node, len(faces.inner)) is not None
 
 
 def _has_cuts(node: ir.Node, faces: Faces) -> bool:
@@ -222,7 +217,7 @@ def _attributes_of(node: ir.Node, faces: Faces) -> dict[str, object]:
 def _with_axes(op: Build, node: ir.Node, faces: Faces, inputs: list[ir.Value | None]) -> None:
     """Reductions, Squeeze and Unsqueeze: the axes are an input."""
     layout = faces.outer if node.op_type == "Unsqueeze" else faces.inner
-    axes = _axes(node, len(layout))
+    axes = axes_of(node, len(layout))
     op.like(node, inputs[0], None if axes is None else op.const(sorted(layout.index(axis) for axis in axes), "axes"))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
+from ...compiler.core.axes import numbers_in
 from ...compiler.core.build import Build
 from ...compiler.core.drift import EXACT
 from ...compiler.core.graph import attribute, constant
@@ -12,7 +13,6 @@ from ...compiler.core.pattern import Const, Pen
 from ...compiler.core.reasons import skip
 from ...compiler.core.rule import Match, Result, rule
 from ...compiler.core.shapes import dims_of
-from .views import numbers_in
 
 
 def padded_twice(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
+from ...compiler.core.axes import axes_of
 from ...compiler.core.build import Build
 from ...compiler.core.dims import same_shape
 from ...compiler.core.drift import EXACT
@@ -11,7 +12,7 @@ from ...compiler.core.graph import producer
 from ...compiler.core.reasons import skip
 from ...compiler.core.rule import Match, Result, rule
 from ...compiler.core.shapes import dims_of
-from .views import VIEWS, axes_of, reshaped_like
+from .views import VIEWS, reshaped_like
 
 
 @rule(

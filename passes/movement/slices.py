@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
+from ...compiler.core.axes import numbers_in
 from ...compiler.core.build import Build
 from ...compiler.core.dims import Dim, same
 from ...compiler.core.drift import EXACT
@@ -12,7 +13,7 @@ from ...compiler.core.reasons import Skip, skip
 from ...compiler.core.rule import Match, Result, rule
 from ...compiler.core.shapes import dims_of
 from .cuts import ENDLESS, Cut, Cuts, cut_for, cuts_of, keeps_all, one_after_other, sliced
-from .views import numbers_in, only_reader
+from .views import only_reader
 
 
 @rule(

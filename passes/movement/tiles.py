@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ...compiler.core.axes import numbers_in
 from ...compiler.core.build import Build
 from ...compiler.core.drift import EXACT
 from ...compiler.core.graph import producer
@@ -9,7 +10,6 @@ from ...compiler.core.pattern import ANY, Pen
 from ...compiler.core.reasons import skip
 from ...compiler.core.rule import Match, Result, rule
 from .expands import ONE
-from .views import numbers_in
 
 
 @rule(

@@ -57,21 +57,6 @@ def _stands_alone(view: ir.Node) -> bool:
     return sizes is not None and all(isinstance(size, int) and (size != 0 or attribute(view, "allowzero", 0) == 1) for size in sizes)
 
 
-def axes_of(node: ir.Node, rank: int, index: int = 1) -> list[int] | None:
-    """The axes in an input, counted from the start; None when they are left out or not known."""
-    given = numbers_in(node.inputs[index] if len(node.inputs) > index else None)
-    if given is None or not all(-rank <= axis < rank for axis in given):
-        return None
-    return [axis % rank for axis in given]
-
-
-def numbers_in(value: ir.Value | None) -> list[int] | None:
-    """What a small tensor of integers holds; None when some of it depends on the inputs."""
-    known = known_ints(value)
-    found = [item for item in known or () if isinstance(item, int)]
-    return found if known is not None and len(found) == len(known) else None
-
-
 def only_reader(value: ir.Value | None, reader: ir.Node) -> bool:
     """Whether nothing else needs the value."""
     return value is not None and not value.is_graph_output() and users(value) == [reader]

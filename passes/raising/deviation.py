@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 
 import onnx_ir as ir
 
+from ...compiler.core.axes import reduced_axes
 from ...compiler.core.graph import attribute, is_op, producer
-from ...compiler.core.shapes import known_ints
 from .polynomial import FLOATS, close, number_beside
 from .polynomial import exponent as exponent_of
 
@@ -137,7 +137,7 @@ def mean_square(value: ir.Value | None) -> MeanSquare | None:
         return None
     if mean.op_type != "ReduceMean":
         return _averaged(mean, epsilon, nodes)
-    axes, squared = reduced_axes(mean), _squared(mean.inputs[0])
+    axes, squared = kept_axes(mean), _squared(mean.inputs[0])
     return MeanSquare(squared[0], axes, epsilon, (*nodes, mean, squared[1])) if axes is not None and squared is not None else None
 
 
@@ -147,7 +147,7 @@ def _averaged(node: ir.Node, epsilon: float, nodes: tuple[ir.Node, ...]) -> Mean
         return None
     index = 1 if node.op_type == "Div" else next((index for index in (0, 1) if number_beside(node, index) is not None), 1)
     number, total = number_beside(node, index), producer(node.inputs[1 - index], "ReduceSum", "ReduceSumSquare")
-    axes = reduced_axes(total) if total is not None else None
+    axes = kept_axes(total) if total is not None else None
     if not number or total is None or axes is None or total.inputs[0] is None or total.inputs[0].shape is None:
         return None
     count = math.prod(size if isinstance(size, int) else 0 for size in (total.inputs[0].shape[axis] for axis in axes))
@@ -167,24 +167,18 @@ def _squared(value: ir.Value | None) -> tuple[ir.Value, ir.Node] | None:
     return (node.inputs[0], node) if fits else None
 
 
-def reduced_axes(node: ir.Node) -> tuple[int, ...] | None:
-    """The axes that a reduction of opset 18 keeps as 1, from 0 and in order; None when they are not known or not kept."""
+def kept_axes(node: ir.Node) -> tuple[int, ...] | None:
+    """The axes that a reduction of floats keeps as 1, from 0 and in order; None when there are none, or they are not known or not kept."""
     x = node.inputs[0]
-    if attribute(node, "keepdims", 1) != 1 or x is None or x.shape is None or x.dtype not in FLOATS:
+    if attribute(node, "keepdims", 1) != 1 or x is None or x.dtype not in FLOATS:
         return None
-    rank, given = len(x.shape), node.inputs[1] if len(node.inputs) > 1 else None
-    if given is None:
-        return None if attribute(node, "noop_with_empty_axes", 0) else tuple(range(rank))
-    axes = known_ints(given)
-    if not axes or not all(isinstance(axis, int) for axis in axes):
-        return None
-    return tuple(sorted(int(axis) % rank for axis in axes if isinstance(axis, int)))
+    return reduced_axes(node) or None
 
 
 def centred(d: ir.Value, axes: tuple[int, ...]) -> tuple[ir.Value, tuple[ir.Node, ...]] | None:
     """x when ``d`` is x minus its mean over ``axes``, and the nodes that say so."""
     node = producer(d, "Sub")
     mean = producer(node.inputs[1], "ReduceMean") if node is not None else None
-    if node is None or mean is None or mean.inputs[0] is not node.inputs[0] or reduced_axes(mean) != axes or mean.inputs[0] is None:
+    if node is None or mean is None or mean.inputs[0] is not node.inputs[0] or kept_axes(mean) != axes or mean.inputs[0] is None:
         return None
     return mean.inputs[0], (node, mean)

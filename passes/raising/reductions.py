@@ -7,16 +7,14 @@ from __future__ import annotations
 
 import math
 
-import onnx_ir as ir
-
+from ...compiler.core.axes import numbers_in
 from ...compiler.core.build import Build
 from ...compiler.core.drift import DOMAIN, ROUNDING
 from ...compiler.core.graph import attribute, is_op, producer
 from ...compiler.core.pattern import ANY, Const, Pen
 from ...compiler.core.reasons import skip
 from ...compiler.core.rule import Match, Result, rule
-from ...compiler.core.shapes import known_ints
-from .deviation import reduced_axes
+from .deviation import kept_axes
 from .polynomial import DOUBLE, FLOAT, FLOAT16, FLOATS, close, number_beside
 
 SLOW_ON = ("cpu",)
@@ -53,7 +51,7 @@ def raise_reduce_mean(op: Build, m: Match) -> Result:
     number, total = number_beside(m.root, index), producer(m.root.inputs[1 - index], "ReduceSum")
     if total is None or not number:
         return None
-    x, axes = total.inputs[0], _axes(total)
+    x, axes = total.inputs[0], numbers_in(total.inputs[1] if len(total.inputs) > 1 else None) or None
     if x is None or x.shape is None or axes is None or x.dtype not in FLOATS:
         return skip("the axes over which '%s' is summed are not known", x.name if x is not None else "")
     sizes = [x.shape[axis] for axis in axes]
@@ -62,12 +60,6 @@ def raise_reduce_mean(op: Build, m: Match) -> Result:
         return skip("it is divided by %s, and the reduced dims are %s", number, sizes)
     m.take(total)
     return op.ReduceMean(*total.inputs, keepdims=attribute(total, "keepdims", 1))
-
-
-def _axes(node: ir.Node) -> list[int] | None:
-    """The axes of a reduction that names them; they may count from the end."""
-    given = known_ints(node.inputs[1]) if len(node.inputs) > 1 else None
-    return [axis for axis in given if isinstance(axis, int)] if given and all(isinstance(axis, int) for axis in given) else None
 
 
 def squares(op: Pen, x: object, axes: Const) -> object:
@@ -186,7 +178,7 @@ def over_length(op: Pen, x: object, axes: Const) -> object:
 )
 def raise_lp_norm(op: Build, m: Match) -> Result:
     """x / ReduceL2(x) -> LpNormalization(x, p=2), and L1 with p=1, where no norm is 0: the operator makes 0 of 0 / 0"""
-    axes = reduced_axes(m.node("norm"))
+    axes = kept_axes(m.node("norm"))
     if axes is None or len(axes) != 1 or m.x.dtype not in (FLOAT, FLOAT16, DOUBLE):
         return skip("it is divided by a norm over %s of %s", axes, m.x.dtype)
     if not m.fast_math:

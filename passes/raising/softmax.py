@@ -13,7 +13,7 @@ from ...compiler.core.graph import attribute, is_op, producer
 from ...compiler.core.pattern import ANY, Pen
 from ...compiler.core.reasons import skip
 from ...compiler.core.rule import Match, Result, rule
-from .deviation import reduced_axes
+from .deviation import kept_axes
 from .polynomial import DOUBLE, FLOAT
 
 ROOM = {FLOAT: 32.0, DOUBLE: 256.0}
@@ -45,12 +45,12 @@ def summed(value: ir.Value | None) -> Exponentials | None:
     exp = producer(total.inputs[0], "Exp") if total is not None else None
     if total is None or exp is None or exp.inputs[0] is None:
         return None
-    axes, of = reduced_axes(total), exp.inputs[0]
+    axes, of = kept_axes(total), exp.inputs[0]
     if axes is None or len(axes) != 1:
         return None
     shifted = producer(of, "Sub")
     top = producer(shifted.inputs[1], "ReduceMax") if shifted is not None else None
-    if shifted is not None and top is not None and top.inputs[0] is shifted.inputs[0] and top.inputs[0] is not None and reduced_axes(top) == axes:
+    if shifted is not None and top is not None and top.inputs[0] is shifted.inputs[0] and top.inputs[0] is not None and kept_axes(top) == axes:
         return Exponentials(top.inputs[0], of, exp.outputs[0], top.outputs[0], axes[0], (total, exp, shifted, top))
     return Exponentials(of, of, exp.outputs[0], None, axes[0], (total, exp))
 
@@ -181,7 +181,7 @@ def raise_spelled_log_softmax(op: Build, m: Match) -> Result:
     if node is None or over is None:
         return None
     if is_op(node, "ReduceLogSumExp"):
-        axes = reduced_axes(node)
+        axes = kept_axes(node)
         if node.inputs[0] is not over or axes is None or len(axes) != 1:
             return None
         m.take(node)
