@@ -1,4 +1,4 @@
-"""How work grows with the model: a long chain, a wide fan, a graph that folds away, 3 GiB of weights, and the start of the command line."""
+"""How work grows with the model: a long chain, a wide fan, a graph that folds away, 3 GiB of weights, 1 GiB of activations, and the start of the command line."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ import graphwright
 CHAIN_S, CHAIN, GROWTH = 2.0, 4000, 1.25
 LONG, LONG_S = 40_000, 25.0
 FAN = 800
+CALIBRATION_BYTES, SAMPLES = 4 * 2**30, 2
 PEAK_BYTES, MATRICES, WIDE, NARROW = 1.5 * 2**30, 24, 8192, 4096
 HELP_S = 0.5
 
@@ -30,7 +31,7 @@ def run(folder: Path, only: str, seconds: float) -> list[str]:
     """Measure, print and write; returns the claims that do not hold."""
     del seconds
     missed: list[str] = []
-    for name, bench in (("chain", chains), ("long", long_chain), ("fan", fans), ("fold", foldables), ("memory", memory), ("help", start_up)):
+    for name, bench in (("chain", chains), ("long", long_chain), ("fan", fans), ("fold", foldables), ("memory", memory), ("calibration", calibrations), ("help", start_up)):
         if only in name:
             rows, claims = bench()
             print_table(name, rows)
@@ -167,6 +168,70 @@ def _compile_big(path: Path, target: str) -> Row:
     row: Row = {"target": target, "peak GiB": usage.ru_maxrss / 2**20, "seconds": time.perf_counter() - start, "exit code": child.returncode}
     shutil.rmtree(out, ignore_errors=True)
     return row
+
+
+CALIBRATE = """
+import resource, sys
+import numpy as np
+from graphwright.backends.ort.backend import OrtBackend
+from graphwright.compiler.calibration.engine import Engine
+from graphwright.compiler.calibration.opening import open_calibration
+from graphwright.compiler.core.sites import all_sites
+from graphwright.compiler.importer import import_model
+
+model = import_model(sys.argv[1]).model
+dims = [int(dim) for dim in model.graph.inputs[0].shape]
+random = np.random.default_rng(0)
+samples = ({"x": random.standard_normal(dims, dtype=np.float32)} for _ in range(int(sys.argv[2])))
+engine = Engine(open_calibration(samples, model), OrtBackend(), shelf=None)
+values = [value.name for node in model.graph for value in node.outputs]
+assert len(engine.ranges(model, values)) == len(values)
+sites = list(all_sites(model))
+assert sum(1 for _ in engine.sites(model, sites, rows=256)) == len(sites)
+"""
+
+
+def calibrations() -> tuple[list[Row], list[str]]:
+    """The largest resident size while ranges and second moments are taken of a model with 1 GiB of activations for each sample, in many values or two."""
+    rows: list[Row] = []
+    with tempfile.TemporaryDirectory(dir=os.environ.get("GRAPHWRIGHT_BENCH_FOLDER")) as place:
+        for side, layers in ((512, 16), (1024, 4), (1448, 2)):
+            path = Path(place) / f"{layers}.onnx"
+            onnx.save(convolutions(side, layers), path)
+            start = time.perf_counter()
+            child = subprocess.Popen([sys.executable, "-c", CALIBRATE, str(path), str(SAMPLES)])
+            _, status, usage = os.wait4(child.pid, 0)
+            child.returncode = os.waitstatus_to_exitcode(status)
+            activations = layers * 64 * side * side * 4 / 2**30
+            rows.append(
+                {
+                    "values": layers,
+                    "activations GiB": activations,
+                    "peak GiB": usage.ru_maxrss / 2**20,
+                    "seconds": time.perf_counter() - start,
+                    "exit code": child.returncode,
+                }
+            )
+    missed = [f"calibration of {row['values']} values: exit code {row['exit code']}" for row in rows if row["exit code"] != 0]
+    missed += [f"calibration: {row['peak GiB']:.2f} GiB, at most 4 are allowed" for row in rows if row["peak GiB"] * 2**30 > CALIBRATION_BYTES]
+    return rows, missed
+
+
+def convolutions(side: int, layers: int) -> onnx.ModelProto:
+    """``layers`` convolutions that each make [1, 64, side, side]."""
+    random = np.random.default_rng(0)
+    weights = [numpy_helper.from_array(random.standard_normal((64, 3, 3, 3), dtype=np.float32) / 5, "w0")]
+    nodes = [helper.make_node("Conv", ["x", "w0"], ["v0"], pads=[1, 1, 1, 1])]
+    for index in range(1, layers):
+        weights.append(numpy_helper.from_array(random.standard_normal((64, 64, 1, 1), dtype=np.float32) / 8, f"w{index}"))
+        nodes.append(helper.make_node("Conv", [f"v{index - 1}", f"w{index}"], [f"v{index}"]))
+    nodes.append(helper.make_node("GlobalAveragePool", [f"v{layers - 1}"], ["y"]))
+    ports = [
+        helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3, side, side]),
+        helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 64, 1, 1]),
+    ]
+    graph = helper.make_graph(nodes, "activations", ports[:1], ports[1:], weights)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
 
 
 def start_up() -> tuple[list[Row], list[str]]:

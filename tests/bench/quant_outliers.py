@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from graphwright.compiler.core.graph import array, clone_model, make_constant
+from graphwright.compiler.core.graph import array, make_constant
 from graphwright.compiler.core.names import Names
 from graphwright.compiler.core.sites import Site, all_sites
 from graphwright.compiler.substitution import substitute_weights
