@@ -1,0 +1,300 @@
+"""Static quantisation: weights and activations as integers, with ranges from calibration data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import ClassVar
+
+import numpy as np
+import onnx_ir as ir
+
+from ...compiler.core.coverage import Coverage
+from ...compiler.core.drift import Drift
+from ...compiler.core.errors import ModelError, UsageError
+from ...compiler.core.graph import array, attribute, clone_model, constant, is_op, opset, users
+from ...compiler.core.judge import Judge
+from ...compiler.core.passes import Context, Pass
+from ...compiler.core.shapes import settle_shapes
+from ...compiler.core.sites import Site, all_sites
+from ...compiler.core.statistics import Calibrator, Range, SiteStatistics
+from .bias_correction import corrected_bias
+from .float_kernels import faster_in_float
+from .formats import Format, format_for
+from .method import find_method
+from .output_error import output_error
+from .placement import Placement, place
+from .qdq import StoredWeight, Writer, activation_grid
+from .ranges import fit_range, hull
+from .surgery import Place, place_of
+from .weight_codes import WeightCodes, bias_of, code_weight, store_weight
+from .widening import is_half, widen
+
+__all__ = ["QuantizeStatic"]
+
+LEAST_OPSET = 13
+WIDE_OPSET = 21
+"""Codes of 16 bits came with it."""
+KEPT = "it was asked to stay"
+TRIALS = (("minmax", 100.0), ("percentile", 99.99), ("percentile", 99.9), ("mse", 100.0), ("entropy", 100.0))
+TRIAL_SAMPLES = 64
+MATRIX = 2
+SMALL = 0.002
+"""Of all weights: as much may a site have that stays in float because it runs faster so."""
+STORED_ONLY = ("ConvTranspose", "Gather")
+"""No runtime multiplies these as integers: their weights are stored in codes, and decoded when they run."""
+
+
+@dataclass(frozen=True)
+class QuantizeStatic(Pass):
+    """Int8 in QDQ form, which ONNX Runtime turns into integer kernels.
+
+    ``method`` quantises the weights (any that gives uniform steps), a scale for each output channel unless ``per_channel`` is false. ``ranges`` is
+    minmax, percentile, mse, entropy, or auto: that of them with which the model's outputs on calibration data change least. ``format`` is u8s8, u8s7,
+    u8u8, s8s8, or auto: what this processor, or any for a portable target, multiplies exactly. ``activations`` is how many bits they get, 8 or 16.
+    ``symmetric`` puts their zero in the middle. ``types`` names the only operators that may be quantised, ``keep`` sites that stay, ``only`` the only
+    ones that do not. ``join`` lets all that a Concat joins share one scale.
+
+    Raises UsageError without calibration data.
+    """
+
+    name: ClassVar[str] = "quantize-static"
+    drift: ClassVar[Drift] = Drift.LOSSY
+
+    bits: int = 8
+    activations: int = 8
+    method: str = "rtn"
+    ranges: str = "auto"
+    percentile: float = 0.0
+    format: str = "auto"
+    symmetric: bool = False
+    per_channel: bool = True
+    bias_correction: bool = True
+    equalize: bool = False
+    join: bool = True
+    types: tuple[str, ...] = ()
+    keep: tuple[str, ...] = ()
+    only: tuple[str, ...] = ()
+
+    def run(self, model: ir.Model, context: Context) -> int:
+        """Change ``model`` in place; returns how many sites are quantised."""
+        if context.calibrator is None:
+            raise UsageError("quantize-static needs calibration data: give some real inputs (--calibration), or take int8-dynamic")
+        if self.bits != 8 or self.activations not in (8, 16):
+            raise UsageError(f"quantize-static stores weights in 8 bits and activations in 8 or 16, not {self.bits} and {self.activations}")
+        form = _with_bits(format_for(self.format, context.target), self.activations)
+        least = WIDE_OPSET if self.activations > 8 else LEAST_OPSET
+        if opset(model) < least:
+            raise ModelError(f"quantize-static needs opset {least} or later, and the model has {opset(model)}: put normalise-opset before it")
+        if is_half(model):
+            widen(model)
+        settle_shapes(model)
+        return _Work(self, model, context.calibrator, context.coverage, form).run(context)
+
+
+@dataclass
+class _Work:
+    """One run of the pass."""
+
+    options: QuantizeStatic
+    model: ir.Model
+    calibrator: Calibrator
+    coverage: Coverage
+    form: Format
+    seen: dict[str, Range] = field(default_factory=dict)
+    weights: dict[str, WeightCodes] = field(default_factory=dict)
+    biases: dict[str, np.ndarray | None] = field(default_factory=dict)
+
+    def run(self, context: Context) -> int:
+        sites = [site for site in self._eligible() if context.ledger.permit(self.options.name, site.name)]
+        computed = [site for site in sites if site.kind not in STORED_ONLY]
+        stored = [site for site in sites if site.kind in STORED_ONLY]
+        found = self._place(self.model, computed)
+        found = self._calibrate(found)
+        self._code([*found.sites.values(), *stored])
+        found = self._without_slow(found, context.judge)
+        how = self._choose(found, stored) if self.options.ranges == "auto" else (self.options.ranges, self.options.percentile or DEFAULT_PERCENTILE)
+        for site in (*found.sites.values(), *stored):
+            self.coverage.take(site, "int8", _stored_bits(site, self.weights[site.name]), self.options.method)
+        for node in found.mixes:
+            self.coverage.take(node, "int8", 8.0)
+        self._write(self.model, found, stored, *how)
+        return len(found.sites) + len(stored)
+
+    def _place(self, model: ir.Model, sites: list[Site]) -> Placement:
+        types = frozenset(self.options.types) or None
+        return place(model.graph, sites, types=types, join=self.options.join, wide=self.options.activations > 8)
+
+    def _eligible(self) -> Iterator[Site]:
+        for site in all_sites(self.model):
+            if self.options.only and site.name not in self.options.only:
+                continue
+            reason = KEPT if site.name in self.options.keep else self._refusal(site)
+            if reason is None:
+                yield site
+            else:
+                self.coverage.leave(site, reason)
+
+    def _refusal(self, site: Site) -> str | None:
+        """Why a site stays as it is, as far as its form tells."""
+        if self.options.types and site.kind not in self.options.types:
+            return f"{site.kind} is not among the operators to quantise"
+        if site.node.graph is not self.model.graph:
+            return "it stands in a subgraph, which calibration does not look into"
+        if site.weight.dtype != ir.DataType.FLOAT or (site.kind != "Gather" and site.data.dtype != ir.DataType.FLOAT):
+            return f"it computes in {str(site.weight.dtype).lower()}, and integer kernels only stand in for float32"
+        content = array(site.weight)
+        if content is None or not np.isfinite(content).all():
+            return "its weight holds NaN or infinities"
+        return _bias_refusal(site)
+
+    def _calibrate(self, found: Placement) -> Placement:
+        """Learn the ranges; sites whose input has none that could be relied on are left, and the rest placed anew without them."""
+        while found.sites:
+            wanted = [value.name or "" for members in found.groups().values() for value in members]
+            missing = [name for name in dict.fromkeys(wanted) if name not in self.seen]
+            if missing:
+                self.seen.update(self.calibrator.ranges(self.model, missing))
+            useless = self._useless(found)
+            if not useless:
+                return found
+            for site, reason in useless.items():
+                self.coverage.leave(site, reason)
+            found = self._place(self.model, [site for site in found.sites.values() if site not in useless])
+        return found
+
+    def _useless(self, found: Placement) -> dict[Site, str]:
+        """Sites that read or make a value without a range, and why."""
+        groups, failed = found.groups(), {}
+        for root, members in groups.items():
+            reason = next((reason for value in members if (reason := self._strange(value)) is not None), None)
+            if reason is not None:
+                failed[root] = reason
+        if not failed:
+            return {}
+        useless = {}
+        for node, site in found.sites.items():
+            near = [site.data, found.result(node), *(value for user, _ in found.result(node).uses() for value in user.outputs)]
+            reason = next((failed[found.root(value)] for value in near if found.root(value) in failed), None)
+            if reason is not None:
+                useless[site] = reason
+        return useless or dict.fromkeys(found.sites.values(), next(iter(failed.values())))
+
+    def _strange(self, value: ir.Value) -> str | None:
+        known = self.seen.get(value.name or "")
+        if known is None or known.low > known.high or not np.isfinite([known.low, known.high]).all():
+            return f"'{value.name}' held no finite number on any of {self.calibrator.samples} samples"
+        if known.low == known.high:
+            return f"'{value.name}' is constant ({known.low:g} on all {self.calibrator.samples} samples)"
+        return None
+
+    def _code(self, sites: list[Site]) -> None:
+        """Codes and corrected biases of all sites."""
+        method = find_method(self.options.method)()
+        fed = [site for site in sites if site.kind not in STORED_ONLY]
+        statistics = self._statistics(fed, method.moments, method.rows) if method.calibrated() or self.options.bias_correction else iter(())
+        for site, known in statistics:
+            self._code_one(site, known)
+        for site in sites:
+            if site.name not in self.weights:
+                self._code_one(site, None)
+
+    def _statistics(self, sites: list[Site], moments: bool, rows: int) -> Iterator[tuple[Site, list[SiteStatistics]]]:
+        return self.calibrator.sites(self.model, sites, moments=moments, rows=rows)
+
+    def _code_one(self, site: Site, known: list[SiteStatistics] | None) -> None:
+        name = self.options.method if site.kind not in STORED_ONLY else "rtn"
+        method = find_method(name)()
+        if method.calibrated() and known is None:
+            raise ModelError(f"'{site.name}' saw no calibration data, which the method '{name}' needs")
+        weight = code_weight(site, method, self.form, per_channel=self.options.per_channel, statistics=known)
+        spot = _spot(site)
+        bias = bias_of(spot) if site.kind not in STORED_ONLY else None
+        if known is not None and self.options.bias_correction and (site.kind != "MatMul" or spot.added is not None):
+            bias = corrected_bias(bias, weight.error, known)
+        self.weights[site.name], self.biases[site.name] = weight, bias
+
+    def _without_slow(self, found: Placement, judge: Judge | None) -> Placement:
+        """Leave the small sites whose float kernel is faster: there is nothing to be gained there."""
+        if judge is None:
+            return found
+        total = sum(site.parameters for site in found.sites.values())
+        left: list[Site] = []
+        for site in (one for one in found.sites.values() if one.parameters <= SMALL * total):
+            weight = store_weight(_spot(site), self.weights[site.name], self.form, None, None)
+            floats = site.data.is_graph_input() or any(found.result(one.node) is site.data for one in left) or site.data.producer() in found.moves
+            if faster_in_float(self.model, found, site, weight, judge, fed_floats=floats):
+                self.coverage.leave(site, f"its float kernel is faster here, and it has {site.parameters:,} of {total:,} weights")
+                left.append(site)
+        return self._calibrate(self._place(self.model, [site for site in found.sites.values() if site not in left])) if left else found
+
+    def _choose(self, found: Placement, stored: list[Site]) -> tuple[str, float]:
+        """The way of choosing ranges with which the outputs change least."""
+        truth = list(self.calibrator.outputs(self.model, TRIAL_SAMPLES))
+        losses = {}
+        for how, percentile in TRIALS:
+            trial = clone_model(self.model)
+            settle_shapes(trial)
+            sites = {site.name: site for site in all_sites(trial)}
+            placed = self._place(trial, [sites[site.name] for site in found.sites.values()])
+            self._write(trial, placed, [sites[site.name] for site in stored], how, percentile)
+            losses[how, percentile] = output_error(truth, self.calibrator.outputs(trial, TRIAL_SAMPLES))
+        return min(losses, key=losses.__getitem__)
+
+    def _write(self, model: ir.Model, found: Placement, stored: list[Site], how: str, percentile: float) -> None:
+        grid = activation_grid(self.form.activations, self.options.symmetric)
+        steps = {}
+        for root, members in found.groups().items():
+            steps[root] = fit_range(hull([self.seen[value.name or ""] for value in members]), grid, how, percentile, _slope(root))
+        writer = Writer(model, found, steps, self.form.activations)
+        weights: dict[ir.Node, StoredWeight] = {}
+        for node, site in found.sites.items():
+            bias = self.biases[site.name]
+            weights[node] = store_weight(_spot(site), self.weights[site.name], self.form, bias, writer.data_scale(site))
+            _forget_factors(node)
+        for site in stored:
+            weights[site.node] = store_weight(Place(site), self.weights[site.name], self.form, None, None)
+        writer.write(weights)
+
+
+DEFAULT_PERCENTILE = 99.99
+
+
+def _spot(site: Site) -> Place:
+    """The site with what is added to it, where a Gemm can stand for both."""
+    found = place_of(site)
+    return Place(site) if site.kind == "MatMul" and found.rank != MATRIX else found
+
+
+def _bias_refusal(site: Site) -> str | None:
+    if site.bias is None or site.kind not in ("Conv", "Gemm"):
+        return None
+    tensor = constant(site.bias)
+    if tensor is None:
+        return "its bias is computed"
+    width = site.shape[site.channel_axis]
+    if tensor.size not in (1, width) or (tensor.size == width and tensor.shape.numpy()[-1] != width):
+        return f"its bias of shape {list(tensor.shape.numpy())} is no number for each of its {width} channels"
+    return None if np.isfinite(tensor.numpy().astype(np.float32)).all() else "its bias holds NaN or infinities"
+
+
+def _with_bits(form: Format, bits: int) -> Format:
+    if bits == 8:
+        return form
+    return replace(form, activations=np.dtype(np.uint16 if form.activations.kind == "u" else np.int16))
+
+
+def _stored_bits(site: Site, weight: WeightCodes) -> float:
+    return 8.0 + 32.0 * weight.scales.size / max(1, site.parameters)
+
+
+def _slope(value: ir.Value) -> float:
+    """By how much negative numbers matter less than positive ones: a LeakyRelu that alone reads them makes them smaller."""
+    readers = users(value)
+    return float(attribute(readers[0], "alpha", 1.0)) if len(readers) == 1 and is_op(readers[0], "LeakyRelu") else 1.0  # type: ignore[arg-type]
+
+
+def _forget_factors(node: ir.Node) -> None:
+    """Alpha and beta of a Gemm are in its codes."""
+    for name in ("alpha", "beta"):
+        node.attributes.pop(name, None)
