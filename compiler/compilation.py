@@ -13,21 +13,23 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 
+from .allowance import Allowance
 from .artifact import Artifact, from_built
-from .budget import LikenessYardstick, MetricYardstick, Yardstick, accuracy_entry
+from .budget import Budget, LikenessYardstick, MetricYardstick, Yardstick, accuracy_entry
 from .calibration.data import CalibrationData
 from .calibration.engine import Engine
 from .census import census
 from .compression import Compressor, compression_entry, divergence_entries
 from .core.backend import Backend, Built, Runner, Sample
 from .core.drift import Drift
-from .core.errors import GraphwrightWarning
+from .core.errors import BudgetError, GraphwrightWarning
 from .core.target import Target
 from .divergence import Ruler
 from .importer import Source
 from .kernel_choice import KernelChoice
 from .kernel_table import open_table
 from .manifest import Manifest, own_version, port_entries, target_entry, versions
+from .mixture import Mixer
 from .nesting import describe
 from .pipeline import describe_level, recipe
 from .racing import Race
@@ -115,6 +117,9 @@ class Compilation:
         if ruler is not None:
             with self.stages("compress"):
                 self.compressor = self._compressor(rewriter, ruler)
+                mixture = self.request.mixture()
+                if mixture is not None:
+                    steps = Mixer(self.compressor, steps, self.request.method, timed).choose(mixture)
                 steps = self.compressor.fit(steps)
         with self.stages("rewrite"):
             rewritten = rewriter.run(steps)
@@ -129,8 +134,9 @@ class Compilation:
         return Rewriter(self.source.model, self.target, verifier, timed, self.replays, tell, fast, self.judge, calibrator)
 
     def _compressor(self, rewriter: Rewriter, ruler: Ruler) -> Compressor:
-        request = self.request
-        budget = request.largest_drop()
+        request, budget, mixture = self.request, self.request.largest_drop(), self.request.mixture()
+        if mixture is not None and mixture.kind == "drop" and mixture.amount is not None:
+            budget = Budget(mixture.amount, relative=False)
         if request.metric is None:
             self.yardstick = LikenessYardstick(ruler)
         elif budget is not None:
@@ -187,7 +193,7 @@ class Compilation:
     def _artifact(self, rewritten: Rewritten, winner: Racer | Built, trials: list[TrialEntry], verification: VerificationEntry) -> Artifact:
         built = winner.built if isinstance(winner, Racer) else winner
         optimized = built.model is not self.source.model
-        compression, divergence, accuracy = self._compression(rewritten, built) if rewritten.compressed else (None, [], None)
+        compression, divergence, accuracy = self._compression(rewritten, winner) if rewritten.compressed else (None, [], None)
         report = Report(
             graphwright=own_version(),
             versions=versions(),
@@ -220,13 +226,14 @@ class Compilation:
         )
         return from_built(built, self.backend, self._manifest(report, optimized), report, restore=self.source.restore, arrange=self.source.arrange)
 
-    def _compression(self, rewritten: Rewritten, built: Built) -> tuple[CompressionEntry, list[DivergenceEntry], AccuracyEntry | None]:
+    def _compression(self, rewritten: Rewritten, winner: Racer | Built) -> tuple[CompressionEntry, list[DivergenceEntry], AccuracyEntry | None]:
         """What was compressed, how far that moved the answers, and whether that is within the budget."""
-        compressor = self.compressor
+        compressor, built = self.compressor, winner.built if isinstance(winner, Racer) else winner
         assert compressor is not None
         plain = compressor.rewriter.plain(rewritten.steps).model
         calibration = self.calibration.describe() if self.calibration is not None else ""
         entry = compression_entry(rewritten, plain, self.source.model, built.model, compressor.sensitivities, compressor.put_back, calibration)
+        _refuse_excess(self.request.mixture(), entry, winner)
         found = compressor.ruler.measure(built.runner)
         bounded = self.request.metric is None and compressor.budget is not None
         accuracy = accuracy_entry(compressor.yardstick, compressor.yardstick.measure(built.runner), compressor.budget) if bounded else None
@@ -269,6 +276,16 @@ def verdict(winner: Racer | Built, optimized: bool, rewritten: Rewritten, compre
         size = f"at {compression.size:.2f}x its size"
         return f"{gain}, {size}." if winner.gained else f"{found.ratio:.2f}x the time of the input {size}: it ships because it is smaller."
     return f"{gain}." if optimized else f"No rewrite is measurably faster here; the input ships with measured options, {gain}."
+
+
+def _refuse_excess(mixture: Allowance | None, entry: CompressionEntry, winner: Racer | Built) -> None:
+    """Raise BudgetError when what ships takes more than a mixed precision may."""
+    if mixture is None or mixture.amount is None:
+        return
+    if mixture.kind == "size" and entry.size > mixture.amount:
+        raise BudgetError(f"size={mixture.amount:g} was not kept: the weights take {entry.size:.3g} of what they took. Nothing was written.")
+    if mixture.kind == "latency" and isinstance(winner, Racer) and winner.latency.low > mixture.amount:
+        raise BudgetError(f"latency={mixture.amount:g} was not kept: the model takes {winner.latency.ratio:.3g} of the input's time. Nothing was written.")
 
 
 def _inverse(ratio: float) -> float:

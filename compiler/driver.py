@@ -224,7 +224,7 @@ def _prepare(model: object, example_inputs: object, request: Request) -> tuple[C
                 "precision": request.precision,
                 "size": request.size,
                 "allowance": request.allowance,
-                "max_drop": request.max_drop,
+                "max_drop": request.max_drop if request.metric is None else None,
                 "calibration": compilation.calibration.digest if compilation.calibration is not None else None,
                 "dims": dict(request.dims),
                 "seed": request.seed,
