@@ -1,4 +1,4 @@
-"""How work grows with the model: a long chain, a wide fan, a graph that folds away, 3 GiB of weights, 1 GiB of activations, and the start of the command line."""
+"""How work grows with the model: long chains, a wide fan, what folds away, 3 GiB of weights, 1 GiB of activations, and the start of the command line."""
 
 from __future__ import annotations
 
@@ -31,7 +31,15 @@ def run(folder: Path, only: str, seconds: float) -> list[str]:
     """Measure, print and write; returns the claims that do not hold."""
     del seconds
     missed: list[str] = []
-    for name, bench in (("chain", chains), ("long", long_chain), ("fan", fans), ("fold", foldables), ("memory", memory), ("calibration", calibrations), ("help", start_up)):
+    for name, bench in (
+        ("chain", chains),
+        ("long", long_chain),
+        ("fan", fans),
+        ("fold", foldables),
+        ("memory", memory),
+        ("calibration", calibrations),
+        ("help", start_up),
+    ):
         if only in name:
             rows, claims = bench()
             print_table(name, rows)
