@@ -11,10 +11,11 @@ from .budget import Budget, Yardstick
 from .census import weight_bytes
 from .core.backend import Backend, Progress
 from .core.cost import flops
-from .core.coverage import ESTIMATE, SiteRecord
+from .core.coverage import ESTIMATE, Coverage, SiteRecord
 from .core.errors import BudgetError, NoChangeError
 from .core.graph import all_graphs
 from .core.passes import Pass
+from .core.sites import all_sites
 from .divergence import Divergence, Ruler
 from .pipeline import leaving
 from .report import CompressionEntry, DivergenceEntry, SiteEntry
@@ -26,6 +27,8 @@ __all__ = ["Compressor", "compression_entry", "divergence_entries", "refuse_noth
 
 ASKED = "it was asked to stay"
 """What passes say of a site named in their option ``keep``."""
+UNCHOSEN = "the budget is better spent on other sites"
+"""Why a mixed precision leaves a site as it is."""
 SHOWN = 3
 
 
@@ -122,7 +125,11 @@ def compression_entry(
     calibration: str,
 ) -> CompressionEntry:
     """The coverage for the report; ``plain`` is the model before compression, ``why`` says more of sites that were asked to stay."""
-    places = [_site_entry(record, sensitivities.get(record.name), why.get(record.name)) for record in rewritten.coverage]
+    known = {record.name for record in rewritten.coverage}
+    rest = Coverage()
+    rest.complete((site for site in all_sites(plain) if site.name not in known), UNCHOSEN)
+    records = (*rewritten.coverage, *rest.records.values())
+    places = [_site_entry(record, sensitivities.get(record.name), why.get(record.name)) for record in records]
     taken = [place for place in places if place.form]
     weights = sum(place.parameters for place in taken)
     return CompressionEntry(

@@ -53,7 +53,7 @@ def fired(step: PassEntry) -> str:
 
 def describe_error(difference: DifferenceEntry | None, drift: str) -> str:
     """The worst error of a comparison with the bound it had to keep."""
-    if difference is None:
+    if difference is None or drift == "lossy":
         return "-"
     if difference.max_abs == 0:
         return "none"
@@ -138,7 +138,7 @@ def compression_lines(entry: CompressionEntry) -> Iterator[str]:
     """What was compressed, and what was not and why."""
     yield f"compress  {describe_compression(entry)}"
     if entry.calibration:
-        yield f"calibrate {escape(entry.calibration)}"
+        yield f"data      {escape(entry.calibration)}"
     reasons = left_alone(entry.places)
     for why, places in reasons[:SHOWN_SITES]:
         rest = f" and {len(places) - 3} more" if len(places) > 3 else ""

@@ -14,10 +14,13 @@ from graphwright.compiler.core.records import Difference, PassRecord, RolledBack
 from graphwright.compiler.report import (
     AccuracyEntry,
     CacheEntry,
+    CompressionEntry,
+    DivergenceEntry,
     LatencyEntry,
     ModelEntry,
     PortEntry,
     Report,
+    SiteEntry,
     SkippedEntry,
     TrialEntry,
     VerificationEntry,
@@ -35,6 +38,22 @@ RECORDS = [
     PassRecord("fold{only=a}", "exact", 3, {"fold-a": 3}, 0.1, 0.2, None, (), 10, 7),
     PassRecord("fuse", "reassociated", 1, {"fuse-gelu": 1}, 0.1, 0.2, WORST, (RolledBack("fuse-x", "out[0]", "the output is NaN", BROKEN, "replay/1"),), 7, 5),
 ]
+PLACES = [
+    SiteEntry(name="[b]fc[/b]", kind="MatMul", form="int8", method="gptq", bits=8.25, parameters=900, flops=1800, sensitivity=1e-4),
+    SiteEntry(name="<head>", kind="Gemm", why="put back, for the accuracy budget", parameters=100, flops=200, sensitivity=math.inf),
+    *(SiteEntry(name=f"norm{place}", kind="Conv", why="its weight has only 1 column", parameters=1) for place in range(5)),
+]
+COMPRESSION = CompressionEntry(
+    sites=7,
+    compressed=1,
+    weight_share=0.9,
+    flops_share=0.75,
+    bits=8.25,
+    size=0.28,
+    calibration="calibrated on 100 samples (a folder)",
+    put_back=["<head>"],
+    places=PLACES,
+)
 LATENCY = LatencyEntry(before_ms=4.0, after_ms=2.0, ratio=0.5, low=0.45, high=0.55, rounds=40)
 
 
@@ -58,6 +77,8 @@ def a_report() -> Report:
         latency=LATENCY,
         trials=[TrialEntry(candidate="level 2", latency=LATENCY, shipped=True)],
         accuracy=AccuracyEntry(metric="top1", before=0.8, after=0.79, drop=0.01, allowed=0.02),
+        compression=COMPRESSION,
+        divergence=[DivergenceEntry(output="<logits>", samples=8, cosine=0.99, worst_cosine=0.9, relative_error=0.1, snr_db=20.0, kl=0.01, agreement=0.95)],
         options={"intra_op_num_threads": 2},
         skipped=[SkippedEntry(what="model.ort", why="not for this target")],
         notes=["a note"],
@@ -95,4 +116,21 @@ def test_the_page_is_escaped_and_needs_nothing_else() -> None:
     assert "<script" not in page and "&lt;script&gt;" in page
     assert "http" not in page
     for expected in ("fuse-gelu", "the output is NaN", "2.00x", "top1", "intra_op_num_threads=2"):
+        assert expected in page, expected
+
+
+def test_what_was_compressed_and_what_was_not_and_why_can_be_read() -> None:
+    stream = io.StringIO()
+    print_report(a_report(), Console(file=stream, width=160, color_system=None))
+    text = stream.getvalue()
+    for expected in (
+        "compress  1 of 7 sites (int8 x1): 90.0% of the weights, 75.0% of the arithmetic; 8.25 bits a weight there, 0.28x the size in all",
+        "data      calibrated on 100 samples (a folder)",
+        "left      <head>: put back, for the accuracy budget",
+        "left      norm0, norm1, norm2 and 2 more: its weight has only 1 column",
+        "diverges  <logits>: cosine 0.99000 (worst 0.90000), relative error 0.1 (20.0 dB), the same top score on 95.0%, KL 0.01; 8 samples",
+    ):
+        assert expected in text, expected
+    page = render(a_report())
+    for expected in ("&lt;head&gt;", "int8 (gptq)", "inf noise", "&lt;logits&gt;", "put back", "[b]fc[/b]"):
         assert expected in page, expected
