@@ -4,7 +4,6 @@ from __future__ import annotations
 
 NOT_FIRED = frozenset(
     {
-        "softplus, torch: x itself above 20",
         "embeddings of what is not negative, added and normalised",
         "attention, bert: scores divided by a root, an additive mask made of ones and zeros",
         "attention, masked with minus infinity where a mask is true",
