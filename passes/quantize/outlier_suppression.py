@@ -7,6 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from ...compiler.core.errors import UsageError
 from ...compiler.core.statistics import SiteStatistics
 from .equivalent import Equivalence, Equivalent, rounded_after, tame
 from .joint import Precision, product_error, row_extremes, some_columns
@@ -24,15 +25,15 @@ LEAST = 1e-3
 
 @dataclass(frozen=True)
 class GammaMigration(Equivalence):
-    """``s = |gamma|``: the scale of the norm, which amplifies the outliers, goes into the weights that read it (section 4.2). Nothing where there is none."""
+    """``s = |gamma|``: the scale of the norm, which amplifies the outliers, goes into the weights that read it (section 4.2)."""
 
     name: ClassVar[str] = "outlier-suppression"
 
     def find(self, weight: np.ndarray, statistics: SiteStatistics, precision: Precision, gain: np.ndarray | None = None) -> Equivalent:
-        """As `Equivalence.find`."""
-        inputs, _ = row_extremes(weight, statistics)
+        """As `Equivalence.find`. Raises UsageError where no norm makes the input."""
+        row_extremes(weight, statistics)
         if gain is None:
-            return Equivalent.none(len(inputs))
+            raise UsageError("outlier-suppression moves the scale of a norm, and no norm makes this input")
         scale = np.abs(gain).astype(np.float64)
         return Equivalent(tame(scale, scale > 0), np.zeros(len(scale)))
 

@@ -11,7 +11,7 @@ import numpy as np
 import onnx_ir as ir
 
 from ...compiler.core.drift import ROUNDING, Drift
-from ...compiler.core.errors import InputError, ModelError
+from ...compiler.core.errors import InputError, ModelError, UsageError
 from ...compiler.core.graph import constant, is_op, make_constant, node_label
 from ...compiler.core.names import Names
 from ...compiler.core.passes import Context, Pass
@@ -85,7 +85,7 @@ class Smooth(Pass):
             shared = groups[site.name]
             try:
                 change = way.find(shared.weight(), statistics, precision, _gain(shared.value))
-            except ModelError as error:
+            except (ModelError, UsageError) as error:
                 _note(context, shared, skip("%s", error))
                 continue
             if change.changes:
