@@ -22,6 +22,8 @@ COMPRESSION = {
     "fp8": "quantize-weights{method=fp8}",
 }
 """The pass that brings a model to a precision."""
+INFORMED = {"int8-dynamic": "smooth,quantize-dynamic", "int4": "quantize-weights{method=gptq}"}
+"""What does it better where there is calibration data."""
 MIXED = "mixed"
 """The precision that is chosen site by site (`allocation`)."""
 PRECISIONS = ("fp32", *COMPRESSION, MIXED)
@@ -47,12 +49,12 @@ Level = int | str | Sequence[Step]
 """A level from 0 to 3, a pipeline as text, or passes (a function on ``gs.Graph`` counts as one)."""
 
 
-def pipeline_for(target: Target, level: int, precision: str) -> tuple[Pass, ...]:
+def pipeline_for(target: Target, level: int, precision: str, informed: bool = False) -> tuple[Pass, ...]:
     """The passes of a level: 0 only normalises, 1 cleans up and folds, 2 and 3 also raise and fuse.
 
     Level 3 runs those of level 2, and then searches among its parts by measuring (`search.variants`). Any other precision than fp32 puts its pass
-    before the fusions. The passes are the same for every target: a rule only fires where the target has the kernel it needs. Raises UsageError
-    for a level or precision that does not exist.
+    before the fusions; ``informed`` says that there is calibration data. The passes are the same for every target: a rule only fires where the target
+    has the kernel it needs. Raises UsageError for a level or precision that does not exist.
     """
     refuse_unknown(precision)
     if level not in LEVELS:
@@ -60,18 +62,22 @@ def pipeline_for(target: Target, level: int, precision: str) -> tuple[Pass, ...]
     stage = min(level, 2)
     if precision not in COMPRESSION:
         return parse_pipeline(NORMALISE if level == 0 and precision != MIXED else f"{BEFORE[stage]},{AFTER[stage]}")
-    return parse_pipeline(f"{BEFORE[stage]},{COMPRESSION[precision]},{AFTER[stage]}")
+    return parse_pipeline(f"{BEFORE[stage]},{_compression(precision, informed)},{AFTER[stage]}")
 
 
-def steps_of(level: Level, target: Target, precision: str) -> tuple[Pass, ...]:
+def steps_of(level: Level, target: Target, precision: str, informed: bool = False) -> tuple[Pass, ...]:
     """The passes that ``level`` means: see `Level`. The pass of a precision goes into passes of one's own that have no compression themselves."""
     refuse_unknown(precision)
     if isinstance(level, int):
-        return pipeline_for(target, level, precision)
+        return pipeline_for(target, level, precision, informed)
     steps = parse_pipeline(level) if isinstance(level, str) else tuple(_as_pass(step) for step in level)
     if precision not in COMPRESSION or any(step.drift is LOSSY for step in steps):
         return steps
-    return insert(steps, parse_pipeline(COMPRESSION[precision]))
+    return insert(steps, parse_pipeline(_compression(precision, informed)))
+
+
+def _compression(precision: str, informed: bool) -> str:
+    return INFORMED.get(precision, COMPRESSION[precision]) if informed else COMPRESSION[precision]
 
 
 def refuse_unknown(precision: str) -> None:

@@ -50,7 +50,7 @@ class Request:
 
     def steps(self, target: Target) -> tuple[Pass, ...]:
         """The passes asked for. Raises UsageError for a level, precision, method, pass, rule or option that does not exist, or does not go with another."""
-        steps = narrow(steps_of(self.level, target, self.precision), self.only, self.without)
+        steps = narrow(steps_of(self.level, target, self.precision, self.calibration is not None), self.only, self.without)
         self._check(steps)
         if self.small and self.precision != MIXED:
             steps = with_options(steps, small=True)

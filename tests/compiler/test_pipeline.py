@@ -7,10 +7,10 @@ import dataclasses
 import pytest
 
 from graphwright.compiler.core.errors import UsageError
-from graphwright.compiler.core.passes import Pass, parse_pipeline
+from graphwright.compiler.core.passes import Pass, parse_pipeline, pass_classes
 from graphwright.compiler.core.rulepass import RulePass
 from graphwright.compiler.core.target import PORTABLE
-from graphwright.compiler.pipeline import LEVELS, narrow, pipeline_for, recipe, steps_of
+from graphwright.compiler.pipeline import COMPRESSION, LEVELS, PRECISIONS, alone, demand, leaving, narrow, pipeline_for, recipe, split, steps_of
 
 
 def names(steps: tuple[Pass, ...]) -> list[str]:
@@ -89,3 +89,31 @@ def test_any_name_survives_in_an_option_of_a_pipeline() -> None:
     (again,) = parse_pipeline(recipe((named,)))
     assert again == named
     assert parse_pipeline(f"drop-no-ops,{recipe((named,))},fold-constants")[1] == named
+
+
+@pytest.mark.parametrize("precision", [name for name in PRECISIONS if name in COMPRESSION and set(COMPRESSION[name].split("{")[:1]) <= set(pass_classes())])
+@pytest.mark.parametrize("informed", [False, True])
+@pytest.mark.parametrize("level", LEVELS)
+def test_every_precision_compresses_once_before_fusion_and_reads_back(level: int, precision: str, informed: bool) -> None:
+    steps = pipeline_for(PORTABLE, level, precision, informed)
+    assert parse_pipeline(recipe(steps)) == steps
+    before, lossy, after = split(steps)
+    assert len(lossy) == 1 and "fuse" not in names(before) and "settle-opset" in names(after)
+    assert ("fuse" in names(after)) == (level > 1)
+    assert names((*before, *after)) == names(pipeline_for(PORTABLE, level, "fp32")) or level == 0 or informed
+
+
+def test_a_precision_goes_into_passes_of_ones_own_unless_they_compress_themselves() -> None:
+    assert names(steps_of("fold-constants,fuse,settle-opset", PORTABLE, "int4")) == ["fold-constants", "quantize-weights", "fuse", "settle-opset"]
+    assert names(steps_of("fold-constants", PORTABLE, "int4")) == ["fold-constants", "quantize-weights"]
+    assert recipe(steps_of("fold-constants,quantize-weights{bits=8}", PORTABLE, "int4")) == "fold-constants,quantize-weights{bits=8}"
+
+
+def test_sites_are_left_and_chosen_in_every_pass_that_compresses() -> None:
+    steps = parse_pipeline("fold-constants,quantize-weights{only=a+b},quantize-weights{bits=8,only=c},fuse")
+    assert recipe(leaving(steps, ("b", "x,y"))) == "fold-constants,quantize-weights{only=a+b,keep=b+x%2Cy},quantize-weights{bits=8,only=c,keep=b+x%2Cy},fuse"
+    assert recipe(alone(steps, "a")) == "fold-constants,quantize-weights{only=a},fuse"
+    assert leaving(steps, ()) == steps
+    with pytest.raises(UsageError, match="no pass of this precision has the option 'strength'"):
+        demand(steps, strength=3)
+    assert recipe(demand(steps, method="gptq")).count("method=gptq") == 2
