@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import time
 import zlib
@@ -18,10 +19,11 @@ from ..core.statistics import Range, SiteStatistics
 from .data import CalibrationData, sample_bytes
 from .moments import Counts, Moments
 from .packing import packed
-from .probe import Probes, Visit, cut_model, measured_bytes, typed, unseen
+from .probe import Visit, cut_model, measured_bytes, typed, unseen
 from .rows import Layout, count_rows, layout_of, rows_of
 from .shelf import Kept, Shelf, group_key, open_shelf, pack_ranges, pack_sites, skipped_in, unpack_ranges, unpack_sites
 from .spread import BINS, Spread
+from .stages import Stages
 
 __all__ = ["Engine"]
 
@@ -33,6 +35,8 @@ KEEP_SECONDS = 5.0
 """A group that took less is collected again sooner than it is read."""
 SPREAD_BYTES = 8 * BINS
 
+Show = Callable[[Sequence[str], Visit], None]
+"""Shows some values of every sample."""
 Key = tuple[str, Layout]
 """A value and how it is read: sites that have both in common have the same X."""
 
@@ -41,8 +45,9 @@ Key = tuple[str, Layout]
 class Engine:
     """The `Calibrator` of a compilation. ``unseen`` names, after a call, each value or site that could not be observed, and why.
 
-    Values are observed in groups that fit ``budget`` bytes, one pass over the samples for each group; what is collected of a value does not grow
-    with the samples. ``seed`` draws the rows that are kept. What took ``keep_seconds`` to collect is kept on ``shelf`` (None: nowhere).
+    Values are observed in groups that fit ``budget`` bytes, each over all samples, the next from where the last one stopped (see `Stages`); what is
+    collected of a value does not grow with the samples. ``seed`` draws the rows that are kept. What took ``keep_seconds`` to collect is kept on
+    ``shelf`` (None: nowhere).
     """
 
     data: CalibrationData
@@ -65,12 +70,14 @@ class Engine:
         names = self._observable(model, values)
         found: dict[str, Range] = {}
         sizes, measured = self._sizes(model, names)
-        for group in packed(sizes, dict.fromkeys(names, SPREAD_BYTES), self.budget // 2):
-            for name, item in zip(group, self._ranges(model, group, measured), strict=True):
-                if item is None:
-                    self.unseen[name] = "it held no finite number on any sample"
-                else:
-                    found[name] = item
+        groups = list(packed(sizes, dict.fromkeys(names, SPREAD_BYTES), self.budget // 2))
+        with self._stages(model, groups, measured) as show:
+            for group in groups:
+                for name, item in zip(group, self._ranges(model, group, show), strict=True):
+                    if item is None:
+                        self.unseen[name] = "it held no finite number on any sample"
+                    else:
+                        found[name] = item
         return found
 
     def sites(self, model: ir.Model, sites: Sequence[Site], *, moments: bool = True, rows: int = 0) -> Iterator[tuple[Site, list[SiteStatistics]]]:
@@ -80,14 +87,22 @@ class Engine:
         wanted = [site for site in sites if (site.data.name or "") in seen]
         self.unseen.update({site.name: self.unseen[site.data.name or ""] for site in sites if site not in wanted})
         keys = [(site.data.name or "", layout_of(site)) for site in wanted]
-        found: dict[Key, list[SiteStatistics]] = {}
         distinct = list(dict.fromkeys(keys))
         sizes, measured = self._sizes(model, list(dict.fromkeys(name for name, _ in keys)))
-        groups = packed({key: sizes[key[0]] for key in distinct}, {key: _held_bytes(key[1], moments, rows) for key in distinct}, self.budget // 2)
-        for place, (site, key) in enumerate(zip(wanted, keys, strict=True)):
+        held = {key: _held_bytes(key[1], moments, rows) for key in distinct}
+        groups = list(packed({key: sizes[key[0]] for key in distinct}, held, self.budget // 2))
+        with self._stages(model, [[name for name, _ in group] for group in groups], measured) as show:
+            yield from self._each(model, wanted, keys, iter(groups), moments, rows, show)
+
+    def _each(
+        self, model: ir.Model, sites: Sequence[Site], keys: Sequence[Key], groups: Iterator[list[Key]], moments: bool, rows: int, show: Show
+    ) -> Iterator[tuple[Site, list[SiteStatistics]]]:
+        """The sites in order; what is collected of a key is held until the last site that reads it."""
+        found: dict[Key, list[SiteStatistics]] = {}
+        for place, (site, key) in enumerate(zip(sites, keys, strict=True)):
             if key not in found:
                 group = next(groups)
-                found.update(zip(group, self._statistics(model, group, moments, rows, measured), strict=True))
+                found.update(zip(group, self._statistics(model, group, moments, rows, show), strict=True))
             statistics = found[key]
             if key not in keys[place + 1 :]:
                 del found[key]
@@ -128,18 +143,18 @@ class Engine:
         self.data.refuse_empty()
         raise AssertionError("an empty calibration set is refused")
 
-    def _ranges(self, model: ir.Model, names: Sequence[str], measured: int) -> list[Range | None]:
+    def _ranges(self, model: ir.Model, names: Sequence[str], show: Show) -> list[Range | None]:
         """The ranges of a group, collected or as they were kept."""
         saved = Saved(self, model, names, "ranges")
         if (content := saved.find()) is not None:
             return unpack_ranges(content, len(names))
         spreads = {name: Spread() for name in names}
-        self._pass(model, names, measured, lambda name, array: spreads[name].add(array))
+        show(names, lambda name, array: spreads[name].add(array))
         found = [spread.range() for spread in spreads.values()]
         saved.put(lambda skipped: pack_ranges(found, skipped), len(names) * SPREAD_BYTES)
         return found
 
-    def _statistics(self, model: ir.Model, keys: Sequence[Key], moments: bool, rows: int, measured: int) -> list[list[SiteStatistics]]:
+    def _statistics(self, model: ir.Model, keys: Sequence[Key], moments: bool, rows: int, show: Show) -> list[list[SiteStatistics]]:
         """The statistics of a group of keys, collected or as they were kept."""
         names = list(dict.fromkeys(name for name, _ in keys))
         saved = Saved(self, model, names, ("sites", tuple(keys), moments, rows, self.seed))
@@ -155,7 +170,7 @@ class Engine:
                 for piece in rows_of(array, key[1]):
                     collector.add(piece, share)
 
-        self._pass(model, names, measured, visit)
+        show(names, visit)
         found = [collector.statistics() for collector in collected.values()]
         saved.put(lambda skipped: pack_sites(found, skipped), sum(_held_bytes(layout, moments, rows) for _, layout in keys))
         return found
@@ -171,16 +186,22 @@ class Engine:
             return Counts(layout.width)
         return Moments(layout.groups, layout.width, moments=moments, rows=rows, seed=self.seed + zlib.crc32(name.encode()))
 
-    def _pass(self, model: ir.Model, names: Sequence[str], measured: int, visit: Visit) -> None:
-        """Show ``visit`` these values of every sample, each freed before the next is looked at; they fit together for samples of ``measured`` bytes."""
-        with Probes(model, names, self.backend.reference, self.budget // 2, measured) as probes:
-            for place, (name, sample) in enumerate(self.data.named()):
-                self._tell(f"calibrating {len(names)} values: sample {place + 1} of {len(self.data)}")
-                try:
-                    probes.show(sample, visit)
-                except InputError as error:
-                    self.data.skip(name, str(error))
-        self.data.refuse_empty()
+    @contextlib.contextmanager
+    def _stages(self, model: ir.Model, groups: Sequence[Sequence[str]], measured: int) -> Iterator[Show]:
+        """What shows a group of values of every sample, each freed before the next is looked at; the groups fit for samples of ``measured`` bytes."""
+        stages = Stages(model, self.data, self.backend.reference, self.budget // 2)
+        left = [set(group) for group in groups]
+
+        def show(names: Sequence[str], visit: Visit) -> None:
+            while left and left.pop(0) != set(names):
+                pass  # Groups before this one were found as an earlier run kept them.
+            title, total = f"calibrating {len(names)} values", len(self.data)
+            stages.run(names, set().union(*left), measured, lambda place: self._tell(f"{title}: sample {place + 1} of {total}"), visit)
+
+        try:
+            yield show
+        finally:
+            stages.close()
 
     def _tell(self, text: str) -> None:
         if self.progress is not None:

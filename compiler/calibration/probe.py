@@ -22,6 +22,7 @@ Open = Callable[[ir.Model], Runner]
 """Makes a runner of a model."""
 Visit = Callable[[str, np.ndarray], None]
 """Shown the name of a value, and the value."""
+Show = Callable[[str, Array], None]
 UNKNOWN_BYTES = 4
 GROWTH = 1.5
 """A sample with this many times the bytes of the largest one measured so far is measured again."""
@@ -92,11 +93,11 @@ def output_name(place: int) -> str:
 
 
 class Probes:
-    """Runners that make some values of a model: together, or apart where a sample is so much larger than ``measured`` bytes that together they would not
-    fit ``budget`` bytes.
+    """Runners that make some values of a model: together, or apart where a sample is so much larger than ``measured`` bytes (None: than the first) that
+    together they would not fit ``budget`` bytes.
     """
 
-    def __init__(self, model: ir.Model, names: Sequence[str], open_runner: Open, budget: int, measured: int) -> None:
+    def __init__(self, model: ir.Model, names: Sequence[str], open_runner: Open, budget: int, measured: int | None) -> None:
         self._model, self._names, self._open, self._budget = model, list(names), open_runner, budget
         self._largest = measured
         self._runners: list[tuple[list[str], Runner]] = []
@@ -107,19 +108,17 @@ class Probes:
     def __exit__(self, *_: object) -> None:
         self._close()
 
-    def show(self, sample: Sample, visit: Visit) -> None:
+    def show(self, sample: Sample, show: Show) -> None:
         """Run a sample and show its values one by one; each is freed before the next is shown. Raises InputError when the model does not take it."""
         self._prepare(sample)
         for names, runner in self._runners:
             values = observe(runner, sample, names)
             for name in names:
-                array = values.pop(0)
-                if isinstance(array, np.ndarray):
-                    visit(name, array)
-                del array
+                show(name, values.pop(0))
 
     def _prepare(self, sample: Sample) -> None:
         size = sample_bytes(sample)
+        self._largest = size if self._largest is None else self._largest
         if size > GROWTH * self._largest:
             sizes = measured_bytes(self._model, self._names, self._open, sample)
             self._largest = size

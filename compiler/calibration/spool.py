@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import copy
 import functools
-import tempfile
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
 
 from ..cache import hash_parts
 from ..core.backend import Progress, Sample
 from ..core.errors import InputError
 from ..fingerprint import hash_samples
-from ..npz import load_sample, save_sample
-from .data import sample_bytes
 from .fit import Fit
+from .store import Store
 
 __all__ = ["Spool", "drawn"]
 
 MEMORY_BYTES = 64 << 20
-DISK_BYTES = 32 << 30
 
 
 class Spool:
@@ -29,11 +24,9 @@ class Spool:
     """
 
     def __init__(self, source: Iterable[object], fit: Fit, progress: Progress | None = None, *, most: int | None = None, memory: int = MEMORY_BYTES) -> None:
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._store = Store(memory)
         self._kept: list[tuple[str, Callable[[], Sample]]] = []
         self._hashes: list[str] = []
-        self._memory = memory
-        self._disk = DISK_BYTES
         for place, item in enumerate(_guarded(source)):
             if most is not None and len(self._kept) >= most:
                 break
@@ -53,8 +46,7 @@ class Spool:
 
     def close(self) -> None:
         """Remove the files."""
-        if self._folder is not None:
-            self._folder.cleanup()
+        self._store.close()
 
     def _take(self, place: int, item: object, fit: Fit) -> None:
         try:
@@ -70,25 +62,7 @@ class Spool:
                 self._kept.append((name, functools.partial(_fail, str(error))))
             else:
                 self._hashes.append(hash_samples([sample]))
-                self._kept.append((name, self._put(sample)))
-
-    def _put(self, sample: Sample) -> Callable[[], Sample]:
-        size = sample_bytes(sample)
-        if size <= self._memory:
-            self._memory -= size
-            kept = copy.deepcopy(sample)
-            return lambda: kept
-        if size > self._disk:
-            raise InputError(f"the calibration samples take more than {DISK_BYTES >> 30} GiB: give fewer of them (samples=100 in --preprocess)")
-        self._disk -= size
-        if self._folder is None:
-            self._folder = tempfile.TemporaryDirectory(prefix="graphwright-calibration-")
-        path = Path(self._folder.name) / f"{len(self._kept)}.npz"
-        try:
-            entries = save_sample(path, sample)
-        except OSError as error:
-            raise InputError(f"the calibration samples cannot be kept in '{path.parent}': {error}") from None
-        return functools.partial(load_sample, path, entries)
+                self._kept.append((name, self._store.put(sample)))
 
 
 def drawn(reader: object) -> Iterator[object]:

@@ -57,7 +57,7 @@ class SiteStatistics:
 
 
 class Calibrator(Protocol):
-    """Runs a model on the user's real samples. Every call goes through them once for each group of values that fits in memory.
+    """Runs a model on the user's real samples. Every call goes through them once, or, where memory does not hold what was asked for, in several groups.
 
     ``unseen`` names, after a call, the values and sites that were left out of its result, and why, in a few words: what is inside a branch or a loop
     cannot be observed, nor can texts and sequences; what was empty on every sample has no statistics.
