@@ -47,6 +47,15 @@ class WeightRange:
         whole = steps_for(self.extremes[0], self.extremes[1], self.grid)
         return np.array(np.broadcast_to(steps.scales / whole.scales, self.extremes.shape))
 
+    def shares_of(self, steps: Steps) -> np.ndarray:
+        """The shares, [2, G, M], whose `trial` has these steps; 1 for an end that is zero."""
+        if steps.zeros is None:
+            return self.shares(steps)
+        zeros = steps.zeros.astype(np.float64)
+        ends = np.stack([(self.grid.low - zeros) * steps.scales, (self.grid.high - zeros) * steps.scales])
+        whole = np.stack([np.minimum(self.extremes[0], 0.0), np.maximum(self.extremes[1], 0.0)])
+        return np.where(whole == 0.0, 1.0, ends / np.where(whole == 0.0, 1.0, whole)).astype(np.float32)
+
     def trial(self, shares: np.ndarray, offset: np.ndarray | float = 0.0) -> Trial:
         """The weight rounded to the nearest of the steps that these shares make, after ``offset`` steps are added to each element."""
         rows = len(self.weight)

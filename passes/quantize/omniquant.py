@@ -14,6 +14,7 @@ from ..differentiable.torch_there import device, need_torch
 from .clipping import fit_steps
 from .coded import Affine
 from .equivalent import FURTHEST, Equivalence, Equivalent, rounded_after
+from .fake_weight import as_blocks, block_ends, fake_weight
 from .grid import Grid
 from .joint import Precision, Rounded, product_error, row_extremes, some_columns
 from .learned_range import Best, WeightRange
@@ -116,7 +117,7 @@ def _learned(
 
     site = _Site(weight, statistics, precision)
     scale, shift = (site.tensor(part) for part in (np.log(start.scale), start.shift))
-    clip = torch.full((2, *site.blocks(site.weight).shape[::2]), 4.0, device=site.where)
+    clip = torch.full((2, *as_blocks(site.weight, precision.weight).shape[::2]), 4.0, device=site.where)
     reach = site.tensor(np.maximum(statistics.high - statistics.low, 1e-12))
     drift = torch.zeros_like(shift)  # The shift is learned in units of its channel's range.
     descent = Adam([(scale, how.rate), (drift, how.rate), (clip, 2 * how.rate)])
@@ -150,18 +151,11 @@ class _Site:
 
     def error(self, scale: torch.Tensor, shift: torch.Tensor, shares: torch.Tensor) -> torch.Tensor:
         """The relative squared error of the output; ``shares`` [2, G, M] are of the least and the greatest weight of each block."""
-        found = self._inputs((self.rows - shift) / scale, scale, shift) @ self._weight(self.weight * scale[:, None], shares) + shift @ self.weight
+        grid, weight = self.precision.weight, self.weight * scale[:, None]
+        low, high = block_ends(weight, grid)
+        rounded = fake_weight(weight, shares[0] * low, shares[1] * high, grid)
+        found = self._inputs((self.rows - shift) / scale, scale, shift) @ rounded + shift @ self.weight
         return (found - self.wanted).square().sum() / self.wanted.square().sum().clamp(min=1e-30)
-
-    def blocks(self, weight: torch.Tensor) -> torch.Tensor:
-        """[K, M] as [G, block, M], the last block filled up with zeros; block -1 is one column."""
-        import torch
-
-        block = self.precision.weight.block
-        if block == -1:
-            return weight.reshape(1, -1, 1)
-        block = min(block, len(weight)) or len(weight)
-        return torch.nn.functional.pad(weight, (0, 0, 0, -len(weight) % block)).unflatten(0, (-1, block))
 
     def _inputs(self, rows: torch.Tensor, scale: torch.Tensor, shift: torch.Tensor) -> torch.Tensor:
         from ..differentiable.straight_through import rounded_between
@@ -171,16 +165,3 @@ class _Site:
             return rounded_between(rows, rows.amin(1, keepdim=True), rows.amax(1, keepdim=True), grid.bits, grid.symmetric)
         low, high = ((self.low - shift) / scale).amin(), ((self.high - shift) / scale).amax()
         return rounded_between(rows, low, high, grid.bits, grid.symmetric)
-
-    def _weight(self, weight: torch.Tensor, shares: torch.Tensor) -> torch.Tensor:
-        from ..differentiable.straight_through import round_through, rounded_on_steps
-
-        grid, blocks = self.precision.weight, self.blocks(weight)
-        low, high = (shares[0] * blocks.amin(1).clamp(max=0.0))[:, None], (shares[1] * blocks.amax(1).clamp(min=0.0))[:, None]
-        if grid.symmetric:
-            step = (high / max(grid.high, 1)).maximum(low / grid.low).clamp(min=1e-30)
-            found = rounded_on_steps(blocks, step, 0.0, grid.low, grid.high)
-        else:
-            step = (high - low).clamp(min=1e-30) / (grid.high - grid.low)
-            found = rounded_on_steps(blocks, step, round_through(-low / step), grid.low, grid.high)
-        return found.reshape(-1, found.shape[-1])[: len(weight)] if grid.block != -1 else found.reshape(weight.shape)

@@ -1,0 +1,102 @@
+"""Methods that round the weights of several sites together, looking at what the graph between them makes of it."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+import onnx_ir as ir
+
+from ...compiler.core.errors import InputError, UsageError
+from ...compiler.core.passes import modules_below
+from ...compiler.core.sites import Site
+from ...compiler.core.statistics import Calibrator
+from ..differentiable.graph import TorchGraph
+from .coded import Coded
+from .grid import Grid
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["BlockMethod", "Stretch", "block_methods", "cut", "find_block_method", "samples_of"]
+
+
+@dataclass(frozen=True)
+class BlockMethod:
+    """One way of rounding several weights together; its fields are its settings. ``refines`` is the method it has to beat. Needs torch."""
+
+    name: ClassVar[str]
+    refines: ClassVar[str]
+
+    def quantize(self, model: ir.Model, sites: Sequence[Site], calibrator: Calibrator, grid: Grid) -> Iterator[tuple[Site, list[Coded]]]:
+        """Each of these sites of ``model``, in graph order, with what the weight of each of its groups becomes. The model is not changed.
+
+        Left out are sites inside branches and loops, and those whose weight something else reads too. Raises BackendMissing without torch, TargetError naming
+        an operator that cannot be differentiated.
+        """
+        raise TypeError(f"{type(self).__name__} has no quantize")
+
+
+@functools.cache
+def block_methods() -> dict[str, type[BlockMethod]]:
+    """Every such method by name, from every module below ``passes/quantize``."""
+    found: dict[str, type[BlockMethod]] = {}
+    for module in modules_below("passes.quantize"):
+        for item in vars(module).values():
+            if isinstance(item, type) and issubclass(item, BlockMethod) and item.__module__ == module.__name__ and "name" in vars(item):
+                found[item.name] = item
+    return dict(sorted(found.items()))
+
+
+def find_block_method(name: str) -> type[BlockMethod]:
+    """One by name. Raises UsageError when there is none."""
+    found = block_methods().get(name)
+    if found is None:
+        raise UsageError(f"there is no method '{name}' for several sites together; there are: {', '.join(block_methods())}")
+    return found
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """The nodes from one site up to the next (the first: up to the first site). ``later`` names the values that nodes behind it, or the caller, still read."""
+
+    graph: TorchGraph
+    site: Site | None
+    later: frozenset[str]
+
+    def run(self, values: dict[str, torch.Tensor], constants: dict[str, torch.Tensor] | None = None) -> dict[str, torch.Tensor]:
+        """The values that are still needed after this stretch, given those needed before it."""
+        found = {**values, **self.graph.run(values, constants)}
+        return {name: tensor for name, tensor in found.items() if name in self.later}
+
+
+def cut(model: ir.Model, sites: Sequence[Site]) -> list[Stretch]:
+    """The main graph as stretches, one for each site in it whose weight nothing else reads, and one in front. Graph order is the order of the nodes."""
+    nodes = list(model.graph)
+    by_node = {site.node: site for site in sites if site.node.graph is model.graph and len(site.weight.uses()) == 1}
+    starts = [place for place, node in enumerate(nodes) if node in by_node]
+    needed = {value.name or "" for value in model.graph.outputs}
+    stretches: list[Stretch] = []
+    for start, end in reversed(list(zip([0, *starts], [*starts, len(nodes)], strict=True))):
+        part = nodes[start:end]
+        made = [value for node in part for value in node.outputs if value.name in needed]
+        stretches.append(Stretch(TorchGraph(part, made), by_node.get(part[0]) if part else None, frozenset(needed)))
+        needed |= {value.name or "" for node in part for value in node.inputs if value is not None}
+    return stretches[::-1]
+
+
+def samples_of(calibrator: Calibrator, model: ir.Model, limit: int) -> list[dict[str, np.ndarray]]:
+    """The first samples themselves, by input name. Raises InputError when there are none."""
+    inputs = [ir.Value(name=value.name, shape=value.shape, type=value.type) for value in model.graph.inputs if not value.is_initializer()]
+    nodes = [ir.Node("", "Identity", [value], name=f"echo_{place}") for place, value in enumerate(inputs)]
+    for value, node in zip(inputs, nodes, strict=True):
+        node.outputs[0].name, node.outputs[0].type, node.outputs[0].shape = f"{value.name}_echo", value.type, value.shape
+    graph = ir.Graph(inputs, [node.outputs[0] for node in nodes], nodes=nodes, opset_imports={"": model.graph.opset_imports.get("", 21)}, name="echo")
+    echoes = calibrator.outputs(ir.Model(graph, ir_version=model.ir_version), limit)
+    found = [{name.removesuffix("_echo"): np.asarray(item) for name, item in echo.items()} for echo in echoes]
+    if not found:
+        raise InputError("there are no calibration samples to learn from")
+    return found
