@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import onnx_ir as ir
-
 from ..passes.quantize.activation import ActivationGrid
 from ..passes.quantize.grid import Grid
 from ..passes.quantize.joint import find_joint, joint_methods
@@ -18,17 +16,17 @@ from .calibration.opening import open_calibration
 from .core.backend import Backend, Progress
 from .core.errors import UsageError
 from .driver import optimize_model
-from .importer import import_model
+from .importer import Source, import_model
 from .method_bench import MethodBench, Trial, benchable_sites
 from .method_candidates import Candidate, JointCandidate, WeightCandidate
 from .method_verdict import Line, Verdict, sum_up, verdicts
-from .pipeline import CLEAN, CONTROLLED, PLAINER
+from .pipeline import BEFORE, CLEAN
 from .request import Request, silent
 from .targets import find_backend
 
 __all__ = ["RAISED", "MethodRequest", "MethodTable", "bench_methods"]
 
-RAISED = f"{CONTROLLED},{PLAINER},{PLAINER},merge-parallel,{CLEAN}"
+RAISED = f"{BEFORE[2]},{CLEAN}"
 """The graph as compression meets it: standard operators, batch norms in their convolutions, nothing fused yet."""
 
 
@@ -83,7 +81,7 @@ def bench_methods(model: object, request: MethodRequest, example_inputs: object 
         raise UsageError("these methods round inputs too: say to how many bits with --inputs-bits")
     source = import_model(model, example_inputs)
     backend = find_backend("ort-cpu")
-    fit, judge = _data(source.model, request)
+    fit, judge = _data(source, request)
     raised = optimize_model(source.model, Request(target="onnx", level=RAISED, seed=request.seed, progress=request.progress)).model
     sites = benchable_sites(raised, request.sites)
     bench = MethodBench(candidates, request.bits, Grid(8, request.symmetric, request.block))
@@ -95,12 +93,12 @@ def bench_methods(model: object, request: MethodRequest, example_inputs: object 
     return MethodTable(trials, tuple(lines), tuple(verdicts(lines)), f"{fit.describe()}; judged on {len(judge)} others")
 
 
-def _data(model: ir.Model, request: MethodRequest) -> tuple[CalibrationData, CalibrationData]:
-    options = {"preprocess": request.preprocess, "seed": request.seed, "progress": request.progress}
-    given = open_calibration(request.calibration, model, **options)  # type: ignore[arg-type]
-    if request.held_out is None:
-        return split_data(given)
-    return given, open_calibration(request.held_out, model, **options)  # type: ignore[arg-type]
+def _data(source: Source, request: MethodRequest) -> tuple[CalibrationData, CalibrationData]:
+    def opened(data: object) -> CalibrationData:
+        return open_calibration(data, source.model, source.arrange, preprocess=request.preprocess, seed=request.seed, progress=request.progress)
+
+    given = opened(request.calibration)
+    return split_data(given) if request.held_out is None else (given, opened(request.held_out))
 
 
 def _engine(data: CalibrationData, backend: Backend, request: MethodRequest) -> Engine:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .arguments import find_model, json_option, model_argument
+from .arguments import find_model, json_option, model_argument, preprocess_option
 from .console import output, print_json, progress
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @model_argument
 @click.option("--calibration", multiple=True, required=True, metavar="DATA", help="What methods are fitted on: .npz files, a folder, a text file, or 'random'.")
 @click.option("--held-out", multiple=True, metavar="DATA", help="What they are judged on. Without it: every fourth calibration sample, kept back.")
-@click.option("--preprocess", metavar="TEXT", help="How images or text become inputs, as for compile.")
+@preprocess_option
 @click.option("--method", "methods", multiple=True, metavar="NAME", help="Only this method. Repeatable.")
 @click.option("--bits", default="8,4,3,2", show_default=True, metavar="LIST", help="Widths of the weights.")
 @click.option("--inputs-bits", default="", metavar="LIST", help="Widths of the inputs, for methods that round both sides: 8 or 8,4.")

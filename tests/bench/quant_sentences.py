@@ -30,9 +30,8 @@ SCORED = 500
 PRECISIONS: dict[str, dict[str, object]] = {
     "int8-dynamic": {"precision": "int8-dynamic"},
     "int8": {"precision": "int8"},
-    "int4 rtn": {"precision": "int4"},
+    "int4 rtn": {"precision": "int4", "method": "rtn"},
     "int4 gptq": {"precision": "int4", "method": "gptq"},
-    "int4 awq": {"precision": "int4", "method": "awq"},
 }
 DROPS = {"int8-dynamic": 0.3, "int4 gptq": 1.0}
 SPEEDS = {("int8-dynamic", "8 x 128"): 1.35, ("int8-dynamic", "1 x 16"): 1.6}
