@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -31,8 +31,8 @@ class BlockMethod:
     name: ClassVar[str]
     refines: ClassVar[str]
 
-    def quantize(self, model: ir.Model, sites: Sequence[Site], calibrator: Calibrator, grid: Grid) -> Iterator[tuple[Site, list[Coded]]]:
-        """Each of these sites of ``model``, in graph order, with what the weight of each of its groups becomes. The model is not changed.
+    def quantize(self, model: ir.Model, sites: Sequence[Site], calibrator: Calibrator, grid_of: Callable[[Site], Grid]) -> Iterator[tuple[Site, list[Coded]]]:
+        """Each of these sites of ``model``, in graph order, with what the weight of each of its groups becomes on its grid. The model is not changed.
 
         Left out are sites inside branches and loops, and those whose weight something else reads too. Raises BackendMissing without torch, TargetError naming
         an operator that cannot be differentiated.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -60,7 +60,7 @@ class Cbq(BlockMethod):
     samples: int = 32
     seed: int = 0
 
-    def quantize(self, model: ir.Model, sites: Sequence[Site], calibrator: Calibrator, grid: Grid) -> Iterator[tuple[Site, list[Coded]]]:
+    def quantize(self, model: ir.Model, sites: Sequence[Site], calibrator: Calibrator, grid_of: Callable[[Site], Grid]) -> Iterator[tuple[Site, list[Coded]]]:
         """As `BlockMethod.quantize`. Raises UsageError for a ``start`` that is no method."""
         need_torch("the method cbq")
         method = find_method(self.start)()
@@ -74,6 +74,7 @@ class Cbq(BlockMethod):
         for place, stretch in enumerate(stretches[1:], 2):
             weight = None
             if found is not None and found[0] is stretch.site:
+                grid = grid_of(found[0])
                 coded = [method.quantize(part, statistics, grid) for part, statistics in zip(found[0].matrices(), found[1], strict=True)]
                 weight = LearnedWeight(found[0], coded, grid, course.where)
                 found = next(known, None)

@@ -74,7 +74,7 @@ def output_error(model: ir.Model, rounded: Rounded, feeds: list[dict[str, np.nda
 def test_a_window_beats_each_site_by_itself_on_unseen_samples(net: ir.Model, run_onnx: Callable[..., dict[str, Any]], grid: Grid, window: int) -> None:
     seen, unseen = samples(24, (64, 32), 1), samples(6, (64, 32), 2)
     calibrator = engine(net, seen)
-    together = list(Cbq(window=window, stride=2, samples=24).quantize(net, list(all_sites(net)), calibrator, grid))
+    together = list(Cbq(window=window, stride=2, samples=24).quantize(net, list(all_sites(net)), calibrator, lambda site: grid))
     apart = list(one_by_one(net, calibrator, "signround", grid))
     assert [site.name for site, _ in together] == ["a", "c", "f", "y"]
     assert sum(part.stored_bits for _, coded in together for part in coded) == sum(part.stored_bits for _, coded in apart for part in coded)
@@ -90,7 +90,7 @@ def test_convolutions_and_their_groups_are_learned_too(draw: Callable[..., ir.Mo
     model = draw(CONVOLVED, **weights(CONVOLVED_SHAPES))
     calibrator = engine(model, samples(8, (4, 6, 8, 8), 1))
     grid = Grid(3)
-    found = list(Cbq(samples=8, iterations=40).quantize(model, list(all_sites(model)), calibrator, grid))
+    found = list(Cbq(samples=8, iterations=40).quantize(model, list(all_sites(model)), calibrator, lambda site: grid))
     assert [len(coded) for _, coded in found] == [2, 2, 1]
     apart = list(one_by_one(model, calibrator, "signround", grid))
     copies = [ir.from_proto(ir.to_proto(model)) for _ in range(2)]
@@ -105,7 +105,7 @@ def test_convolutions_and_their_groups_are_learned_too(draw: Callable[..., ir.Mo
 @pytest.mark.parametrize("grid", [Grid(3, False, 8), Grid(3), Grid(4, True, 0, narrow=True), Grid(2, False, -1)], ids=str)
 def test_without_learning_every_code_is_that_of_the_start(net: ir.Model, start: str, grid: Grid) -> None:
     calibrator = engine(net, samples(6, (16, 32), 1))
-    found = list(Cbq(start=start, iterations=0, samples=6).quantize(net, list(all_sites(net)), calibrator, grid))
+    found = list(Cbq(start=start, iterations=0, samples=6).quantize(net, list(all_sites(net)), calibrator, lambda site: grid))
     for (_, ours), (_, theirs) in zip(found, one_by_one(net, calibrator, start, grid), strict=True):
         np.testing.assert_allclose(ours[0].matrix(), theirs[0].matrix(), rtol=1e-5, atol=1e-7)
 
@@ -113,7 +113,7 @@ def test_without_learning_every_code_is_that_of_the_start(net: ir.Model, start: 
 def test_the_same_seed_gives_the_same_codes_and_the_model_stays_as_it_is(net: ir.Model) -> None:
     before = ir.to_proto(net).SerializeToString()
     calibrator = engine(net, samples(6, (16, 32), 1))
-    first, second = (list(Cbq(iterations=10, samples=6).quantize(net, list(all_sites(net)), calibrator, Grid(3))) for _ in range(2))
+    first, second = (list(Cbq(iterations=10, samples=6).quantize(net, list(all_sites(net)), calibrator, lambda site: Grid(3))) for _ in range(2))
     assert all(np.array_equal(one[0].matrix(), other[0].matrix()) for (_, one), (_, other) in zip(first, second, strict=True))
     assert ir.to_proto(net).SerializeToString() == before
 
@@ -141,7 +141,7 @@ def test_a_weight_that_two_nodes_read_is_left_out(draw: Callable[..., ir.Model])
         w=np.eye(4, dtype=np.float32) / 3,
         v=np.eye(4, dtype=np.float32),
     )
-    found = list(Cbq(iterations=2).quantize(model, list(all_sites(model)), engine(model, samples(3, (4, 4), 1)), Grid(4)))
+    found = list(Cbq(iterations=2).quantize(model, list(all_sites(model)), engine(model, samples(3, (4, 4), 1)), lambda site: Grid(4)))
     assert [site.name for site, _ in found] == ["y"]
 
 
@@ -150,10 +150,10 @@ def test_what_cannot_be_done_is_refused(draw: Callable[..., ir.Model], net: ir.M
     with pytest.raises(UsageError, match="there is no method 'best' for several sites together; there are: .*cbq"):
         find_block_method("best")
     with pytest.raises(UsageError, match="no quantisation method 'best'"):
-        list(Cbq(start="best").quantize(net, list(all_sites(net)), calibrator, Grid(3)))
+        list(Cbq(start="best").quantize(net, list(all_sites(net)), calibrator, lambda site: Grid(3)))
     strange = draw("net (float[n, 4] x) => (int64[a, b] y) { a = MatMul(x, w) y = NonZero(a) }", w=np.eye(4, dtype=np.float32))
     with pytest.raises(TargetError, match="NonZero cannot be differentiated"):
-        list(Cbq().quantize(strange, list(all_sites(strange)), engine(strange, samples(3, (4, 4), 1)), Grid(3)))
+        list(Cbq().quantize(strange, list(all_sites(strange)), engine(strange, samples(3, (4, 4), 1)), lambda site: Grid(3)))
     monkeypatch.setattr("graphwright.passes.differentiable.torch_there.find_spec", lambda name: None)
     with pytest.raises(BackendMissing, match="the method cbq needs torch"):
-        list(Cbq().quantize(net, list(all_sites(net)), calibrator, Grid(3)))
+        list(Cbq().quantize(net, list(all_sites(net)), calibrator, lambda site: Grid(3)))
