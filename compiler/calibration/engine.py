@@ -85,7 +85,7 @@ class Engine:
         model = typed(model, [site.data.name or "" for site in sites])
         seen = set(self._observable(model, [site.data.name or "" for site in sites]))
         wanted = [site for site in sites if (site.data.name or "") in seen]
-        self.unseen.update({site.name: self.unseen[site.data.name or ""] for site in sites if site not in wanted})
+        self.unseen.update({site.name: self.unseen[site.data.name or ""] for site in sites if (site.data.name or "") not in seen})
         keys = [(site.data.name or "", layout_of(site)) for site in wanted]
         distinct = list(dict.fromkeys(keys))
         sizes, measured = self._sizes(model, list(dict.fromkeys(name for name, _ in keys)))
@@ -99,12 +99,13 @@ class Engine:
     ) -> Iterator[tuple[Site, list[SiteStatistics]]]:
         """The sites in order; what is collected of a key is held until the last site that reads it."""
         found: dict[Key, list[SiteStatistics]] = {}
+        last = {key: place for place, key in enumerate(keys)}
         for place, (site, key) in enumerate(zip(sites, keys, strict=True)):
             if key not in found:
                 group = next(groups)
                 found.update(zip(group, self._statistics(model, group, moments, rows, show), strict=True))
             statistics = found[key]
-            if key not in keys[place + 1 :]:
+            if last[key] == place:
                 del found[key]
             if statistics:
                 yield site, statistics
