@@ -57,6 +57,9 @@ class CastHalf(Pass):
         return self._compute(model, context) if half else self._store(model, context)
 
     def _store(self, model: ir.Model, context: Context) -> int:
+        for site in all_sites(model):
+            if site.weight.dtype is not ir.DataType.FLOAT and (not self.only or site.name in self.only):
+                context.coverage.leave(site, f"its weight is {site.weight.dtype}")
         sites = [site for site in all_sites(model) if site.weight.dtype is ir.DataType.FLOAT]
         spared = frozenset(site.weight for site in sites if site.name in self.keep or (self.only and site.name not in self.only))
         wanted = {site.weight for site in sites} - spared

@@ -28,6 +28,8 @@ from .tied import untie
 
 __all__ = ["QuantizeWeights"]
 
+FEWEST_INPUTS, BYTE = 16, 8
+"""Of fewer inputs (a depthwise convolution) each counts too much for few bits, and their weights are a small part of a model: they get 8."""
 Found = tuple[Site, list[SiteStatistics] | None]
 
 
@@ -37,7 +39,8 @@ class QuantizeWeights(Pass):
 
     ``method`` rounds them (see `method.Method`; one that needs calibration needs a calibrator). ``accuracy_level`` 4 lets kernels round their inputs to
     8 bits, block by block; 0 keeps them floats, which is slower. Without ``small`` a site stays a float where that is measured to be as fast.
-    The blocks of an embedding run along its rows; it is always rounded by rtn. ``only`` names the sites to compress (none: all), ``keep`` those that stay.
+    The blocks of an embedding run along its rows; a method that needs calibration leaves it to rtn. Convolutions with fewer than 16 inputs get 8 bits, one
+    scale for each output channel. ``only`` names the sites to compress (none: all), ``keep`` those that stay.
     """
 
     name: ClassVar[str] = "quantize-weights"
@@ -117,7 +120,7 @@ class QuantizeWeights(Pass):
         grid = Grid(self.bits, self.symmetric, self.block)
         if site.kind == "Gather":
             method, matrices = method if not method.calibrated() else Rtn(), np.ascontiguousarray(matrices.transpose(0, 2, 1))
-        elif site.kind in ("Conv", "ConvTranspose"):
-            grid = Grid(self.bits, self.symmetric, 0)
+        elif site.kind in ("Conv", "ConvTranspose") and len(matrices[0]) < FEWEST_INPUTS:
+            grid = Grid(max(self.bits, BYTE), self.symmetric, 0)
         given = statistics if statistics is not None else [None] * len(matrices)
         return [method.quantize(matrix, known, grid) for matrix, known in zip(matrices, given, strict=True)]

@@ -11,7 +11,7 @@ import onnx_ir as ir
 from ....compiler.core.build import Build
 from ....compiler.core.graph import STORED
 from ....compiler.core.reasons import Skip, skip
-from ....compiler.core.target import Target
+from ....compiler.core.target import PORTABLE, Target
 from ..coded import Affine, Codebook, Coded, LowRank, Rows, Sum
 from ..equivalent import Rescaled
 from ..surgery import Made, Place, Way
@@ -38,6 +38,7 @@ def ways_of(place: Place, coded: Sequence[Coded], form: str, target: Target, acc
 
 
 def _tried(place: Place, coded: Sequence[Coded], form: str, target: Target, accuracy_level: int) -> list[Way | Skip]:
+    """ONNX Runtime dequantises the weight of a convolution at every run, and has its fastest kernels for constant weights only: there it is decoded."""
     first, kind = coded[0], place.site.kind
     decoded = decoded_way(place, coded, form)
     if kind == "Gather":
@@ -45,14 +46,16 @@ def _tried(place: Place, coded: Sequence[Coded], form: str, target: Target, accu
     if kind in ("Conv", "ConvTranspose"):
         affine = [part for part in coded if isinstance(part, Affine)]
         pair = pair_way(place, affine) if len(affine) == len(coded) else skip("its codes are no uniform steps")
-        return [replace(way, dense=True) if isinstance(way, Way) else way for way in (pair, float_way(place, coded), decoded)]
+        pairs = [replace(way, dense=True) if isinstance(way, Way) else way for way in (pair, float_way(place, coded))]
+        return [*pairs, decoded] if target.name == PORTABLE.name else [decoded, *pairs]
     return [*_products(place, first, target, accuracy_level), decoded]
 
 
 def _products(place: Place, coded: Coded, target: Target, accuracy_level: int) -> list[Way | Skip]:
     """A product with the weight as it is stored."""
     if isinstance(coded, Affine):
-        return [nbits_way(place, coded, target, accuracy_level), pair_way(place, (coded,))]
+        kernel = nbits_way(place, coded, target, accuracy_level)
+        return [kernel] if isinstance(kernel, Way) else [kernel, pair_way(place, (coded,))]
     if isinstance(coded, Codebook):
         return [float_way(place, (coded,)), bnb4_way(place, coded, target)]
     if isinstance(coded, (LowRank, Rows)):

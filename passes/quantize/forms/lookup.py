@@ -42,9 +42,7 @@ def gathered_way(place: Place, coded: Affine, target: Target) -> Way | Skip:
         codes = op.const(pack(np.ascontiguousarray(found.codes.T), bits), "codes")
         scales = op.const(np.ascontiguousarray(np.broadcast_to(found.scales, (len(found.scales), rows)).T).astype(dtype), "scales")
         zeros = None if found.middle else op.const(pack(np.ascontiguousarray(found.zeros.T), bits), "zeros")
-        return op.GatherBlockQuantized(
-            codes, data, scales, zeros, bits=bits, block_size=block, gather_axis=0, quantize_axis=1, _domain=MICROSOFT
-        )  # type: ignore[return-value]
+        return op.GatherBlockQuantized(codes, data, scales, zeros, bits=bits, block_size=block, gather_axis=0, quantize_axis=1, _domain=MICROSOFT)  # type: ignore[return-value]
 
     return Way(f"int{coded.bits}", compose)
 

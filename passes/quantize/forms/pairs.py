@@ -76,7 +76,7 @@ def _way(place: Place, coded: Sequence[Affine], form: str, lifts: int) -> Way:
     site = place.site
 
     def compose(op: Build, data: ir.Value) -> ir.Value:
-        made = op.like(site.node, *place.operands(data, dequantized(op, site, coded)))
+        made = _computed(op, place, data, coded)
         if place.added is None or place.bias is None:
             return made  # type: ignore[return-value]
         return op.Add(made, op.const(place.bias.astype(site.weight.dtype.numpy()), "bias"))  # type: ignore[return-value, union-attr]
@@ -84,27 +84,37 @@ def _way(place: Place, coded: Sequence[Affine], form: str, lifts: int) -> Way:
     return Way(form, compose, lifts)
 
 
-def dequantized(op: Build, site: Site, coded: Sequence[Affine]) -> ir.Value:
-    """The weight of a site, in its stored layout, made from codes."""
+def _computed(op: Build, place: Place, data: ir.Value, coded: Sequence[Affine]) -> ir.Value | tuple[ir.Value, ...]:
+    """The operator of the place; a Gemm gets its weight upright, as which ONNX Runtime has a kernel for both."""
+    node = place.site.node
+    upright = place.site.kind == "Gemm" and place.site.flipped
+    weight = dequantized(op, place.site, coded, upright)
+    return op.like(node, *place.operands(data, weight), transB=None) if upright else op.like(node, *place.operands(data, weight))
+
+
+def dequantized(op: Build, site: Site, coded: Sequence[Affine], upright: bool = False) -> ir.Value:
+    """The weight of a site made from codes, in its stored layout, or ``upright`` as [K, M]."""
     first = coded[0]
     floats = first.codes.dtype in FLOAT8
     dtype = first.codes.dtype if floats else storage(first.bits, first.zeros is None)
     assert dtype is not None and site.weight.dtype is not None
-    codes = fold_matrices(np.stack([part.codes for part in coded]), site).astype(dtype)
-    scales = _laid_out([part.scales for part in coded], site).astype(site.weight.dtype.numpy())
-    zeros = None if first.zeros is None else op.const(_laid_out([part.zeros for part in coded if part.zeros is not None], site).astype(dtype), "zeros")
+    codes = (first.codes if upright else fold_matrices(np.stack([part.codes for part in coded]), site)).astype(dtype)
+    channels = 1 if upright else site.channel_axis
+    scales = _laid_out([part.scales for part in coded], site, channels).astype(site.weight.dtype.numpy())
+    zeros = [part.zeros for part in coded if part.zeros is not None]
+    zero = op.const(_laid_out(zeros, site, channels).astype(dtype), "zeros") if zeros else None
     stored, scale = op.const(codes, "codes"), op.const(scales, "scales")
     if scales.ndim == 0:
-        return op.DequantizeLinear(stored, scale, zeros)  # type: ignore[return-value]
+        return op.DequantizeLinear(stored, scale, zero)  # type: ignore[return-value]
     if scales.ndim == 1:
-        return op.DequantizeLinear(stored, scale, zeros, axis=site.channel_axis)  # type: ignore[return-value]
-    return op.DequantizeLinear(stored, scale, zeros, axis=1 - site.channel_axis, block_size=first.block)  # type: ignore[return-value]
+        return op.DequantizeLinear(stored, scale, zero, axis=channels)  # type: ignore[return-value]
+    return op.DequantizeLinear(stored, scale, zero, axis=1 - channels, block_size=first.block)  # type: ignore[return-value]
 
 
-def _laid_out(parts: Sequence[np.ndarray], site: Site) -> np.ndarray:
+def _laid_out(parts: Sequence[np.ndarray], site: Site, axis: int) -> np.ndarray:
     """[G, M] of each group as DequantizeLinear wants it: a number, one for each channel, or one for each block and channel."""
     if len(parts[0]) > 1:
-        return np.ascontiguousarray(parts[0].T if site.flipped else parts[0])
+        return np.ascontiguousarray(parts[0].T if axis == 0 else parts[0])
     channels = site.shape[site.channel_axis]
     if parts[0].shape[1] == 1 and channels != len(parts):
         return np.asarray(parts[0].reshape(())) if len(parts) == 1 else np.repeat(np.concatenate(parts).reshape(-1), channels // len(parts))

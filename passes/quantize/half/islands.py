@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import onnx
 import onnx_ir as ir
 
-from ....compiler.core.graph import array, constant, node_label, opset, subgraphs_of
+from ....compiler.core.graph import array, constant, node_label, opset, producer, subgraphs_of, users
 from ....compiler.core.target import STANDARD_DOMAINS
 from .reach import loss
 
@@ -29,11 +29,13 @@ def stays_wide(node: ir.Node, dtype: ir.DataType, wide: Iterable[str], islands: 
         return f"{node.domain}::{node.op_type} is no standard operator"
     if subgraphs_of(node) or node.op_type in BOUND_TO_A_TYPE:
         return f"{node.op_type} has no form for 16 bits"
+    if _is_quantised(node):
+        return "it computes with quantised values"
     if islands and node.op_type in ISLANDS:
         return f"what {node.op_type} adds up or makes may leave the range of 16 bits"
     operands = narrowed(node, dtype)
     if not any(operands):
-        return "none of its operands can have 16 bits"
+        return "it has 16 bits already" if any(value.dtype is dtype for value in node.outputs) else "none of its operands can have 16 bits"
     beyond = next((value.name for value in (*node.inputs, *node.outputs) if value is not None and value.name in set(wide)), None)
     if beyond is not None:
         return f"'{beyond}' leaves the range of 16 bits on the calibration data"
@@ -43,6 +45,12 @@ def stays_wide(node: ir.Node, dtype: ir.DataType, wide: Iterable[str], islands: 
         if reason is not None:
             return f"{node_label(node)} reads a constant: {reason}"
     return None
+
+
+def _is_quantised(node: ir.Node) -> bool:
+    """Whether its data comes from, or goes to, integers: runtimes have a kernel for all of it."""
+    made_of = any(producer(value, "DequantizeLinear") is not None for value in node.inputs)
+    return made_of or any(reader.op_type == "QuantizeLinear" for value in node.outputs for reader in users(value))
 
 
 def narrowed(node: ir.Node, dtype: ir.DataType) -> tuple[list[int], list[int]]:
@@ -80,5 +88,3 @@ def _schema_of(op_type: str, version: int) -> onnx.defs.OpSchema | None:
         return onnx.defs.get_schema(op_type, version, "")
     except onnx.defs.SchemaError:
         return None
-
-

@@ -74,9 +74,7 @@ def test_a_weight_of_two_readers_is_stored_once(draw: Callable, compress: Callab
 
 
 def test_inputs_and_outputs_stay_as_they_were_when_the_model_computes_in_halves(draw: Callable, compress: Callable, run_twice: Callable) -> None:
-    model = draw(
-        "g (float[N,32] x) => (float[N,16] y, float[N,16] p) { p = MatMul(x, w) q = Add(p, b) y = Relu(q) }", w=noise(32, 16), b=noise(16)
-    )
+    model = draw("g (float[N,32] x) => (float[N,16] y, float[N,16] p) { p = MatMul(x, w) q = Add(p, b) y = Relu(q) }", w=noise(32, 16), b=noise(16))
     small, context = compress(model, HALF)
     assert dtype_of(small, "MatMul") == dtype_of(small, "Add") == dtype_of(small, "Relu") == {ir.DataType.FLOAT16}
     assert operators(small)["Cast"] == 3

@@ -123,15 +123,18 @@ def test_rows_of_an_embedding_are_those_of_the_dequantised_table(
 
 
 @pytest.mark.parametrize("target", ["ort-cpu", "onnx"])
-@pytest.mark.parametrize(("group", "weight", "node"), [(1, (6, 4, 3, 3), "Conv"), (2, (6, 2, 3, 3), "Conv"), (4, (4, 1, 3, 3), "Conv")])
-def test_a_convolution_has_a_scale_for_each_output_channel(
-    group: int, weight: tuple[int, ...], node: str, target: str, draw: Callable, compress: Callable, run_twice: Callable
+@pytest.mark.parametrize(
+    ("group", "weight", "bits", "block"), [(1, (6, 4, 3, 3), 4, 32), (2, (6, 2, 3, 3), 4, 0), (2, (6, 2, 3, 3), 4, 16), (4, (4, 1, 3, 3), 4, 32)]
+)
+def test_a_convolution_is_that_with_the_dequantised_kernel(
+    group: int, weight: tuple[int, ...], bits: int, block: int, target: str, draw: Callable, compress: Callable, run_twice: Callable
 ) -> None:
     kernel, bias = noise(*weight), noise(weight[0], seed=1)
-    model = draw(f"g (float[N,4,8,8] x) => (float[N,{weight[0]},6,6] y) {{ y = {node}<group={group}>(x, w, b) }}", w=kernel, b=bias)
-    small, context = compress(model, EXACT.format(4, 32, "true"), target)
-    dense = rounded(kernel.reshape(weight[0], -1).T, 4, 0).T.reshape(weight)
-    same = draw(f"g (float[N,4,8,8] x) => (float[N,{weight[0]},6,6] y) {{ y = {node}<group={group}>(x, w, b) }}", w=dense.copy(), b=bias)
+    model = draw(f"g (float[N,4,8,8] x) => (float[N,{weight[0]},6,6] y) {{ y = Conv<group={group}>(x, w, b) }}", w=kernel, b=bias)
+    small, context = compress(model, EXACT.format(bits, block, "true"), target)
+    depthwise = weight[1] == 1
+    dense = rounded(kernel.reshape(weight[0], -1).T, 8 if depthwise else bits, 0 if depthwise else block).T.reshape(weight)
+    same = draw(f"g (float[N,4,8,8] x) => (float[N,{weight[0]},6,6] y) {{ y = Conv<group={group}>(x, w, b) }}", w=dense.copy(), b=bias)
     data = {"x": noise(2, 4, 8, 8, seed=2)}
     expected = run_twice(same, data)[0]["y"]
     for found in run_twice(small, data):
