@@ -9,6 +9,7 @@ from typing import ClassVar
 import numpy as np
 import onnx_ir as ir
 
+from ...compiler.core.backend import Array
 from ...compiler.core.coverage import Coverage
 from ...compiler.core.drift import Drift
 from ...compiler.core.errors import ModelError, UsageError
@@ -19,6 +20,7 @@ from ...compiler.core.shapes import settle_shapes
 from ...compiler.core.sites import Site, all_sites
 from ...compiler.core.statistics import Calibrator, Range, SiteStatistics
 from .bias_correction import corrected_bias
+from .cross_layer_equalization import equalise
 from .float_kernels import faster_in_float
 from .formats import Format, format_for
 from .method import find_method
@@ -36,7 +38,9 @@ LEAST_OPSET = 13
 WIDE_OPSET = 21
 """Codes of 16 bits came with it."""
 KEPT = "it was asked to stay"
-TRIALS = (("minmax", 100.0), ("percentile", 99.99), ("percentile", 99.9), ("mse", 100.0), ("entropy", 100.0))
+Way = tuple[str, float]
+TRIALS: tuple[Way, ...] = (("minmax", 100.0), ("percentile", 99.99), ("mse", 100.0), ("entropy", 100.0))
+DEFAULT_PERCENTILE = 99.99
 TRIAL_SAMPLES = 64
 MATRIX = 2
 SMALL = 0.002
@@ -53,7 +57,8 @@ class QuantizeStatic(Pass):
     minmax, percentile, mse, entropy, or auto: that of them with which the model's outputs on calibration data change least. ``format`` is u8s8, u8s7,
     u8u8, s8s8, or auto: what this processor, or any for a portable target, multiplies exactly. ``activations`` is how many bits they get, 8 or 16.
     ``symmetric`` puts their zero in the middle. ``types`` names the only operators that may be quantised, ``keep`` sites that stay, ``only`` the only
-    ones that do not. ``join`` lets all that a Concat joins share one scale.
+    ones that do not. ``join`` lets all that a Concat joins share one scale. ``bias_correction`` takes the mean error of each channel off its bias. ``equalize``
+    scales channels between convolutions to reach equally far where that changes the outputs less.
 
     Raises UsageError without calibration data.
     """
@@ -70,7 +75,7 @@ class QuantizeStatic(Pass):
     symmetric: bool = False
     per_channel: bool = True
     bias_correction: bool = True
-    equalize: bool = False
+    equalize: bool = True
     join: bool = True
     types: tuple[str, ...] = ()
     keep: tuple[str, ...] = ()
@@ -94,7 +99,7 @@ class QuantizeStatic(Pass):
 
 @dataclass
 class _Work:
-    """One run of the pass."""
+    """One run of the pass; what is learnt is kept by name, so that it holds for clones of the model too."""
 
     options: QuantizeStatic
     model: ir.Model
@@ -104,22 +109,44 @@ class _Work:
     seen: dict[str, Range] = field(default_factory=dict)
     weights: dict[str, WeightCodes] = field(default_factory=dict)
     biases: dict[str, np.ndarray | None] = field(default_factory=dict)
+    truth: list[dict[str, Array]] | None = None
 
     def run(self, context: Context) -> int:
+        """Choose, note and write; how many sites are quantised."""
         sites = [site for site in self._eligible() if context.ledger.permit(self.options.name, site.name)]
-        computed = [site for site in sites if site.kind not in STORED_ONLY]
-        stored = [site for site in sites if site.kind in STORED_ONLY]
-        found = self._place(self.model, computed)
-        found = self._calibrate(found)
-        self._code([*found.sites.values(), *stored])
+        found, stored = self._study(sites)
         found = self._without_slow(found, context.judge)
-        how = self._choose(found, stored) if self.options.ranges == "auto" else (self.options.ranges, self.options.percentile or DEFAULT_PERCENTILE)
+        how, loss = self._best(found, stored)
+        if self.options.equalize:
+            found, how = self._equalised(found, stored, how, loss)
         for site in (*found.sites.values(), *stored):
             self.coverage.take(site, "int8", _stored_bits(site, self.weights[site.name]), self.options.method)
         for node in found.mixes:
             self.coverage.take(node, "int8", 8.0)
         self._write(self.model, found, stored, *how)
         return len(found.sites) + len(stored)
+
+    def _study(self, sites: list[Site]) -> tuple[Placement, list[Site]]:
+        """Ranges, codes and biases of these sites: what computes on integers, and which only store their weight so."""
+        stored = [site for site in sites if site.kind in STORED_ONLY]
+        found = self._calibrate(self._place(self.model, [site for site in sites if site.kind not in STORED_ONLY]))
+        self._code([*found.sites.values(), *stored])
+        return found, stored
+
+    def _equalised(self, found: Placement, stored: list[Site], how: Way, loss: float) -> tuple[Placement, Way]:
+        """The same with channels equalised first, where the outputs change less with it."""
+        sites = list(found.sites.values())
+        twin = replace(self, model=clone_model(self.model), coverage=Coverage(), seen={}, weights={}, biases={})
+        settle_shapes(twin.model)
+        if not equalise(twin.model, _named(twin.model, sites), self.calibrator):
+            return found, how
+        other, also_stored = twin._study(_named(twin.model, [*sites, *stored]))
+        other_how, other_loss = twin._best(other, also_stored)
+        if other_loss >= loss:
+            return found, how
+        equalise(self.model, sites, self.calibrator)
+        self.seen, self.weights, self.biases = twin.seen, twin.weights, twin.biases
+        return self._place(self.model, _named(self.model, list(other.sites.values()))), other_how
 
     def _place(self, model: ir.Model, sites: list[Site]) -> Placement:
         types = frozenset(self.options.types) or None
@@ -228,18 +255,23 @@ class _Work:
                 left.append(site)
         return self._calibrate(self._place(self.model, [site for site in found.sites.values() if site not in left])) if left else found
 
-    def _choose(self, found: Placement, stored: list[Site]) -> tuple[str, float]:
-        """The way of choosing ranges with which the outputs change least."""
-        truth = list(self.calibrator.outputs(self.model, TRIAL_SAMPLES))
+    def _best(self, found: Placement, stored: list[Site]) -> tuple[Way, float]:
+        """The way of choosing ranges with which the outputs change least, and how much they do."""
+        options = self.options
+        ways = TRIALS if options.ranges == "auto" else ((options.ranges, options.percentile or DEFAULT_PERCENTILE),)
+        if len(ways) == 1 and not options.equalize:
+            return ways[0], 0.0
+        if self.truth is None:
+            self.truth = list(self.calibrator.outputs(self.model, TRIAL_SAMPLES))
         losses = {}
-        for how, percentile in TRIALS:
+        for way in ways:
             trial = clone_model(self.model)
             settle_shapes(trial)
-            sites = {site.name: site for site in all_sites(trial)}
-            placed = self._place(trial, [sites[site.name] for site in found.sites.values()])
-            self._write(trial, placed, [sites[site.name] for site in stored], how, percentile)
-            losses[how, percentile] = output_error(truth, self.calibrator.outputs(trial, TRIAL_SAMPLES))
-        return min(losses, key=losses.__getitem__)
+            placed = self._place(trial, _named(trial, list(found.sites.values())))
+            self._write(trial, placed, _named(trial, stored), *way)
+            losses[way] = output_error(self.truth, self.calibrator.outputs(trial, TRIAL_SAMPLES))
+        best = min(losses, key=losses.__getitem__)
+        return best, losses[best]
 
     def _write(self, model: ir.Model, found: Placement, stored: list[Site], how: str, percentile: float) -> None:
         grid = activation_grid(self.form.activations, self.options.symmetric)
@@ -257,7 +289,10 @@ class _Work:
         writer.write(weights)
 
 
-DEFAULT_PERCENTILE = 99.99
+def _named(model: ir.Model, sites: list[Site]) -> list[Site]:
+    """The sites of ``model`` that are called as these are."""
+    known = {site.name: site for site in all_sites(model)}
+    return [known[site.name] for site in sites]
 
 
 def _spot(site: Site) -> Place:

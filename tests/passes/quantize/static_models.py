@@ -48,7 +48,7 @@ def quantised(
     """A quantised copy of the model, what the pass was told and noted, and how many sites it took."""
     copy = clone_model(model)
     context = Context(target=target, calibrator=Engine(open_calibration(feeds, copy), OrtBackend()), judge=judge)
-    taken = (step or QuantizeStatic(ranges="minmax")).run(copy, context)
+    taken = (step or QuantizeStatic(ranges="minmax", equalize=False)).run(copy, context)
     return copy, context, taken
 
 
