@@ -33,6 +33,7 @@ from .mixture import Mixer
 from .nesting import describe
 from .pipeline import describe_level, recipe
 from .racing import Race
+from .remembered import Remembered
 from .report import (
     AccuracyEntry,
     CompressionEntry,
@@ -129,7 +130,9 @@ class Compilation:
         return self._artifact(rewritten, winner, trials, self._verified(rewritten, winner, verifier))
 
     def _rewriter(self, verifier: Verifier, timed: Sequence[Sample]) -> Rewriter:
-        calibrator = Engine(self.calibration, self.backend, self.request.progress, seed=self.request.seed) if self.calibration is not None else None
+        calibrator = None
+        if self.calibration is not None:
+            calibrator = Remembered(Engine(self.calibration, self.backend, self.request.progress, seed=self.request.seed))
         fast, tell = self.request.fast_math, self.request.progress
         return Rewriter(self.source.model, self.target, verifier, timed, self.replays, tell, fast, self.judge, calibrator)
 

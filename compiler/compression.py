@@ -56,7 +56,7 @@ class Compressor:
         after = self.measure(first.model)
         if self.holds(after):
             return tuple(steps)
-        return self._put_back(steps, [record.name for record in first.coverage if record.form], after)
+        return self._put_back(steps, [record.name for record in first.coverage if record.form and record.parameters], after)
 
     def measure(self, model: ir.Model) -> float:
         """The yardstick of a model."""
