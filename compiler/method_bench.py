@@ -1,7 +1,7 @@
 """Methods of quantisation against each other, on the sites of one model: fitted on some samples, judged on others.
 
 A trial is one method on one site at one width. Its error is ``E = ||Y - X W||F / ||X W||F`` for rows X of the held-out samples and what the site makes of
-them, Y. So that no method wins by storing more, the one that it refines is given as many bits where it stored fewer.
+them, Y. Methods are compared at equal storage: what is refined uses the widest grid and the finest blocks that take no more bits than the method does.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ __all__ = ["MethodBench", "SiteBench", "Trial", "benchable_sites"]
 SAME_BITS = 1.01
 """A method that stores up to this much more than the one it refines is compared with it as it is."""
 WIDEST = 12
+FINER = (256, 128, 64, 32, 16)
+"""Blocks that what is refined may use up the same storage with."""
 LARGEST_SIDE = 8192
 """Input channels of a site: beyond it a second moment takes half a gibibyte."""
 JUDGED_ROWS = 512
@@ -135,24 +137,41 @@ class SiteBench:
         return dataclasses.replace(empty, error=error, stored=stored / count, seconds=time.perf_counter() - start)
 
     def _reference(self, candidate: Candidate, grid: Grid, stored: float) -> float | None:
-        """The error of a candidate that may store as much: between two of its widths, the logarithm of its error is taken as linear in bits."""
-        narrow = self._run(candidate, grid)
-        while not narrow.refused and narrow.stored * SAME_BITS < stored and grid.bits < WIDEST:
-            grid = dataclasses.replace(grid, bits=grid.bits + 1)
-            wide = self._run(candidate, grid)
-            if wide.refused:
+        """The least error of a candidate that stores no more than this: at the widest grid that fits, and with finer blocks as far as these fit too.
+
+        Where nothing is that small, its narrowest grid.
+        """
+        grid = self._widest(candidate, grid, stored * SAME_BITS)
+        best = self._run(candidate, grid)
+        if best.refused:
+            return None
+        errors = [best.error]
+        for bits in (grid.bits, grid.bits - 1):
+            for block in self._blocks(grid.block) if bits else ():
+                finer = self._run(candidate, dataclasses.replace(grid, bits=bits, block=block))
+                if finer.refused or finer.stored > stored * SAME_BITS:
+                    break
+                errors.append(finer.error)
+        return min(errors)
+
+    def _widest(self, candidate: Candidate, grid: Grid, room: float) -> Grid:
+        """The grid with as many bits as fit into ``room`` bits a weight; one bit where none do. Stops where the candidate refuses."""
+        step = 1 if self._run(candidate, grid).stored <= room else -1
+        while 1 <= grid.bits + step <= WIDEST and not self._run(candidate, grid).refused:
+            beside = dataclasses.replace(grid, bits=grid.bits + step)
+            found = self._run(candidate, beside)
+            if found.refused or (step > 0 and found.stored > room):
                 break
-            if wide.stored > stored:
-                return between(narrow.error, wide.error, (stored - narrow.stored) / (wide.stored - narrow.stored))
-            narrow = wide
-        return None if narrow.refused else narrow.error
+            grid = beside
+            if step < 0 and found.stored <= room:
+                break
+        return grid
 
-
-def between(narrow: float, wide: float, share: float) -> float:
-    """An error on the way from one to the other, in equal steps of its logarithm; linear where one of them is 0."""
-    if narrow <= 0 or wide <= 0:
-        return narrow + share * (wide - narrow)
-    return math.exp((1 - share) * math.log(narrow) + share * math.log(wide))
+    def _blocks(self, block: int) -> list[int]:
+        """Blocks finer than this one that still hold several rows, the coarsest first."""
+        rows = int(self.site.weights.shape[1])
+        most = block if block > 0 else rows
+        return [size for size in FINER if size < most]
 
 
 def benchable_sites(model: ir.Model, most: int | None = None) -> list[Site]:
