@@ -39,7 +39,7 @@ CLEAN = "drop-no-ops,fold-constants,fold-shapes,eliminate-common-subexpressions,
 CONTROLLED = f"{CANONICAL},{CLEAN},simplify-control-flow,simplify-quantised,{CLEAN}"
 PLAINER = f"raise,fold-weights,simplify-algebra,place-transposes,move-data,{CLEAN}"
 SETTLED = "deduplicate-initialisers,settle-opset"
-BEFORE = {0: CANONICAL, 1: f"{CONTROLLED},fold-weights,move-data,{CLEAN}", 2: f"{CONTROLLED},{PLAINER},{PLAINER},merge-parallel"}
+BEFORE = {0: CANONICAL, 1: f"{CONTROLLED},fold-weights,move-data,{CLEAN}", 2: f"{CONTROLLED},{PLAINER},{PLAINER},merge-parallel,move-data"}
 """What stands before compression at each level."""
 AFTER = {0: "settle-opset", 1: SETTLED, 2: f"fuse,{CLEAN},{SETTLED}"}
 """What stands after it."""
