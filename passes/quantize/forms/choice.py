@@ -40,7 +40,7 @@ def ways_of(place: Place, coded: Sequence[Coded], form: str, target: Target, acc
 def _tried(place: Place, coded: Sequence[Coded], form: str, target: Target, accuracy_level: int) -> list[Way | Skip]:
     """ONNX Runtime dequantises the weight of a convolution at every run, and has its fastest kernels for constant weights only: there it is decoded."""
     first, kind = coded[0], place.site.kind
-    decoded = decoded_way(place, coded, form)
+    decoded = decoded_way(place, coded, f"int{first.bits}" if isinstance(first, Affine) else form)
     if kind == "Gather":
         return [gathered_way(place, first, target), picked_way(place, first), decoded] if isinstance(first, Affine) else [decoded]
     if kind in ("Conv", "ConvTranspose"):

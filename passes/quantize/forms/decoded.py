@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import ml_dtypes
 import numpy as np
@@ -38,13 +39,15 @@ def decoded_way(place: Place, coded: Sequence[Coded], form: str) -> Way | Skip:
 
     def compose(op: Build, data: ir.Value) -> ir.Value:
         made_before = len(op.nodes)
-        weight = _stored_layout(op, place, [_decode(op, part) for part in coded])
+        steps = [part for part in coded if isinstance(part, Affine)]
+        kernel = site.kind in ("Conv", "ConvTranspose") and len(steps) == len(coded)
+        weight = _kernel(op, place, steps) if kernel else _stored_layout(op, place, [_decode(op, part) for part in coded])
         for node in op.nodes[made_before:]:
             node.metadata_props[STORED] = "decodes a weight"
         made = op.like(site.node, *place.operands(data, weight))
         if place.added is None or place.bias is None:
             return made  # type: ignore[return-value]
-        return op.Add(made, op.const(place.bias.astype(_numpy(site.weight)), "bias"))  # type: ignore[return-value]
+        return op.Add(made, op.const(place.bias.astype(_type(site.weight).numpy()), "bias"))  # type: ignore[return-value]
 
     return Way(form, compose, NARROW_INTEGERS, dense=True)
 
@@ -82,6 +85,33 @@ def _decode(op: Build, coded: Coded) -> ir.Value:
         if isinstance(part, (Rows, Sparse)) and part is not dense[0]:
             found = _added(op, found, part)
     return found
+
+
+def _kernel(op: Build, place: Place, parts: Sequence[Affine]) -> ir.Value:
+    """A kernel made of steps, all groups at once: a depthwise convolution has as many as it has channels."""
+    beside = place.site.kind == "Conv"  # The groups of a Conv have channels of their own, those of a ConvTranspose inputs.
+    if not beside and len(parts) > 1:
+        return _stored_layout(op, place, [_decode(op, part) for part in parts])
+    found = _steps(op, _joined(parts) if beside else parts[0])
+    shape = op.const(list(place.site.shape), "shape")
+    found = op.Reshape(op.Transpose(found, perm=[1, 0]) if beside else found, shape)  # type: ignore[assignment]
+    if place.site.weight.dtype is ir.DataType.FLOAT:
+        return found
+    return op.Cast(found, to=_type(place.site.weight).value)  # type: ignore[return-value]
+
+
+def _joined(parts: Sequence[Affine]) -> Affine:
+    """The weights of groups side by side."""
+    spread = [_each_column(part) for part in parts]
+    zeros = [part.zeros for part in spread if part.zeros is not None]
+    codes, scales = (np.concatenate(items, axis=1) for items in ([part.codes for part in spread], [part.scales for part in spread]))
+    return Affine(codes, scales, np.concatenate(zeros, axis=1) if zeros else None, parts[0].block, parts[0].bits)
+
+
+def _each_column(part: Affine) -> Affine:
+    """With a scale for each column, where there was one for all."""
+    shape = (len(part.scales), part.codes.shape[1])
+    return replace(part, scales=np.broadcast_to(part.scales, shape), zeros=None if part.zeros is None else np.broadcast_to(part.zeros, shape))
 
 
 def _steps(op: Build, coded: Affine) -> ir.Value:
@@ -154,6 +184,6 @@ def _stored_layout(op: Build, place: Place, parts: Sequence[ir.Value]) -> ir.Val
     return op.Cast(found, to=site.weight.dtype.value)  # type: ignore[return-value, union-attr]
 
 
-def _numpy(value: ir.Value) -> np.dtype:
+def _type(value: ir.Value) -> ir.DataType:
     assert value.dtype is not None
-    return value.dtype.numpy()
+    return value.dtype
