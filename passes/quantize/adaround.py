@@ -39,8 +39,8 @@ class AdaRound(Method):
     moments: ClassVar[bool] = True
 
     iterations: int = 400
-    rate: float = 0.05
-    pull: float = 0.05
+    rate: float = 0.1
+    pull: float = 1.0
     clipping: Clipping = "mse"
 
     def quantize(self, weight: np.ndarray, statistics: SiteStatistics | None, grid: Grid) -> Affine:
