@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,12 +11,15 @@ import numpy as np
 from ...compiler.core.errors import BackendMissing
 from .activation import ActivationGrid
 from .grid import Grid
-from .joint import Precision
+from .joint import Precision, some_columns
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Learning", "learn_turn"]
+__all__ = ["Case", "Learning", "learn_turn"]
+
+Case = tuple[np.ndarray, np.ndarray]
+"""The weight [K, M] of a site and rows of its input [n, K]."""
 
 TINY = 1e-12
 FEWEST = 12
@@ -33,44 +37,102 @@ class Learning:
 
 
 def learn_turn(
-    weight: np.ndarray, rows: np.ndarray, precision: Precision, start: np.ndarray, how: Learning, *, scaled: bool
+    cases: Sequence[Case],
+    precision: Precision,
+    starts: Sequence[np.ndarray],
+    how: Learning,
+    *,
+    before: Sequence[Case] = (),
+    scaled: bool = False,
+    keeping_ones: bool = False,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """An orthogonal R [K, K] and scales s [K] with a small ``||X W - Q(X R / s) Q(s R' W)||``, both float64.
+    """One orthogonal R [K, K] and scales s [K] with a small ``||X W - Q(X R / s) Q(s R' W)|| / ||X W||`` for all sites, both float64.
 
-    R is ``start`` times the Cayley transform ``(I - A)^-1 (I + A)`` of a skew A, so it stays orthogonal; s stays 1 unless ``scaled``. Rounding passes
-    gradients straight through. Every third row is not learned from: the step that is best on these is returned, the start included. Raises BackendMissing
-    without torch.
+    The sites ``before`` make what is turned: of them ``||X (W R - Q(W R))|| / ||X W||`` is to be small. R is one of ``starts`` times the Cayley transform
+    ``(I - A)^-1 (I + A)`` of a skew A, so it stays orthogonal; s stays 1 unless ``scaled``. With ``keeping_ones`` the vector of ones, which the starts have
+    to keep, is not moved. Rounding passes gradients straight through. Every third row is not learned from: the step of all that is best on these is
+    returned, the starts included. Raises BackendMissing without torch.
     """
     try:
         import torch
     except ImportError:
         raise BackendMissing("learning a rotation needs torch: pip install 'graphwright[torch]'") from None
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    given = torch.tensor(rows[: how.rows], dtype=torch.float32, device=device)
-    judging = torch.arange(len(given), device=device) % 3 == 2 if len(given) >= FEWEST else torch.ones(len(given), dtype=torch.bool, device=device)
-    inputs, unseen = given[~judging] if len(given) >= FEWEST else given, given[judging]
-    content = torch.tensor(weight[:, np.arange(min(how.columns, weight.shape[1])) * weight.shape[1] // min(how.columns, weight.shape[1])], device=device)
+    sites = [_Site.of(*case, how, device) for case in cases]
+    writers = [_Site.of(*case, how, device, whole=True) for case in before]
+    found = [_learned(sites, writers, precision, start, how, scaled, keeping_ones) for start in starts]
+    _, turn, scale = min(found, key=lambda item: item[0])
+    return _orthogonal(turn), scale
+
+
+def _learned(
+    sites: Sequence[_Site], writers: Sequence[_Site], precision: Precision, start: np.ndarray, how: Learning, scaled: bool, keeping_ones: bool
+) -> tuple[float, np.ndarray, np.ndarray]:
+    """The least loss from one start, with what made it."""
+    import torch
+
+    device = sites[0].weight.device
     basis = torch.tensor(start, dtype=torch.float32, device=device)
     free = torch.zeros_like(basis, requires_grad=True)
     logs = torch.zeros(len(basis), device=device, requires_grad=True)
-    truth, unseen_truth = inputs @ content, unseen @ content
     optimiser = torch.optim.Adam([free, logs] if scaled else [free], lr=how.rate)
     best, least = (start, np.ones(len(start))), np.inf
     eye = torch.eye(len(basis), device=device)
+    centring = eye - 1 / len(basis)
     for _ in range(how.steps):
         skew = free - free.T
+        if keeping_ones:
+            skew = centring @ skew @ centring
         turn = basis @ torch.linalg.solve(eye - skew, eye + skew)
         scale = torch.exp(logs - logs.mean())
-        rounded, turned = _rounded_weight(scale[:, None] * (turn.T @ content), precision.weight), inputs @ turn / scale
-        loss = (_rounded_inputs(turned, precision.inputs, turned) @ rounded - truth).square().sum() / truth.square().sum().clamp_min(TINY)
-        with torch.no_grad():
-            judged = float((_rounded_inputs(unseen @ turn / scale, precision.inputs, turned) @ rounded - unseen_truth).square().sum())
+        losses = [site.losses(turn, scale, precision) for site in sites] + [site.written(turn, precision) for site in writers]
+        loss, judged = sum((pair[0] for pair in losses), start=logs.new_zeros(())), sum(pair[1] for pair in losses)
         if judged < least:
             least, best = judged, (turn.detach().double().cpu().numpy(), scale.detach().double().cpu().numpy())
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
-    return _orthogonal(best[0]), best[1]
+    return float(least), *best
+
+
+@dataclass(frozen=True)
+class _Site:
+    """Rows to learn from and rows to judge by, the weight, and what they make."""
+
+    inputs: torch.Tensor
+    unseen: torch.Tensor
+    weight: torch.Tensor
+    size: torch.Tensor
+
+    @classmethod
+    def of(cls, weight: np.ndarray, rows: np.ndarray, how: Learning, device: str, whole: bool = False) -> _Site:
+        import torch
+
+        given = torch.tensor(rows[: how.rows], dtype=torch.float32, device=device)
+        content = torch.tensor(weight if whole else some_columns(weight, how.columns), dtype=torch.float32, device=device)
+        last = torch.arange(len(given), device=device) % 3 == 2
+        inputs, unseen = (given[~last], given[last]) if len(given) >= FEWEST else (given, given)
+        return cls(inputs, unseen, content, (given @ content).square().mean().clamp_min(TINY))
+
+    def losses(self, turn: torch.Tensor, scale: torch.Tensor, precision: Precision) -> tuple[torch.Tensor, float]:
+        """The loss to descend, and the one to judge by."""
+        import torch
+
+        rounded, turned = _rounded_weight(scale[:, None] * (turn.T @ self.weight), precision.weight), self.inputs @ turn / scale
+        loss = (_rounded_inputs(turned, precision.inputs, turned) @ rounded - self.inputs @ self.weight).square().mean() / self.size
+        with torch.no_grad():
+            found = _rounded_inputs(self.unseen @ turn / scale, precision.inputs, turned) @ rounded
+            return loss, float((found - self.unseen @ self.weight).square().mean() / self.size)
+
+    def written(self, turn: torch.Tensor, precision: Precision) -> tuple[torch.Tensor, float]:
+        """The same for a site whose result is turned."""
+        import torch
+
+        content = self.weight @ turn
+        off = _rounded_weight(content, precision.weight) - content
+        loss = (self.inputs @ off).square().mean() / self.size
+        with torch.no_grad():
+            return loss, float((self.unseen @ off).square().mean() / self.size)
 
 
 def _rounded_inputs(values: torch.Tensor, grid: ActivationGrid, seen: torch.Tensor) -> torch.Tensor:

@@ -53,7 +53,7 @@ class OstQuant(JointMethod):
         row_extremes(weight, statistics)
         turn, scale = random_hadamard(len(weight), np.random.default_rng(self.seed)), np.ones(len(weight))
         if len(statistics.rows):
-            turn, scale = learn_turn(weight, statistics.rows, precision, turn, Learning(self.steps), scaled=True)
+            turn, scale = learn_turn([(weight, statistics.rows)], precision, [turn], Learning(self.steps), scaled=True)
         change = Turned(Rotation(turn), Equivalent(scale, np.zeros(len(scale))))
         changed = change.statistics(statistics)
         return Rounded(change, precision.inputs, whole_range(changed), precision.rounded(change.weight(weight), changed))

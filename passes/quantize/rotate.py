@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -9,14 +10,19 @@ import numpy as np
 import onnx_ir as ir
 
 from ...compiler.core.drift import ROUNDING, Drift
-from ...compiler.core.errors import UsageError
-from ...compiler.core.graph import constant, is_op, make_constant, node_label, users
+from ...compiler.core.errors import InputError, UsageError
+from ...compiler.core.graph import constant, is_op, make_constant, node_label, replace
 from ...compiler.core.names import Names
 from ...compiler.core.passes import Context, Pass
 from ...compiler.core.reasons import Skip, skip
 from ...compiler.core.shapes import infer_node, settle_shapes
+from ...compiler.core.sites import site_of
+from .activation import ActivationGrid
 from .changes import Changes
 from .following import Edge
+from .grid import Grid
+from .joint import Precision
+from .learned_turn import Case, Learning, learn_turn
 from .orthogonal import random_hadamard
 from .quarot import keeping_ones
 from .readers import more_bias
@@ -25,15 +31,19 @@ from .residual_stream import Stream, head_streams, residual_streams
 __all__ = ["Rotate", "Turning"]
 
 RULE = "rotate"
-METHODS = ("quarot",)
+METHODS = ("quarot", "spinquant")
+ROWS = 192
+"""Rows of each input that a rotation is learned from."""
 
 
 @dataclass(frozen=True)
 class Rotate(Pass):
     """Multiplies orthogonal matrices into the weights on both sides of every residual stream, whose norms give their scales to what reads them.
 
-    ``method`` says where the matrix comes from: ``quarot`` draws a randomised Hadamard one by ``seed``. Embeddings that are tied to the last layer are
-    untied, as the two change differently. ``heads`` also turns the values of attention, all heads of a layer alike.
+    ``method`` says where the matrix comes from: ``quarot`` draws a randomised Hadamard one by ``seed``; ``spinquant`` goes on from there by gradients of
+    what all products that read the stream make of rounded inputs (``input_bits``, a scale for each token) and weights (``bits``), for which it needs
+    calibration data and torch. Embeddings that are tied to the last layer are untied, as the two change differently. ``heads`` also turns the values of
+    attention, all heads of a layer alike.
     """
 
     name: ClassVar[str] = RULE
@@ -42,11 +52,16 @@ class Rotate(Pass):
     method: str = "quarot"
     seed: int = 0
     heads: bool = True
+    bits: int = 4
+    input_bits: int = 4
+    steps: int = 60
 
     def run(self, model: ir.Model, context: Context) -> int:
-        """Change the model in place; returns how many streams were turned."""
+        """Change the model in place; returns how many streams were turned. Raises InputError for spinquant without calibration data."""
         if self.method not in METHODS:
             raise UsageError(f"there is no rotation '{self.method}'; there are: {', '.join(METHODS)}")
+        if self.method == "spinquant" and context.calibrator is None:
+            raise InputError("spinquant learns from activations: give it calibration data (calibration=, --calibration)")
         settle_shapes(model)
         random, names, done = np.random.default_rng(self.seed), Names(model), 0
         found = list(residual_streams(model))
@@ -54,11 +69,41 @@ class Rotate(Pass):
             if not isinstance(item, Stream):
                 _note(context, item[0], item[1])
                 continue
-            make = keeping_ones if item.centred else random_hadamard
-            done += self._turn(item, make(item.width, random), names, context)
+            turn = (keeping_ones if item.centred else random_hadamard)(item.width, random)
+            if self.method == "spinquant":
+                done += self._learn(model, item, turn, names, context)
+            else:
+                done += self._turn(item, turn, names, context)
         for stream in head_streams(model) if self.heads else ():
             done += self._turn(stream, random_hadamard(stream.width, random), names, context)
         return done
+
+    def _learn(self, model: ir.Model, stream: Stream, drawn: np.ndarray, names: Names, context: Context) -> int:
+        """Let the norms give their scales away, then turn the stream by what is learned from there, and from the matrix drawn."""
+        if not self._turn(stream, np.eye(stream.width), names, context):
+            return 0
+        cases, before = self._cases(model, stream.readers, context), self._cases(model, stream.writers, context)
+        turn = drawn
+        if cases:
+            precision = Precision(Grid(self.bits), ActivationGrid(self.input_bits, token=True))
+            starts = [np.eye(stream.width), drawn]
+            turn, _ = learn_turn(cases, precision, starts, Learning(self.steps), before=before, keeping_ones=stream.centred)
+        again = Turning(stream, turn)
+        if again.prepare() is None:
+            again.apply(names)
+        return 1
+
+    def _cases(self, model: ir.Model, edges: Sequence[Edge], context: Context) -> list[Case]:
+        """The weights of matrix products, those of one input side by side, with rows of that input."""
+        assert context.calibrator is not None
+        found = (site_of(edge.node) for edge in dict.fromkeys(edges))
+        sites = [site for site in found if site is not None and site.kind in ("MatMul", "Gemm")]
+        inputs: dict[ir.Value, Case] = {}
+        for site, (statistics, *_) in context.calibrator.sites(model, sites, moments=False, rows=ROWS):
+            weight, known = site.matrices()[0], inputs.get(site.data)
+            if len(statistics.rows):
+                inputs[site.data] = (weight if known is None else np.concatenate([known[0], weight], axis=1), statistics.rows)
+        return list(inputs.values())
 
     def _turn(self, stream: Stream, turn: np.ndarray, names: Names, context: Context) -> int:
         work = Turning(stream, turn)
@@ -130,7 +175,7 @@ class Turning:
             added = np.broadcast_to(bias.reshape(-1), (content.shape[edge.axis],)) @ np.moveaxis(content, edge.axis, 0)
             refusal = more_bias(self.changes, node, added)
             if refusal is not None:
-                if node.outputs[0].is_graph_output() or any(writer.node is node for writer in self.stream.writers):
+                if any(writer.node is node for writer in self.stream.writers):
                     return refusal
                 self.added.append((node, added))
         shape = [1] * content.ndim
@@ -159,14 +204,13 @@ def _add_after(node: ir.Node, vector: np.ndarray, names: Names) -> None:
     """A bias for a product that has none."""
     product, graph = node.outputs[0], node.graph
     assert graph is not None and product.dtype is not None
-    readers = [(reader, index) for reader in users(product) for index, value in enumerate(reader.inputs) if value is product]
     number = make_constant(graph, vector.astype(product.dtype.numpy()), names.fresh(f"{product.name}_{RULE}_bias"))
     name = names.fresh(f"{product.name}_{RULE}")
     total = ir.Node("", "Add", [product, number], outputs=[ir.Value(name=name)], name=name)
     graph.insert_after(node, total)
     infer_node(total)
-    for reader, index in readers:
-        reader.replace_input_with(index, total.outputs[0])
+    replace(product, total.outputs[0], names)
+    total.replace_input_with(0, product)
 
 
 def _note(context: Context, where: str, reason: Skip) -> None:

@@ -62,8 +62,8 @@ class Smooth(Pass):
             raise InputError(f"{RULE} looks at activations: give it calibration data (calibration=, --calibration)")
         settle_shapes(model)
         names, done = Names(model), 0
-        for shared, change, pays in list(self._found(model, way, context)):
-            refusal = self._smooth(shared, change, pays, names, context)
+        for shared, ways in list(self._found(model, way, context)):
+            refusal = _smooth(shared, ways, names, context)
             if refusal is None:
                 done += 1
             else:
@@ -75,8 +75,8 @@ class Smooth(Pass):
         fields = {item.name for item in dataclasses.fields(kind)}
         return kind(**({"alpha": self.alpha} if "alpha" in fields else {}))
 
-    def _found(self, model: ir.Model, way: Equivalence, context: Context) -> Iterator[tuple[Shared, Equivalent, bool]]:
-        """For each value the transform, and whether it is worth an operator more."""
+    def _found(self, model: ir.Model, way: Equivalence, context: Context) -> Iterator[tuple[Shared, list[_Way]]]:
+        """For each value its transform; where a shift cannot be taken up, the best one without a shift too."""
         assert context.calibrator is not None
         groups = {shared.sites[0].name: shared for shared in shared_inputs(all_sites(model)) if self._is_wanted(shared)}
         precision = Precision(Grid(self.bits, True, self.block), ActivationGrid(self.input_bits))
@@ -84,37 +84,60 @@ class Smooth(Pass):
         for site, (statistics, *_) in context.calibrator.sites(model, first, moments=way.moments, rows=max(ROWS, way.rows)):
             shared = groups[site.name]
             try:
-                change = way.find(shared.weight(), statistics, precision, _gain(shared.value))
+                changes = _transforms(way, shared, statistics, precision)
             except (ModelError, UsageError) as error:
                 _note(context, shared, skip("%s", error))
                 continue
-            if change.changes:
-                yield shared, change, self.insert and _pays(change, shared, statistics, precision)
+            if changes:
+                yield shared, [_Way(change, self.insert and _pays(change, shared, statistics, precision)) for change in changes]
 
     def _is_wanted(self, shared: Shared) -> bool:
         names = {site.name for site in shared.sites}
         return (not self.only or bool(names & set(self.only))) and not names & set(self.keep)
 
-    def _smooth(self, shared: Shared, change: Equivalent, pays: bool, names: Names, context: Context) -> Skip | None:
-        """Apply one transform; why not, in which case nothing is changed."""
+
+@dataclass(frozen=True)
+class _Way:
+    """A transform, and whether it is worth an operator more."""
+
+    change: Equivalent
+    pays: bool
+
+
+def _transforms(way: Equivalence, shared: Shared, statistics: SiteStatistics, precision: Precision) -> list[Equivalent]:
+    weight, gain = shared.weight(), _gain(shared.value)
+    found = [way.find(weight, statistics, precision, gain)]
+    shifts = any(item.name == "shifts" for item in dataclasses.fields(way))
+    if shifts and found[0].shift.any() and _taken_up(shared, found[0], Changes()) is not None:
+        found.append(dataclasses.replace(way, shifts=False).find(weight, statistics, precision, gain))  # type: ignore[call-arg]
+    return [change for change in found if change.changes]
+
+
+def _smooth(shared: Shared, ways: list[_Way], names: Names, context: Context) -> Skip | None:
+    """Apply the first transform that the operators before take up, else the first that is worth one more; why not, in which case nothing is changed."""
+    reason: Skip | None = None
+    for way in ways:
         changes = Changes()
-        refusal = _taken_up(shared, change, changes)
-        if refusal is None and context.ledger.permit(RULE, shared.name):
-            changes.apply(names)
-            return None
+        refusal = _taken_up(shared, way.change, changes)
         if refusal is None:
-            return skip("it was rolled back here")
-        if not pays:
-            return refusal
+            return _permitted(shared, changes, names, context)
+        reason = reason or refusal
+    for way in ways:
         changes = Changes()
-        late = shared.rewrite(changes, change.scale, change.shift) or changes.refusal()
-        if late is not None:
-            return late
-        if not context.ledger.permit(RULE, shared.name):
-            return skip("it was rolled back here")
-        changes.apply(names)
-        _put_in(shared, change, names)
-        return None
+        refusal = shared.rewrite(changes, way.change.scale, way.change.shift) or changes.refusal()
+        if way.pays and refusal is None:
+            refusal = _permitted(shared, changes, names, context)
+            if refusal is None:
+                _put_in(shared, way.change, names)
+            return refusal
+    return reason
+
+
+def _permitted(shared: Shared, changes: Changes, names: Names, context: Context) -> Skip | None:
+    if not context.ledger.permit(RULE, shared.name):
+        return skip("it was rolled back here")
+    changes.apply(names)
+    return None
 
 
 def _taken_up(shared: Shared, change: Equivalent, changes: Changes) -> Skip | None:

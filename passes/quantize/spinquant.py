@@ -31,5 +31,5 @@ class SpinQuant(JointMethod):
         row_extremes(weight, statistics)
         turn = random_hadamard(len(weight), np.random.default_rng(self.seed))
         if len(statistics.rows):
-            turn, _ = learn_turn(weight, statistics.rows, precision, turn, Learning(self.steps), scaled=False)
+            turn, _ = learn_turn([(weight, statistics.rows)], precision, [turn], Learning(self.steps))
         return rounded_in(Rotation(turn), weight, statistics, precision)

@@ -15,6 +15,7 @@ from graphwright.passes.quantize.activation import ActivationGrid, Ranges, round
 from graphwright.passes.quantize.equivalent import Equivalent, find_equivalence
 from graphwright.passes.quantize.grid import Grid
 from graphwright.passes.quantize.joint import JointMethod, Precision, find_joint, joint_methods
+from graphwright.passes.quantize.learned_turn import Learning, learn_turn
 from graphwright.passes.quantize.qllm import Qllm
 from graphwright.passes.quantize.quarot import Rotation, keeping_ones, kurtosis
 from graphwright.passes.quantize.rptq import clusters_of
@@ -209,6 +210,18 @@ def test_a_rotation_that_keeps_the_ones_does(size: int) -> None:
     turn = keeping_ones(size, np.random.default_rng(3))
     np.testing.assert_allclose(turn @ turn.T, np.eye(size), atol=1e-12)
     np.testing.assert_allclose(np.ones(size) @ turn, np.ones(size), atol=1e-12)
+
+
+def test_a_learned_rotation_is_orthogonal_and_keeps_the_ones_when_told_to() -> None:
+    pytest.importorskip("torch")
+    plan = site(inputs=16, outputs=12, outliers=2, factor=6.0, taken_back=False)
+    before = (np.random.default_rng(1).normal(size=(5, 16)).astype(np.float32), plan.unseen[:, :5])
+    for keeping in (False, True):
+        turn, scale = learn_turn([(plan.weight, plan.unseen)], W4A4, [np.eye(16)], Learning(8, rate=0.05), before=[before], keeping_ones=keeping)
+        np.testing.assert_allclose(turn @ turn.T, np.eye(16), atol=1e-12)
+        np.testing.assert_array_equal(scale, 1.0)
+        assert np.abs(turn - np.eye(16)).max() > 0.01
+        assert np.allclose(np.ones(16) @ turn, 1.0, atol=1e-5) == keeping
 
 
 @pytest.mark.parametrize("symmetric", [False, True])
