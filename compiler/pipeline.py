@@ -22,6 +22,8 @@ COMPRESSION = {
     "fp8": "quantize-weights{method=fp8}",
 }
 """The pass that brings a model to a precision."""
+SWEEP = "eliminate-dead-code"
+"""What drops the weights that compression stored anew."""
 INFORMED = {"int8-dynamic": "smooth,quantize-dynamic", "int4": "quantize-weights{method=gptq}"}
 """What does it better where there is calibration data."""
 MIXED = "mixed"
@@ -62,7 +64,7 @@ def pipeline_for(target: Target, level: int, precision: str, informed: bool = Fa
     stage = min(level, 2)
     if precision not in COMPRESSION:
         return parse_pipeline(NORMALISE if level == 0 and precision != MIXED else f"{BEFORE[stage]},{AFTER[stage]}")
-    return parse_pipeline(f"{BEFORE[stage]},{_compression(precision, informed)},{AFTER[stage]}")
+    return parse_pipeline(f"{BEFORE[stage]},{_compression(precision, informed)},{SWEEP},{AFTER[stage]}")
 
 
 def steps_of(level: Level, target: Target, precision: str, informed: bool = False) -> tuple[Pass, ...]:
@@ -89,7 +91,7 @@ def refuse_unknown(precision: str) -> None:
 def insert(steps: Sequence[Pass], compression: Sequence[Pass]) -> tuple[Pass, ...]:
     """The passes with compression put where it belongs: before fusion, or before the settling at the end, whichever comes first."""
     place = next((place for place, step in enumerate(steps) if step.name in ("fuse", "settle-opset")), len(steps))
-    return (*steps[:place], *compression, *steps[place:])
+    return (*steps[:place], *compression, *parse_pipeline(SWEEP), *steps[place:])
 
 
 def split(steps: Sequence[Pass]) -> tuple[tuple[Pass, ...], tuple[Pass, ...], tuple[Pass, ...]]:
