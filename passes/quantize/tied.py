@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
 
-from ...compiler.core.graph import all_graphs, array, attribute, constant, is_op, make_constant, producer, sweep
+from ...compiler.core.graph import STORED, all_graphs, array, attribute, constant, is_op, make_constant, producer, sweep
 from ...compiler.core.names import Names
 from ...compiler.core.sites import FLOATS
 
-__all__ = ["Tied", "untie"]
+__all__ = ["Tied", "share_codes", "untie"]
 
 MATRIX = 2
 
@@ -60,3 +61,38 @@ def _copied(turned: ir.Value, graph: ir.Graph, names: Names) -> ir.Value | None:
     if stored is None or (isinstance(order, (list, tuple)) and list(order) != [1, 0]):
         return None
     return make_constant(graph, np.ascontiguousarray(stored.T), names.fresh(f"{turned.name}_copy"))
+
+
+def share_codes(model: ir.Model) -> int:
+    """Let embeddings whose codes are, byte for byte, those of a product read them from there; returns how many do.
+
+    The kernels want them in other shapes: a Reshape stands between, which takes no time where the runtime does it once.
+    """
+    products = _codes_of(model, "MatMulNBits", 1)
+    names, shared = Names(model), 0
+    for key, readers in _codes_of(model, "GatherBlockQuantized", 0).items():
+        for node in readers:
+            product = next((other for other in products.get(key, ()) if other.graph is node.graph), None)
+            table, codes = node.inputs[0], product.inputs[1] if product is not None else None
+            if table is None or codes is None or table.shape is None or codes is table:
+                continue
+            shape = make_constant(node.graph, np.array(table.shape.numpy(), np.int64), names.fresh(f"{table.name}_shape"))  # type: ignore[arg-type]
+            flat = ir.Value(name=names.fresh(f"{table.name}_shared"), type=table.type, shape=table.shape)
+            reshape = ir.Node("", "Reshape", [codes, shape], outputs=[flat], name=names.fresh(f"{table.name}_reshape"))
+            reshape.metadata_props[STORED] = "shares a weight"
+            node.graph.insert_before(node, reshape)  # type: ignore[union-attr]
+            node.replace_input_with(0, flat)
+            if not table.uses() and table.graph is not None and not table.is_graph_output():
+                del table.graph.initializers[table.name or ""]
+            shared += 1
+    return shared
+
+
+def _codes_of(model: ir.Model, op_type: str, index: int) -> dict[bytes, list[ir.Node]]:
+    """The nodes of an operator of com.microsoft by the constant at an input."""
+    found: dict[bytes, list[ir.Node]] = {}
+    for graph in all_graphs(model):
+        for node in graph:
+            if is_op(node, op_type, domain="com.microsoft") and (content := array(node.inputs[index])) is not None:
+                found.setdefault(hashlib.sha256(content.tobytes()).digest(), []).append(node)
+    return found
