@@ -53,17 +53,26 @@ def test_the_precisions_offered_are_those_there_are() -> None:
     assert arguments.PRECISIONS == PRECISIONS
 
 
-@pytest.mark.parametrize("precision", ["int8", "int8-dynamic", "int4", "nf4"])
-def test_compile_to_a_precision_reports_by_the_schema(dense: Path, tmp_path: Path, capsys: Capture, precision: str) -> None:
+@pytest.mark.parametrize(
+    ("precision", "size"), [("int8", 0.35), ("int8-dynamic", 0.35), ("int4", 0.2), ("nf4", 0.2), ("fp8", 0.35), ("fp16", 0.51), ("bf16", 0.51)]
+)
+def test_compile_to_a_precision_reports_by_the_schema(dense: Path, tmp_path: Path, capsys: Capture, precision: str, size: float) -> None:
     words = ["compile", str(dense), "-o", str(tmp_path / "out"), "--precision", precision, "--json", *(data(dense) if precision == "int8" else [])]
     assert main(words) == 0, capsys.readouterr().err
     report = json.loads(capsys.readouterr().out)
     jsonschema.validate(report, json.loads(schema()))
     assert report["precision"] == precision and report["shipped"] == "optimized"
-    assert report["compression"]["compressed"] == 3 and report["compression"]["size"] < 0.35
+    assert report["compression"]["compressed"] == 3 and report["compression"]["size"] < size
     assert math.isfinite(report["divergence"][0]["snr_db"]) and report["divergence"][0]["cosine"] > 0.95
     assert ("calibrated on 32 samples" in report["compression"]["calibration"]) == (precision == "int8")
     assert json.loads((tmp_path / "out" / "manifest.json").read_text())["precision"] == precision
+
+
+@pytest.mark.parametrize("level", [0, 1, 3])
+def test_every_level_compresses(dense: Path, capsys: Capture, level: int) -> None:
+    assert main(["compile", str(dense), "--precision", "int4", "--level", str(level), "--json"]) == 0, capsys.readouterr().err
+    report = json.loads(capsys.readouterr().out)
+    assert report["compression"]["compressed"] == 3 and report["compression"]["size"] < 0.2
 
 
 def test_a_table_for_people_says_what_was_compressed(dense: Path, capsys: Capture) -> None:
