@@ -158,12 +158,12 @@ class Sparse:
 
 @dataclass(frozen=True)
 class Rows:
-    """A few rows (input channels) in high precision, zero elsewhere: ``values`` float32 [n, M] of the ``rows`` int64 [n] of a matrix of ``shape``."""
+    """A few rows (input channels) apart, zero elsewhere: ``values`` float32 [n, M] of the ``rows`` int64 [n] of a matrix of ``shape``, in ``bits`` each."""
 
     shape: tuple[int, int]
     rows: np.ndarray
     values: np.ndarray
-    bits: int = HALF_BITS
+    bits: float = HALF_BITS
 
     def matrix(self) -> np.ndarray:
         """As `Coded.matrix`."""
