@@ -11,7 +11,7 @@ from ...compiler.core.errors import UsageError
 from .grid import Grid
 from .steps import Steps, block_rows, block_starts, finite, reduce_blocks, spread_rows, steps_for
 
-__all__ = ["Clipping", "fit_steps"]
+__all__ = ["Clipping", "closer_steps", "fit_steps"]
 
 Clipping = Literal["minmax", "percentile", "mse", "entropy"]
 
@@ -39,6 +39,14 @@ def fit_steps(weight: np.ndarray, grid: Grid, clipping: Clipping = "minmax", per
         return steps_for(*_percentiles(weight, grid, percentile), grid)
     ratios = _best_ratios(weight, grid, low, high, importance) if clipping == "mse" else _closest_ratios(weight, grid, low, high)
     return steps_for(low * ratios, high * ratios, grid)
+
+
+def closer_steps(weight: np.ndarray, first: Steps, second: Steps, weights: np.ndarray) -> Steps:
+    """For each block those of two steps of one grid with the smaller squared error of ``weight`` [K, M], each number weighted by ``weights`` [K, M]."""
+    errors = [reduce_blocks(np.add, weights * np.square(weight - steps.rounded(weight), dtype=np.float64), first.grid.block) for steps in (first, second)]
+    better = errors[1] < errors[0]
+    zeros = None if first.zeros is None or second.zeros is None else np.where(better, second.zeros, first.zeros)
+    return Steps(first.grid, np.where(better, second.scales, first.scales), zeros)
 
 
 def _percentiles(weight: np.ndarray, grid: Grid, percentile: float) -> tuple[np.ndarray, np.ndarray]:
