@@ -13,8 +13,8 @@ __all__ = ["book_pays", "book_steps", "cluster", "nearest_codes"]
 ROUNDS = 25
 MOST_PARTS = 32
 MOST_BORDERS = 256
-DEAREST_BOOK = 1.0
-"""Bits a weight that a column's own book may cost."""
+DEAREST_BOOK = 0.125
+"""Bits a weight that a column's own book may cost: it saves about a tenth of the error, and so does a sixth of a bit."""
 
 
 def cluster(values: np.ndarray, count: int, weights: np.ndarray | None = None, rounds: int = ROUNDS) -> np.ndarray:
@@ -35,7 +35,7 @@ def cluster(values: np.ndarray, count: int, weights: np.ndarray | None = None, r
 
 
 def book_pays(rows: int, bits: int) -> bool:
-    """Whether a half-precision book for each column of ``rows`` numbers takes at most one bit for each of them."""
+    """Whether a half-precision book for each column of ``rows`` numbers takes at most an eighth of a bit for each of them."""
     return 2**bits * HALF_BITS <= DEAREST_BOOK * rows
 
 

@@ -31,8 +31,8 @@ class LeanQuant(Method):
 
     In the loop of GPTQ a row's rounding costs ``(w - q)^2 / (2 [H^-1]_ii)``; so the grid of each column is the one with the least
     ``sum of ([H^-1]_ii)^-power (w_i - q_i)^2``. ``steps``: "free" is a codebook of 2^bits half-precision entries for each column (k-means with these
-    weights), "even" the clipping of an affine grid with them, which takes the same bits as gptq; "auto" the first unless its books take more than one bit a
-    weight. The paper's ``power`` is 4; with a few hundred inputs 1 is better.
+    weights), "even" the clipping of an affine grid with them, which takes the same bits as gptq; "auto" the first unless its books take more than an eighth
+    of a bit a weight. The paper's ``power`` is 4; with a few hundred inputs 1 is better.
     """
 
     name: ClassVar[str] = "leanquant"

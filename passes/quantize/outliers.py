@@ -9,8 +9,6 @@ from .halves import halved
 
 __all__ = ["greatest", "sparse"]
 
-WIDEST = 1 << 16
-
 
 def greatest(scores: np.ndarray, share: float) -> np.ndarray:
     """Bool mask of the ``share`` of numbers with the highest scores (rounded down)."""
@@ -22,9 +20,12 @@ def greatest(scores: np.ndarray, share: float) -> np.ndarray:
 
 
 def sparse(values: np.ndarray, mask: np.ndarray) -> Sparse:
-    """The masked numbers of [K, M], `halved`, as compressed rows: 16 bits of column index each (32 for more than 65536 columns), 32 for each row."""
+    """The masked numbers of [K, M], `halved`, with their places in the fewest bits: one number for each, just wide enough for K M; or compressed rows or
+    columns, whichever are fewer, with a pointer of 32 bits for each of them and the index along it for each number.
+    """
+    fewer, other = sorted(values.shape)
     places = np.flatnonzero(mask)
-    index = INDEX_BITS // 2 if values.shape[1] <= WIDEST else INDEX_BITS
-    bits = index + (len(values) + 1) * INDEX_BITS / max(1, len(places))
+    flat, along = (max(1, (size - 1).bit_length()) for size in (values.size, other))
+    bits = min(float(flat), along + (fewer + 1) * INDEX_BITS / max(1, len(places)))
     kept, width = halved(values[mask])
     return Sparse((values.shape[0], values.shape[1]), places, kept, width, bits)

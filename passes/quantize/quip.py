@@ -9,7 +9,7 @@ import numpy as np
 
 from ...compiler.core.statistics import SiteStatistics
 from .clipping import Clipping
-from .coded import Turned
+from .coded import HALF_BITS, Turned
 from .grid import Grid
 from .hessian import DAMP, damped, moment_of
 from .ldlq import ldlq
@@ -20,14 +20,16 @@ from .steps import finite
 __all__ = ["Quip"]
 
 SEED_BITS = 64
+DEAREST = 0.05
 
 
 @dataclass(frozen=True)
 class Quip(Method):
     """Chee et al., "QuIP: 2-Bit Quantization of Large Language Models With Guarantees" (2023), algorithms 1 to 3.
 
-    ``W~ = V (D W) U'`` and ``H~ = V D^-1 H D^-1 V'`` with random orthogonal U, V and, where ``rescale``, the diagonal ``D = (diag H / row norms of W)^1/4``
-    that keeps ``tr(H) |W|^2`` least; W~ is rounded by `ldlq`. ``turn``: Hadamard matrices with random signs (QuIP#), or orthogonal ones; ``act_order``
+    ``W~ = V (D W) U'`` and ``H~ = V D^-1 H D^-1 V'`` with random orthogonal U, V and the diagonal ``D = (diag H / row norms of W)^1/4``
+    that keeps ``tr(H) |W|^2`` least; W~ is rounded by `ldlq`. ``rescale``: D takes 16 / M bits a weight, "auto" is where
+    that is at most a twentieth of a bit. ``turn``: Hadamard matrices with random signs (QuIP#), or orthogonal ones; ``act_order``
     takes the turned rows by falling diag H~, which the paper does not. Whoever runs the site turns its input and its output, or decodes the weight when it
     is loaded: what is saved is size.
     """
@@ -37,7 +39,7 @@ class Quip(Method):
     moments: ClassVar[bool] = True
 
     turn: Literal["hadamard", "orthogonal"] = "hadamard"
-    rescale: bool = True
+    rescale: Literal["auto", "always", "never"] = "auto"
     act_order: bool = True
     clipping: Clipping = "mse"
     damp: float = DAMP
@@ -51,12 +53,13 @@ class Quip(Method):
         random = np.random.default_rng(self.seed)
         make = random_hadamard if self.turn == "hadamard" else random_orthogonal
         before, after = make(len(weight), random), make(weight.shape[1], random)
-        stretch = _stretch(weight, moment) if self.rescale else np.ones(len(weight))
+        rescaled = self.rescale == "always" or (self.rescale == "auto" and DEAREST * weight.shape[1] >= HALF_BITS)
+        stretch = _stretch(weight, moment) if rescaled else np.ones(len(weight))
         turned = before @ (weight * stretch[:, None]) @ after.T
         seen = before @ (moment / stretch / stretch[:, None]) @ before.T
         order = np.argsort(-np.diagonal(seen), kind="stable") if self.act_order else None
         coded = ldlq(turned.astype(np.float32), (seen + seen.T) / 2, grid, self.clipping, 0.0, self.sweeps, order)
-        return Turned(coded, before.T, after, SEED_BITS, stretch.astype(np.float32) if self.rescale else None)
+        return Turned(coded, before.T, after, SEED_BITS, stretch.astype(np.float32) if rescaled else None)
 
 
 def _stretch(weight: np.ndarray, moment: np.ndarray) -> np.ndarray:

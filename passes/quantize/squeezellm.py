@@ -31,7 +31,7 @@ class SqueezeLlm(Method):
     greatest ``F w^2`` and the ``outliers`` share with the greatest distance from their column's mean stay in half precision.
 
     ``books``: "column" is one of 2^bits half-precision entries for each column (the paper's), "tensor" one for the whole weight with a scale for each
-    column; "auto" takes the first unless its 2^bits 16 / K bits a weight are more than one.
+    column; "auto" takes the first unless its 2^bits 16 / K bits a weight are more than an eighth.
     """
 
     name: ClassVar[str] = "squeezellm"

@@ -62,10 +62,10 @@ def test_inputs_that_were_always_zero_do_no_harm(planted: Cases, case_of: Cases,
     case = planted(24, 6)
     rows = case.statistics.rows.copy()
     rows[:, 3:9] = 0.0
-    for dead in (case_of(case.weight, rows), case_of(case.weight, np.zeros_like(rows))):
+    for dead, silent in ((case_of(case.weight, rows), slice(3, 9)), (case_of(case.weight, np.zeros_like(rows)), slice(None))):
         found = method(name).quantize(dead.weight, dead.statistics, Grid(4)).matrix()
         assert np.isfinite(found).all()
-        assert np.linalg.norm(found - case.weight) < np.linalg.norm(case.weight)
+        assert np.linalg.norm(found[silent] - case.weight[silent]) < np.linalg.norm(case.weight[silent])
 
 
 @pytest.mark.parametrize("name", ALL)

@@ -40,7 +40,7 @@ def test_only_what_lies_further_than_the_deviations_is_kept(planted: Cases) -> N
     weight[3, 4], weight[9, 9] = 20.0, -30.0
     coded = Gobo().quantize(weight, None, Grid(3))
     assert isinstance(coded, Sum)
-    assert coded.parts[1].stored_bits == 2 * (16 + 16) + 65 * 32
+    assert coded.parts[1].stored_bits == 2 * (16 + 11)
     assert (coded.matrix()[3, 4], coded.matrix()[9, 9]) == (pytest.approx(20.0, rel=1e-3), pytest.approx(-30.0, rel=1e-3))
 
 

@@ -27,7 +27,9 @@ def test_ldlq_is_gptq_without_an_order(planted: Cases, grid: Grid) -> None:
 @pytest.mark.parametrize("bits", [2, 3, 4])
 def test_ldlq_beats_rtn_on_unseen_rows(planted: Cases, bits: int) -> None:
     case = planted()
-    assert case.error(Ldlq().quantize(case.weight, case.statistics, Grid(bits)).matrix()) < case.error(Rtn("mse").quantize(case.weight, None, Grid(bits)).matrix())
+    assert case.error(Ldlq().quantize(case.weight, case.statistics, Grid(bits)).matrix()) < case.error(
+        Rtn("mse").quantize(case.weight, None, Grid(bits)).matrix()
+    )
 
 
 def test_a_weight_on_the_grid_comes_back(planted: Cases) -> None:

@@ -29,7 +29,7 @@ def spiky(planted: Cases, seed: int = 0) -> Any:
 def test_quip_beats_gptq_where_weights_stick_out(planted: Cases, bits: int, seed: int) -> None:
     case = spiky(planted, seed)
     grid = Grid(bits, False)
-    turned = Quip(rescale=False).quantize(case.weight, case.statistics, grid)
+    turned = Quip(rescale="never").quantize(case.weight, case.statistics, grid)
     plain = Gptq().quantize(case.weight, case.statistics, grid)
     assert turned.stored_bits <= plain.stored_bits + 64
     assert case.error(turned.matrix()) < case.error(plain.matrix())
@@ -52,6 +52,12 @@ def test_many_bits_give_the_weight_back(planted: Cases, turn: Any) -> None:
     case = planted(60, 30)
     found = Quip(turn).quantize(case.weight, case.statistics, Grid(12)).matrix()
     np.testing.assert_allclose(found, case.weight, atol=2e-3 * np.abs(case.weight).max())
+
+
+def test_the_rescaling_is_stored_where_it_is_cheap(planted: Cases) -> None:
+    for outputs, stretched in ((64, False), (320, True)):
+        case = planted(32, outputs)
+        assert (Quip().quantize(case.weight, case.statistics, Grid(2)).stretch is not None) == stretched
 
 
 def test_the_seed_chooses_the_turn(planted: Cases) -> None:
