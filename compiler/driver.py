@@ -68,14 +68,14 @@ def compile(
     target: str = "ort-cpu",
     level: Level = 2,
     precision: str = "fp32",
-    method: str | None = None,
-    size: bool = False,
-    budget: str | None = None,
     calibration: object = None,
-    preprocess: str | Mapping[str, object] | None = None,
     metric: Metric | None = None,
     max_drop: float | str | None = None,
     output: str | Path | None = None,
+    method: str | None = None,
+    size: bool = False,
+    budget: str | None = None,
+    preprocess: str | Mapping[str, object] | None = None,
 ) -> Artifact:
     """Make a verified artifact of a model, never slower than the model.
 

@@ -66,10 +66,13 @@ def assert_same(answer: dict[str, object], expected: dict[str, object], kind: ty
 
 
 def test_the_signatures_are_what_others_rely_on() -> None:
-    assert str(inspect.signature(graphwright.compile)).split(" ->")[0] == (
+    shown = str(inspect.signature(graphwright.compile))
+    assert shown.startswith(
         "(model: 'object', example_inputs: 'object' = None, *, target: 'str' = 'ort-cpu', level: 'Level' = 2, precision: 'str' = 'fp32', "
-        "calibration: 'object' = None, metric: 'Metric | None' = None, max_drop: 'float | str | None' = None, output: 'str | Path | None' = None)"
-    )
+        "calibration: 'object' = None, metric: 'Metric | None' = None, max_drop: 'float | str | None' = None, output: 'str | Path | None' = None, "
+    ), "what came later stands behind"
+    further = list(inspect.signature(graphwright.compile).parameters.values())[9:]
+    assert all(item.kind is item.KEYWORD_ONLY and item.default is not item.empty for item in further)
     assert list(inspect.signature(graphwright.optimize).parameters) == ["model", "target", "level"]
     assert list(inspect.signature(graphwright.load).parameters) == ["folder"]
 
