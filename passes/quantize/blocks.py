@@ -34,8 +34,8 @@ class BlockMethod:
     def quantize(self, model: ir.Model, sites: Sequence[Site], calibrator: Calibrator, grid_of: Callable[[Site], Grid]) -> Iterator[tuple[Site, list[Coded]]]:
         """Each of these sites of ``model``, in graph order, with what the weight of each of its groups becomes on its grid. The model is not changed.
 
-        Left out are sites inside branches and loops, and those whose weight something else reads too. Raises BackendMissing without torch, TargetError naming
-        an operator that cannot be differentiated.
+        Left out are embeddings, sites inside branches and loops, and those whose weight is not finite or something else reads too. Raises BackendMissing
+        without torch, TargetError naming an operator that cannot be differentiated.
         """
         raise TypeError(f"{type(self).__name__} has no quantize")
 

@@ -64,7 +64,7 @@ class Cbq(BlockMethod):
         """As `BlockMethod.quantize`. Raises UsageError for a ``start`` that is no method."""
         need_torch("the method cbq")
         method = find_method(self.start)()
-        stretches = cut(model, [site for site in sites if site.kind != "Gather"])
+        stretches = cut(model, [site for site in sites if site.kind != "Gather" and np.isfinite(site.matrices()).all()])
         course = Course(samples_of(calibrator, model, self.samples), self.seed)
         course.go_on(stretches[:1], [None])
         order = [stretch.site for stretch in stretches if stretch.site is not None]

@@ -16,6 +16,7 @@ from ...compiler.core.passes import Context, Pass
 from ...compiler.core.reasons import Skip
 from ...compiler.core.sites import Site, all_sites
 from ...compiler.core.statistics import SiteStatistics
+from .blocks import BlockMethod, block_methods
 from .choosing import chosen_sites
 from .coded import Coded
 from .forms.choice import ways_of
@@ -24,7 +25,7 @@ from .grid import Grid
 from .method import Method, find_method
 from .rtn import Rtn
 from .surgery import Surgery, place_of
-from .tied import untie
+from .tied import share_codes, untie
 
 __all__ = ["QuantizeWeights"]
 
@@ -37,10 +38,10 @@ Found = tuple[Site, list[SiteStatistics] | None]
 class QuantizeWeights(Pass):
     """Stores the weights of products, convolutions and embeddings in ``bits``, one scale for ``block`` input channels (0: for each output channel).
 
-    ``method`` rounds them (see `method.Method`; one that needs calibration needs a calibrator). ``accuracy_level`` 4 lets kernels round their inputs to
-    8 bits, block by block; 0 keeps them floats, which is slower. Without ``small`` a site stays a float where that is measured to be as fast.
-    The blocks of an embedding run along its rows; a method that needs calibration leaves it to rtn. Convolutions with fewer than 16 inputs get 8 bits, one
-    scale for each output channel. ``only`` names the sites to compress (none: all), ``keep`` those that stay.
+    ``method`` rounds them (see `method.Method` and `blocks.BlockMethod`; one that needs calibration needs a calibrator). ``accuracy_level`` 4 lets kernels
+    round their inputs to 8 bits, block by block; 0 keeps them floats, which is slower. Without ``small`` a site stays a float where that is measured to be as
+    fast. The blocks of an embedding run along its rows; a method that needs calibration leaves it to rtn. Convolutions with fewer than 16 inputs get 8 bits,
+    one scale for each output channel. ``only`` names the sites to compress (none: all), ``keep`` those that stay.
     """
 
     name: ClassVar[str] = "quantize-weights"
@@ -62,14 +63,19 @@ class QuantizeWeights(Pass):
         surgery = Surgery(model, context, self.name)
         tied = untie(model)
         sites = chosen_sites(model, context, self.only, self.keep, self.embeddings)
-        changes = sum(self._quantize(surgery, site, statistics, method) for site, statistics in self._with_statistics(model, sites, method, context))
+        if isinstance(method, BlockMethod):
+            changes = sum(self._store(surgery, site, coded) for site, coded in self._rounded_together(model, sites, method, context))
+        else:
+            changes = sum(self._quantize(surgery, site, statistics, method) for site, statistics in self._with_statistics(model, sites, method, context))
         surgery.finish()
         tied.restore()
+        share_codes(model)
         return changes
 
-    def _method(self, context: Context) -> Method:
-        method = find_method(self.method)()
-        if method.calibrated() and context.calibrator is None:
+    def _method(self, context: Context) -> Method | BlockMethod:
+        together = block_methods().get(self.method)
+        method = find_method(self.method)() if together is None else together()
+        if (isinstance(method, BlockMethod) or method.calibrated()) and context.calibrator is None:
             raise UsageError(f"{self.method} needs calibration data: --calibration FILE, or --calibration random, which says less")
         if self.accuracy_level not in ACCURACY_LEVELS:
             raise UsageError(f"there is no accuracy level {self.accuracy_level}; there are 0 to 4")
@@ -91,6 +97,18 @@ class QuantizeWeights(Pass):
         for name, site in known.items():
             context.coverage.leave(site, context.calibrator.unseen.get(name, "calibration has no numbers of what it is fed"))
 
+    def _rounded_together(self, model: ir.Model, sites: list[Site], method: BlockMethod, context: Context) -> Iterator[tuple[Site, list[Coded]]]:
+        """Each site with its weight as it becomes; embeddings by themselves, as the others are not rounded before them."""
+        assert context.calibrator is not None
+        yield from ((site, self._coded(site, None, Rtn())) for site in sites if site.kind == "Gather")
+        known = {site.name: site for site in sites if site.kind != "Gather"}
+        twin = clone_model(model)
+        twins = [site for site in all_sites(twin) if site.name in known]
+        for site, coded in method.quantize(twin, twins, context.calibrator, self._grid):
+            yield known.pop(site.name), coded
+        for site in known.values():
+            context.coverage.leave(site, f"{self.method} learns only finite weights that nothing else reads, on the main graph")
+
     def _quantize(self, surgery: Surgery, site: Site, statistics: list[SiteStatistics] | None, method: Method) -> bool:
         coverage = surgery.context.coverage
         try:
@@ -98,7 +116,11 @@ class QuantizeWeights(Pass):
         except ModelError as error:
             coverage.leave(site, str(error))
             return False
-        place = place_of(site)
+        return self._store(surgery, site, coded)
+
+    def _store(self, surgery: Surgery, site: Site, coded: list[Coded]) -> bool:
+        """Put the weight where the site's was, in the fastest form that the target has."""
+        coverage, place = surgery.context.coverage, place_of(site)
         ways, reason = ways_of(place, coded, self._form(), surgery.context.target, self.accuracy_level)
         if not self.small:
             ways = [way for way in ways if not way.dense]
@@ -116,11 +138,14 @@ class QuantizeWeights(Pass):
 
     def _coded(self, site: Site, statistics: list[SiteStatistics] | None, method: Method) -> list[Coded]:
         """The weight of each group. Raises ModelError when it cannot be quantised."""
-        matrices = site.matrices()
-        grid = Grid(self.bits, self.symmetric, self.block)
+        matrices, grid = site.matrices(), self._grid(site)
         if site.kind == "Gather":
             method, matrices = method if not method.calibrated() else Rtn(), np.ascontiguousarray(matrices.transpose(0, 2, 1))
-        elif site.kind in ("Conv", "ConvTranspose") and len(matrices[0]) < FEWEST_INPUTS:
-            grid = Grid(max(self.bits, BYTE), self.symmetric, 0)
         given = statistics if statistics is not None else [None] * len(matrices)
         return [method.quantize(matrix, known, grid) for matrix, known in zip(matrices, given, strict=True)]
+
+    def _grid(self, site: Site) -> Grid:
+        if site.kind not in ("Conv", "ConvTranspose"):
+            return Grid(self.bits, self.symmetric, self.block)
+        inputs = site.parameters // site.shape[0] if site.kind == "Conv" else site.shape[0] // site.groups
+        return Grid(max(self.bits, BYTE), self.symmetric, 0) if inputs < FEWEST_INPUTS else Grid(self.bits, self.symmetric, self.block)

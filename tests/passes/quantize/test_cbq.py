@@ -118,6 +118,17 @@ def test_the_same_seed_gives_the_same_codes_and_the_model_stays_as_it_is(net: ir
     assert ir.to_proto(net).SerializeToString() == before
 
 
+def test_the_pass_stores_what_it_makes_and_says_what_it_leaves(draw: Callable[..., ir.Model], compress: Callable[..., Any]) -> None:
+    third = np.eye(4, dtype=np.float32) / 3
+    model = draw("net (float[n, 4] x) => (float[n, 4] y) { a = MatMul(x, w) b = MatMul(a, w) y = MatMul(b, v) }", w=third, v=third)
+    calibrator = engine(model, samples(3, (4, 4), 1))
+    small, context = compress(model, "quantize-weights{bits=4,method=cbq}", "onnx", calibrator=calibrator)
+    assert [node.op_type for node in small.graph].count("DequantizeLinear") == 1
+    assert context.coverage.taken == 1
+    with pytest.raises(UsageError, match="cbq needs calibration data"):
+        compress(model, "quantize-weights{bits=4,method=cbq}", "onnx")
+
+
 def test_stretches_run_one_after_the_other_are_the_model(net: ir.Model, run_onnx: Callable[..., dict[str, Any]]) -> None:
     feed = samples(1, (5, 32), 3)[0]
     calibrator = engine(net, [feed])
