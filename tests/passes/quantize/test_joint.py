@@ -96,6 +96,15 @@ def test_a_rotation_helps_where_outliers_weigh_in_the_output(precision: Precisio
     assert plan.error("ostquant", precision) < quarot
 
 
+@pytest.mark.parametrize(
+    ("name", "than", "precision", "share"),
+    [("rrs", "quarot", W8A8, 0.95), ("qllm", "smoothquant", W4A4, 0.98), ("llm.int8", "rtn", W8A8, 0.1), ("awq", "rtn", W4A8, 0.7)],
+)
+def test_one_channel_that_weighs_in_the_output_costs_less(name: str, than: str, precision: Precision, share: float) -> None:
+    plans = [site(inputs=256, outliers=1, factor=60.0, taken_back=False, seed=seed) for seed in range(3)]
+    assert sum(plan.error(name, precision) for plan in plans) < share * sum(plan.error(than, precision) for plan in plans)
+
+
 def test_kurtosis_falls_when_the_inputs_are_turned() -> None:
     plan = site()
     product = make("quarot").apply(plan.weight, plan.statistics, W4A4)
