@@ -21,30 +21,26 @@ IMAGE = 4
 STEP = np.float32(0.05)
 
 
-def faster_in_float(model: ir.Model, found: Placement, site: Site, weight: StoredWeight, judge: Judge, *, fed_floats: bool) -> bool:
-    """Whether the float kernel of a two-dimensional convolution is measured to be faster than the integer one, among neighbours that compute on integers.
+def faster_in_float(model: ir.Model, found: Placement, site: Site, weight: StoredWeight, judge: Judge) -> bool:
+    """Whether the float kernel of a two-dimensional convolution of floats is measured to be faster than the integer one.
 
-    Both give codes, in the layout that integer kernels have (channels last), and read such codes, or floats where ``fed_floats`` says that there are none.
+    Both give codes, in the layout that integer kernels have (channels last).
     """
     if site.kind != "Conv" or len(site.shape) != IMAGE or site.data.shape is None or found.result(site.node).shape is None:
         return False
-    pieces = [_piece(model, found, site, stored, fed_floats) for stored in (weight, None)]
+    pieces = [_piece(model, found, site, stored) for stored in (weight, None)]
     return judge.slower(RULE, *pieces) is None
 
 
-def _piece(model: ir.Model, found: Placement, site: Site, weight: StoredWeight | None, fed_floats: bool) -> ir.Model:
+def _piece(model: ir.Model, found: Placement, site: Site, weight: StoredWeight | None) -> ir.Model:
     """The convolution alone: on integers, or (no ``weight``) on floats."""
     data, result, zero = site.data, found.result(site.node), np.zeros((), np.uint8)
-    dims = [*data.shape] if data.shape is not None else []
-    order = [0, 1, 2, 3] if fed_floats else [0, 2, 3, 1]
-    given = ir.Value(name="x", shape=ir.Shape([dims[axis] for axis in order]), type=ir.TensorType(ir.DataType.FLOAT if fed_floats else ir.DataType.UINT8))
+    given = ir.Value(name="x", shape=data.shape, type=ir.TensorType(ir.DataType.FLOAT))
     graph = ir.Graph([given], [], nodes=[], opset_imports={"": opset(model)}, name=result.name)
     pen = _Pen(graph)
     steps = pen.constant(np.array(STEP)), pen.constant(zero)
     value = given
-    if not fed_floats:
-        value = pen.node("DequantizeLinear", [pen.node("Transpose", [value], perm=[0, 3, 1, 2]), *steps])
-    elif weight is not None:
+    if weight is not None:
         value = pen.node("DequantizeLinear", [pen.node("QuantizeLinear", [value, *steps]), *steps])
     value = _convolved(pen, site, value, weight)
     clamp = found.clamps.get(site.node)

@@ -69,7 +69,7 @@ class QuantizeStatic(Pass):
     bits: int = 8
     activations: int = 8
     method: str = "rtn"
-    ranges: str = "auto"
+    ranges: str = "mse"
     percentile: float = 0.0
     format: str = "auto"
     symmetric: bool = False
@@ -242,15 +242,19 @@ class _Work:
         self.weights[site.name], self.biases[site.name] = weight, bias
 
     def _without_slow(self, found: Placement, judge: Judge | None) -> Placement:
-        """Leave the small sites whose float kernel is faster: there is nothing to be gained there."""
+        """Leave the small sites at the inputs whose float kernel is faster: there is nothing to be gained there.
+
+        Between codes none is left: ONNX Runtime rounds the weights of a convolution by itself there, with one scale for all channels.
+        """
         if judge is None:
             return found
         total = sum(site.parameters for site in found.sites.values())
         left: list[Site] = []
         for site in (one for one in found.sites.values() if one.parameters <= SMALL * total):
+            if found.root(site.data) in {found.result(node) for node in found.integer if found.gives_codes(node) and found.sites.get(node) not in left}:
+                continue
             weight = store_weight(_spot(site), self.weights[site.name], self.form, None, None)
-            floats = site.data.is_graph_input() or any(found.result(one.node) is site.data for one in left) or site.data.producer() in found.moves
-            if faster_in_float(self.model, found, site, weight, judge, fed_floats=floats):
+            if faster_in_float(self.model, found, site, weight, judge):
                 self.coverage.leave(site, f"its float kernel is faster here, and it has {site.parameters:,} of {total:,} weights")
                 left.append(site)
         return self._calibrate(self._place(self.model, [site for site in found.sites.values() if site not in left])) if left else found

@@ -64,14 +64,15 @@ def code_weight(site: Site, method: Method, form: Format, *, per_channel: bool, 
     off all weights otherwise.
     """
     exact = _exact(site)
-    if site.kind in ("ConvTranspose", "Gather") or not per_channel or not _takes_channels(site):
+    shared = not per_channel or not _takes_channels(site)
+    if shared or site.kind in ("ConvTranspose", "Gather"):
         codes, scales = _shared(site, exact, method, per_channel and site.kind in ("ConvTranspose", "Gather"))
     else:
         found = [_affine(method, exact[group], statistics[group] if statistics else None, 0) for group in range(len(exact))]
         codes = np.stack([item.codes for item in found]).astype(np.int32)
         scales = np.stack([item.scales[0] for item in found]).astype(np.float64)
     if form.paired and site.kind not in ("ConvTranspose", "Gather") and not _is_depthwise(site):
-        codes, scales = _without_overflow(site, exact, codes, scales)
+        codes, scales = _without_overflow(site, exact, codes, scales, shared)
     return WeightCodes(codes, scales, exact)
 
 
@@ -138,11 +139,10 @@ def _shared(site: Site, exact: np.ndarray, method: Method, per_channel: bool) ->
     return codes.astype(np.int32), np.tile(np.repeat(found.scales[0].astype(np.float64), taps), (groups, 1))
 
 
-def _without_overflow(site: Site, exact: np.ndarray, codes: np.ndarray, scales: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Coarser steps for the channels of which a pair of weights is too large."""
+def _without_overflow(site: Site, exact: np.ndarray, codes: np.ndarray, scales: np.ndarray, shared: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Coarser steps for the channels of which a pair of weights is too large; for all, where they are ``shared``."""
     codes, scales = codes.copy(), scales.copy()
     taps = _taps(site) if site.kind == "Conv" else 1
-    shared = bool(np.all(scales == scales.flat[0])) and scales.size > 1
     for _ in range(ROUNDS):
         excess = np.stack([pair_excess(group, taps) for group in codes])
         if shared:
