@@ -15,7 +15,7 @@ from graphwright.compiler.core.target import PORTABLE
 from graphwright.compiler.core.wellformed import check
 from graphwright.compiler.serialize import to_bytes
 from graphwright.passes.quantize.formats import pair_excess
-from graphwright.passes.quantize.static import QuantizeStatic
+from graphwright.passes.quantize.static import MARGIN, QuantizeStatic
 
 from .static_models import images, kernel, kinds, made_by, model_of, quantised, run
 
@@ -147,14 +147,14 @@ def test_a_second_run_leaves_alone_what_is_quantised() -> None:
     assert not context.coverage.records
 
 
-def test_the_best_ranges_are_chosen_by_what_they_do_to_the_outputs() -> None:
+def test_no_way_of_choosing_ranges_is_clearly_better_than_the_chosen_one() -> None:
     model, feeds = model_of(RESIDUAL, WEIGHTS), images(12, 1, 3, 8, 8)
     feeds[3]["x"][0, 0, 0, 0] = 50.0
     errors = {}
     for how in ("minmax", "percentile", "mse", "auto"):
         found, _, _ = quantised(model, feeds, QuantizeStatic(ranges=how, equalize=False))
         errors[how] = sum(float(np.square(run(found, one) - run(model, one)).sum()) for one in feeds)
-    assert errors["auto"] <= 1.0001 * min(errors.values())
+    assert errors["auto"] <= (1.0 + MARGIN) * min(errors.values())
 
 
 def test_a_gemm_with_factors_and_a_transposed_weight(tmp_path: object) -> None:
