@@ -12,14 +12,17 @@ import pytest
 from graphwright.compiler.core.errors import GraphwrightError, ModelError
 from graphwright.passes.quantize.grid import Grid
 from graphwright.passes.quantize.method import Method, find_method, methods
+from graphwright.passes.quantize.seedlm import SeedLm
 
 Cases = Callable[..., Any]
 ALL = sorted(methods())
+NEVER_EXACT = ("seedlm", "stbllm")
+"""One has a random basis, one leaves weights out."""
 FLAT = {"zeros": np.zeros((6, 4)), "constant": np.full((6, 4), 0.5), "float16-max": np.full((6, 4), 65504.0), "tiny": np.full((6, 4), 1e-12)}
 
 
 def method(name: str) -> Method:
-    return find_method(name)()
+    return SeedLm(8) if name == "seedlm" else find_method(name)()  # Its search over all seeds takes seconds.
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -40,7 +43,7 @@ def test_odd_shapes_and_blocks_give_finite_matrices_of_the_same_shape(planted: C
     assert coded.stored_bits > 0
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", [name for name in ALL if name not in NEVER_EXACT])
 @pytest.mark.parametrize("kind", FLAT)
 def test_flat_weights_come_back_nearly(planted: Cases, name: str, kind: str) -> None:
     weight = FLAT[kind].astype(np.float32)
