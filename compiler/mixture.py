@@ -176,22 +176,23 @@ class Mixer:
     def _allocated(self, choices: list[list[Choice]], budget: float, asked: str) -> list[int]:
         found = allocate(choices, budget)
         if found is None:
-            best = sum(min(choice.cost for choice in ways if math.isfinite(choice.harm)) for ways in choices)
-            over = _over(best - budget, "latency" in asked)
+            over = _over(_least(choices) - budget, "latency" in asked)
             raise BudgetError(f"{asked} cannot be kept: with the least for every site the model is still {over}. Nothing was written.")
         return found
 
     def _within_size(self, part: float) -> tuple[Pass, ...]:
         """The least noise in this part of the bytes. What sites have in common once everything has run (zero points, say) is found by trying."""
-        rewriter, budget = self.compressor.rewriter, self._size_budget(part)
-        allowed, excess = part * weight_bytes(rewriter.source), 0.0
+        rewriter, choices, budget = self.compressor.rewriter, self._size_choices(), self._size_budget(part)
+        least, allowed, excess = _least(choices), part * weight_bytes(rewriter.source), 0.0
         for _ in range(TRIES):
-            steps = self._passes(self._allocated(self._size_choices(), budget, f"size={part:g}"))
+            steps = self._passes(self._allocated(choices, max(budget, least), f"size={part:g}"))
             excess = weight_bytes(rewriter.run(steps).model) - allowed
             if excess <= 0:
                 return steps
+            if budget <= least:
+                break
             budget -= excess
-        raise BudgetError(f"size={part:g} cannot be kept: the model is still {_over(excess, False)}. Nothing was written.")
+        raise BudgetError(f"size={part:g} cannot be kept: with the least for every site the model is still {_over(excess, False)}. Nothing was written.")
 
     def _within_drop(self) -> tuple[Pass, ...]:
         """As few bytes as the drop allows: the bound of noise is found by trying."""
@@ -227,6 +228,11 @@ class Mixer:
         if not chosen:
             raise NoChangeError("the budget leaves every site as it is: nothing is compressed. Nothing was written.")
         return insert(self.steps, tuple(dataclasses.replace(step, **{"only": tuple(names)}) for step, names in chosen.items()))
+
+
+def _least(choices: Sequence[Sequence[Choice]]) -> float:
+    """What the cheapest way for every site costs in all."""
+    return sum(min(choice.cost for choice in ways if math.isfinite(choice.harm)) for ways in choices)
 
 
 def _wasteful(record: SiteRecord, step: Pass, known: Sequence[Way]) -> bool:
