@@ -30,8 +30,9 @@ class SeedLm(Method):
 
     ``w ~ U(s) t`` for every block w of a column: U(s) is made of the next numbers of a linear feedback shift register that starts at s, brought to [-1, 1];
     t are coefficients of 4 bits with a common exponent. All 2^``seed_bits`` - 1 seeds are tried; among the best of each few thousand the one wins whose
-    error is least with t quantised. Layouts are there for 2, 3 and 4 bits; a grid of more takes that of 4. The search is long, about ten minutes for a million weights
-    on one core; with two seed bits less it takes a quarter of that, and the weight is smaller and less exact.
+    error is least with t quantised. Layouts are there for 2, 3 and 4 bits; a grid of more takes that of 4.
+    The search is long, about ten minutes for a million weights on one core; with two seed bits less it takes a quarter of that, and the weight is smaller
+    and less exact.
     """
 
     name: ClassVar[str] = "seedlm"
