@@ -177,6 +177,17 @@ def test_a_head_that_is_tied_to_the_embedding_is_compressed_too(target: str, dra
         np.testing.assert_allclose(found["y"], dense.T[[3, 0, 49]] @ dense, atol=1e-3)
 
 
+def test_the_codes_of_a_tied_head_are_stored_once(draw: Callable, compress: Callable, run_twice: Callable) -> None:
+    table = noise(50, 64)
+    text = "g (int64[N] i) => (float[N,50] y) { e = Gather(w, i) t = Transpose<perm=[1,0]>(w) y = MatMul(e, t) }"
+    small, _ = compress(draw(text, w=table), EXACT.format(4, 32, "true") + ",fold-constants,deduplicate-initialisers,eliminate-dead-code")
+    stored = sum(value.const_value.nbytes for value in small.graph.initializers.values() if value.const_value is not None)
+    assert stored <= 0.16 * table.nbytes + 16
+    dense = rounded(np.ascontiguousarray(table.T), 4, 32)
+    for found in run_twice(small, {"i": np.array([3, 0, 49])}):
+        np.testing.assert_allclose(found["y"], dense.T[[3, 0, 49]] @ dense, atol=1e-3)
+
+
 def test_a_tied_head_that_stays_goes_on_reading_the_one_table(draw: Callable, compress: Callable) -> None:
     text = "g (int64[N] i) => (float[N,50] y) { e = Gather(w, i) t = Transpose<perm=[1,0]>(w) y = MatMul(e, t) }"
     small, context = compress(draw(text, w=noise(50, 32)), "quantize-weights{keep=y+e}")
