@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -58,7 +59,9 @@ def main() -> int:
             "dataloader_config": {"type": "no_auto_batch_dataloader"},
         }
     kind = getattr(importlib.import_module(PASSES[name]), name)
-    create_pass_from_dict(kind, config, disable_search=True).run(ONNXModelHandler(model), output)
+    made = create_pass_from_dict(kind, config, disable_search=True).run(ONNXModelHandler(model), output)
+    if Path(made.model_path) != Path(output):  # Some passes leave out the suffix.
+        shutil.move(made.model_path, output)
     return 0
 
 
