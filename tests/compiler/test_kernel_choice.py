@@ -203,6 +203,16 @@ def test_rounding_and_numbers_that_are_not_finite_do_not_count_as_something_else
     assert fired(choice(Lab(answer=lambda operators: numbers[operators[0]]))) == 2
 
 
+@pytest.mark.parametrize(("made", "refused"), [(3.0, False), (np.nan, True)], ids=["other numbers", "no numbers"])
+def test_a_compressed_piece_owes_numbers_but_not_the_same(made: float, refused: bool) -> None:
+    lab = Lab(answer=lambda operators: np.full((5, 2), made if "Mul" in operators else 1.0, np.float32))
+    judge = choice(lab)
+    before, after = model_of("g (float[5,2] x) => (float[5,2] z) { z = Add(x, x) }"), model_of("g (float[5,2] x) => (float[5,2] z) { z = Mul(x, x) }")
+    judge.begin(before, [LIKE])
+    assert (judge.slower("compress", before, after) is not None) == refused
+    assert refused or judge.refusal("rewrite", before, after, True) is not None
+
+
 def test_a_piece_that_does_not_run_is_refused() -> None:
     def fails(operators: list[str]) -> np.ndarray:
         raise ValueError("no kernel\nat all")
