@@ -28,6 +28,7 @@ from .output_error import output_error
 from .placement import Placement, place
 from .qdq import StoredWeight, Writer, activation_grid
 from .ranges import fit_range, hull
+from .shuffles import stack_shuffles
 from .surgery import Place, place_of
 from .weight_codes import WeightCodes, bias_of, code_weight, store_weight
 from .widening import is_half, widen
@@ -117,6 +118,8 @@ class _Work:
     def run(self, context: Context) -> int:
         """Choose, note and write; how many sites are quantised."""
         sites = [site for site in self._eligible() if context.ledger.permit(self.options.name, site.name)]
+        if sites and stack_shuffles(self.model):
+            settle_shapes(self.model)
         found, stored = self._study(sites)
         found = self._without_slow(found, context.judge)
         how, loss = self._best(found, stored)
