@@ -34,7 +34,8 @@ SITES = 4
 WIDTHS: Mapping[str, tuple[str, ...]] = {
     "quip": ("W3", "W2"), "ldlq": ("W4", "W3", "W2"), "lorc": ("W4",), "gobo": ("W3",), "squeezellm": ("W3",), "spqr": ("W3",), "nf4": ("W4",),
     "bcq": ("W3",), "lut_gemm": ("W3",), "seedlm": ("W4", "W3"), "onebit": ("W2",), "fp8": ("W8",), "stbllm": ("W2",),
-    "arb_llm": ("W2",), "ternarybert": ("W2",), "binarybert": ("W2",), "lqer": ("W4",), "loftq": ("W4",), "mofq": ("W4", "W3"), "smoothquant": ("W8A8",), "fptq": ("W4A8",),
+    "arb_llm": ("W2",), "ternarybert": ("W2",), "binarybert": ("W2",), "lqer": ("W4",), "loftq": ("W4",),
+    "mofq": ("W4", "W3"), "smoothquant": ("W8A8",), "fptq": ("W4A8",),
     "llm.int8": ("W8A8",), "zeroquant": ("W8A8", "W4A8"), "rptq": ("W8A8", "W4A4"), "olive": ("W4A4",), "quarot": ("W4A4", "W4A8"),
     "spinquant": ("W4A4", "W4A8"), "outlier-suppression": ("W8A8",), "outlier-suppression+": ("W8A8",), "qllm": ("W4A4",),
 }  # fmt: skip
