@@ -58,11 +58,12 @@ class QuantizeStatic(Pass):
     """Int8 in QDQ form, which ONNX Runtime turns into integer kernels.
 
     ``method`` quantises the weights (any that gives uniform steps), a scale for each output channel unless ``per_channel`` is false. ``ranges`` is
-    minmax, percentile, mse, entropy, or auto: mse, unless the model's outputs on calibration data change clearly less with another. ``format`` is u8s8, u8s7,
-    u8u8, s8s8, or auto: what this processor, or any for a portable target, multiplies exactly. ``activations`` is how many bits they get, 8 or 16.
+    minmax, percentile, mse, entropy, or auto: mse, unless the model's outputs on calibration data change clearly less with another. ``format`` is u8s8,
+    u8s7, u8u8, s8s8, or auto: what this processor, or any for a portable target, multiplies exactly. ``activations`` is how many bits they get, 8 or 16.
     ``symmetric`` puts their zero in the middle. ``types`` names the only operators that may be quantised, ``keep`` sites that stay, ``only`` the only
-    ones that do not. ``join`` lets all that a Concat joins share one scale. ``bias_correction`` takes the mean error of each channel off its bias. ``equalize``
-    scales channels between convolutions to reach equally far unless that changes the outputs clearly more.
+    ones that do not. ``join`` lets all that a Concat joins share one scale. ``small`` quantises what is slower for it, too. ``bias_correction`` takes the
+    mean error of each channel off its bias. ``equalize`` scales channels between convolutions to reach equally far unless that changes the outputs
+    clearly more.
 
     Raises UsageError without calibration data.
     """
@@ -81,6 +82,7 @@ class QuantizeStatic(Pass):
     bias_correction: bool = True
     equalize: bool = True
     join: bool = True
+    small: bool = False
     types: tuple[str, ...] = ()
     keep: tuple[str, ...] = ()
     only: tuple[str, ...] = ()
@@ -252,7 +254,7 @@ class _Work:
 
         Between codes none is left: ONNX Runtime rounds the weights of a convolution by itself there, with one scale for all channels.
         """
-        if judge is None:
+        if judge is None or self.options.small:
             return found
         total = sum(site.parameters for site in found.sites.values())
         left: list[Site] = []

@@ -11,6 +11,7 @@ import pytest
 
 from graphwright.compiler.core.reasons import Skip, skip
 from graphwright.compiler.serialize import to_bytes
+from graphwright.passes.quantize.static import QuantizeStatic
 
 from .static_models import images, kernel, kinds, model_of, quantised
 
@@ -46,6 +47,14 @@ def test_it_is_quantised_where_it_is_not_and_large_ones_are_never_asked_about() 
     _, _, taken = quantised(model_of(TEXT, WEIGHTS), images(4, 1, 3, 16, 16), judge=judge)
     assert taken == 3
     assert len(judge.shown) == 1
+
+
+def test_nobody_is_asked_where_the_size_is_what_counts() -> None:
+    judge = Fixed(None)
+    step = QuantizeStatic(ranges="minmax", equalize=False, small=True)
+    _, _, taken = quantised(model_of(TEXT, WEIGHTS), images(4, 1, 3, 16, 16), step, judge=judge)
+    assert taken == 3
+    assert not judge.shown
 
 
 def test_both_pieces_run_on_the_same_input_and_give_codes_of_the_same_shape() -> None:
