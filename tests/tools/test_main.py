@@ -45,6 +45,11 @@ def test_every_command_explains_itself_and_speaks_json(name: str, capsys: pytest
         assert all(part in text for part in ("list", "clear", "explain"))
         assert main([name, "list", "--help"]) == 0
         text = capsys.readouterr().out
+    if name == "bench":
+        assert "methods" in text
+        assert [main([name, kind, "--help"]) for kind in ("models", "methods")] == [0, 0]
+        text = capsys.readouterr().out
+        assert text.count("--json") >= 2
     assert "--json" in text
 
 
