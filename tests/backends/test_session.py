@@ -61,6 +61,12 @@ def test_wrong_feeds_are_named(model, feeds, says):
     assert says in str(caught.value)
 
 
+@pytest.mark.parametrize("cut", [np.s_[:, ::2], np.s_[::-1, ::-2], np.s_[:0, :3]])
+def test_feeds_may_lie_in_memory_as_they_like(model, cut):
+    numbers = np.arange(12, dtype=np.float32).reshape(2, 6)[cut]
+    np.testing.assert_array_equal(run(model("g (float[N,3] x) => (float[N,3] y) { y = Neg(x) }"), x=numbers)["y"], -numbers)
+
+
 def test_a_model_that_fails_on_its_inputs_blames_them_in_one_line(model, capfd):
     with pytest.raises(InputError, match="cannot run on these inputs.*Gather.*idx=7") as caught:
         run(model("g (float[N] x, int64[M] i) => (float[K] y) { y = Gather(x, i) }"), x=np.ones(2, np.float32), i=np.array([7]))
