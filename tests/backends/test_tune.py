@@ -84,6 +84,12 @@ def test_a_gain_too_small_to_matter_is_no_reason_to_leave_the_defaults():
     assert Bench(lambda options: 0.99 if options.threads == 1 else 1.0).choose()[0] == DEFAULT
 
 
+@pytest.mark.parametrize(("time_taken", "threads"), [(0.94, 0), (0.85, 1)])
+def test_fewer_threads_must_gain_a_tenth(time_taken: float, threads: int) -> None:
+    best, _ = Bench(lambda options: time_taken if options.threads == 1 else 1.0).choose()
+    assert best.threads == threads
+
+
 def test_a_gain_that_may_be_noise_is_none():
     noise = np.random.default_rng(0)
     best, _ = Bench(lambda options: (0.97 if options.threads == 1 else 1.0) * (1 + noise.random())).choose()
