@@ -90,12 +90,12 @@ def split_for_gathers(op: Build, m: Match) -> Result:
     x, shape = m.root.inputs[0], dims_of(m.root.inputs[0])
     if x is None or constant(x) is not None or shape is None:
         return None
-    axis = _axis(m.root, len(shape))
+    axis = picked_axis(m.root, len(shape))
     size = shape[axis]
-    if not isinstance(size, int) or size < 2 or _place(m.root, size) is None:
+    if not isinstance(size, int) or size < 2 or picked_place(m.root, size) is None:
         return None
-    found = {_place(node, size): node for node in siblings(m.root, x) if _axis(node, len(shape)) == axis and _place(node, size) is not None}
-    count = sum(_axis(node, len(shape)) == axis and _place(node, size) is not None for node in siblings(m.root, x))
+    found = {picked_place(node, size): node for node in siblings(m.root, x) if picked_axis(node, len(shape)) == axis and picked_place(node, size) is not None}
+    count = sum(picked_axis(node, len(shape)) == axis and picked_place(node, size) is not None for node in siblings(m.root, x))
     if len(found) != size or count != size:
         return skip("%s of %s places are gathered", len(found), size)
     nodes = [found[place] for place in range(size)]
@@ -106,11 +106,12 @@ def split_for_gathers(op: Build, m: Match) -> Result:
     return tuple(op.Squeeze(part, op.const([axis], "axes")) for part in parts)  # type: ignore[union-attr,misc]
 
 
-def _axis(node: ir.Node, rank: int) -> int:
+def picked_axis(node: ir.Node, rank: int) -> int:
+    """The axis that a Gather picks from, counted from the start."""
     return int(attribute(node, "axis", 0)) % rank  # type: ignore[call-overload]
 
 
-def _place(node: ir.Node, size: int) -> int | None:
+def picked_place(node: ir.Node, size: int) -> int | None:
     """The one place that a Gather reads, when its result lacks the axis."""
     number = scalar(node.inputs[1])
     if number is None or dims_of(node.inputs[1]) != () or not -size <= number < size:

@@ -9,7 +9,7 @@ import onnx_ir as ir
 from ...compiler.core.build import Build
 from ...compiler.core.dims import Dim, add, elements, same, same_shape
 from ...compiler.core.drift import EXACT, ROUNDING
-from ...compiler.core.graph import attribute, is_op, scalar
+from ...compiler.core.graph import is_op
 from ...compiler.core.reasons import Skip, skip
 from ...compiler.core.rule import Match, Result, rule
 from ...compiler.core.shapes import dims_of
@@ -17,6 +17,7 @@ from ..fold.readers import only_reader
 from ..fold.reshape import constant_target
 from ..movement.joins import axis_of
 from ..movement.views import VIEWS
+from .pieces import picked_axis, picked_place
 
 ROWS = 2
 """The last axis but one counts the rows of a matrix."""
@@ -114,9 +115,9 @@ def join_gathered(op: Build, m: Match) -> Result:
     shape = dims_of(x)
     if x is None or shape is None or made is None:
         return skip("the shape of what is gathered from is not known")
-    picked = [node for node in nodes if node is not None and node.inputs[0] is x and _axis(node, len(shape)) == axis]
+    picked = [node for node in nodes if node is not None and node.inputs[0] is x and picked_axis(node, len(shape)) == axis]
     size = shape[axis] if axis < len(shape) else None
-    if len(picked) < len(nodes) or not isinstance(size, int) or [_picks(node, size) for node in picked] != list(range(size)):
+    if len(picked) < len(nodes) or not isinstance(size, int) or [picked_place(node, size) for node in picked] != list(range(size)):
         return skip("they are not all places of an axis of one tensor, in order")
     target = constant_target(shape, made, frozenset())
     if target is None:
@@ -125,16 +126,6 @@ def join_gathered(op: Build, m: Match) -> Result:
         if only_reader(node.outputs[0]) is m.root:
             m.take(node)
     return op.Reshape(x, op.const(target, "shape"))
-
-
-def _axis(node: ir.Node, rank: int) -> int:
-    return int(attribute(node, "axis", 0)) % rank  # type: ignore[call-overload]
-
-
-def _picks(node: ir.Node, size: int) -> int | None:
-    """The one place that a Gather reads, when its result lacks the axis."""
-    number = scalar(node.inputs[1])
-    return None if number is None or dims_of(node.inputs[1]) != () or not -size <= number < size else int(number) % size
 
 
 @rule(
