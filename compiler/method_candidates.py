@@ -61,11 +61,10 @@ class Candidate(Protocol):
 
 
 @dataclass(frozen=True)
-class WeightCandidate:
-    """A method for weights. Its error is that of all unseen rows, by their second moment: ``||X D||^2 = N tr(D' H D)``."""
+class _Known:
+    """What the class of a method says of itself."""
 
-    kind: type[Method]
-    inputs: None = None
+    kind: type[Method] | type[JointMethod]
 
     @property
     def name(self) -> str:
@@ -81,6 +80,14 @@ class WeightCandidate:
     def rows(self) -> int:
         """As `Candidate.rows`."""
         return self.kind.rows
+
+
+@dataclass(frozen=True)
+class WeightCandidate(_Known):
+    """A method for weights. Its error is that of all unseen rows, by their second moment: ``||X D||^2 = N tr(D' H D)``."""
+
+    kind: type[Method]
+    inputs: None = None
 
     def refined(self) -> WeightCandidate | None:
         """As `Candidate.refined`."""
@@ -97,31 +104,16 @@ class WeightCandidate:
 
 
 @dataclass(frozen=True)
-class JointCandidate:
+class JointCandidate(_Known):
     """A method for weights and inputs together. Its error is that of the unseen rows that were kept."""
 
     kind: type[JointMethod]
     grid: ActivationGrid
 
     @property
-    def name(self) -> str:
-        """As `Candidate.name`."""
-        return self.kind.name
-
-    @property
     def inputs(self) -> int:
         """As `Candidate.inputs`."""
         return self.grid.bits
-
-    @property
-    def moments(self) -> bool:
-        """As `Candidate.moments`."""
-        return self.kind.moments
-
-    @property
-    def rows(self) -> int:
-        """As `Candidate.rows`."""
-        return self.kind.rows
 
     def refined(self) -> JointCandidate | None:
         """As `Candidate.refined`."""
