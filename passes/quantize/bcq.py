@@ -31,6 +31,8 @@ class Bcq(Method):
 
     name: ClassVar[str] = "bcq"
     refines: ClassVar[str | None] = "rtn"
+    offset: ClassVar[bool] = False
+    """Whether each block and column has an offset of its own, too."""
 
     rounds: int = 15
 
@@ -38,4 +40,4 @@ class Bcq(Method):
         """As `Method.quantize`; ``statistics`` may be None."""
         finite(weight, grid)
         weights = np.ones(len(weight)) if statistics is None else importance(np.asarray(statistics.moment))
-        return fit_binaries(weight, min(grid.bits, MOST_PLANES), max(0, grid.block), weights, offset=False, rounds=self.rounds)
+        return fit_binaries(weight, min(grid.bits, MOST_PLANES), max(0, grid.block), weights, offset=self.offset, rounds=self.rounds)

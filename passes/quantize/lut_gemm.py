@@ -5,22 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import numpy as np
-
-from ...compiler.core.statistics import SiteStatistics
-from .bcq import MOST_PLANES
-from .binary_coding import fit_binaries
-from .coded import Binaries
-from .grid import Grid
-from .hessian import importance
-from .method import Method
-from .steps import finite
+from .bcq import Bcq
 
 __all__ = ["LutGemm"]
 
 
 @dataclass(frozen=True)
-class LutGemm(Method):
+class LutGemm(Bcq):
     """Park et al., "LUT-GEMM: Quantized Matrix Multiplication based on LUTs" (2022), equations 3 and 4: ``W ~ sum of a_i B_i + z``.
 
     With the offset z of each block and column every asymmetric uniform grid is a special case; so from its start the fit is never worse than that grid with
@@ -29,11 +20,4 @@ class LutGemm(Method):
 
     name: ClassVar[str] = "lut_gemm"
     refines: ClassVar[str | None] = "bcq"
-
-    rounds: int = 15
-
-    def quantize(self, weight: np.ndarray, statistics: SiteStatistics | None, grid: Grid) -> Binaries:
-        """As `Method.quantize`; ``statistics`` may be None."""
-        finite(weight, grid)
-        weights = np.ones(len(weight)) if statistics is None else importance(np.asarray(statistics.moment))
-        return fit_binaries(weight, min(grid.bits, MOST_PLANES), max(0, grid.block), weights, offset=True, rounds=self.rounds)
+    offset: ClassVar[bool] = True
