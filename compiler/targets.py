@@ -19,6 +19,10 @@ NEEDED = {
 }
 
 
+OPTION = ":"
+"""What comes after it in a target's name is the backend's to read, as in ``tvm-aarch64:cortex-a76``."""
+
+
 def find_target(name: str) -> Target:
     """The target called ``name``. Raises TargetError when there is none, BackendMissing when this installation cannot serve it."""
     return next(target for target in find_backend(name).targets() if target.name == name)
@@ -26,24 +30,31 @@ def find_target(name: str) -> Target:
 
 def find_backend(target: str) -> Backend:
     """The backend that serves a target. Raises TargetError for an unknown one, BackendMissing when this installation has none for it."""
-    folder = FOLDERS.get(target)
-    if folder is None:
+    family = target.partition(OPTION)[0]
+    if family not in FOLDERS:
         raise TargetError(f"there is no target '{target}'; there are: {', '.join(FOLDERS)}")
-    backend = _open(folder)
+    backend = _open(target)
     if backend is None or all(one.name != target for one in backend.targets()):
-        raise BackendMissing(f"the target {target} needs {NEEDED.get(target, folder)}. This version serves: {', '.join(_served())}.")
+        raise BackendMissing(f"the target {target} needs {NEEDED.get(family, family)}. This version serves: {', '.join(_served())}.")
     return backend
 
 
 def _served() -> list[str]:
-    backends = [backend for folder in dict.fromkeys(FOLDERS.values()) if (backend := _open(folder)) is not None]
-    return [target.name for backend in backends for target in backend.targets()]
+    return [name for name in FOLDERS if _serves(name)]
 
 
-def _open(folder: str) -> Backend | None:
-    """The backend in a folder: what its module ``backend`` calls ``backend``."""
+def _serves(name: str) -> bool:
     try:
-        module = importlib.import_module(f"..backends.{folder}.backend", __package__)
+        backend = _open(name)
+        return backend is not None and any(one.name == name for one in backend.targets())
+    except BackendMissing:
+        return False
+
+
+def _open(target: str) -> Backend | None:
+    """What the module ``backend`` in the target's folder calls ``backend``, asked for this target; None when there is no such module."""
+    try:
+        module = importlib.import_module(f"..backends.{FOLDERS[target.partition(OPTION)[0]]}.backend", __package__)
     except ModuleNotFoundError:
         return None
-    return cast(Backend, module.backend())
+    return cast(Backend, module.backend(target))

@@ -76,6 +76,6 @@ class OrtBackend:
         return open_file(path, read_options(options), device=self.device)
 
 
-def backend() -> OrtBackend:
-    """The backend of the targets onnx and ort-cpu."""
-    return OrtBackend()
+def backend(target: str = "ort-cpu") -> OrtBackend:
+    """The backend of the targets onnx, ort-cpu and ort-cuda."""
+    return OrtBackend("cuda" if target == "ort-cuda" else "cpu")
