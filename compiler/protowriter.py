@@ -8,11 +8,9 @@ import onnx
 import onnx_ir as ir
 from onnx import AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto, TensorProto
 
-from .core.shapes import outward_shape
+from .core.shapes import PLAIN_TO_SEE, outward_shape
 
 _VALUE_INFO_IN_FUNCTIONS = 10
-_PLAIN_TO_SEE = ("QuantizeLinear", "DequantizeLinear")
-"""Whoever reads these sees the type and shape of their results: a small quantised model would grow by percents if it said so."""
 
 
 class TensorStore(Protocol):
@@ -70,7 +68,7 @@ class ProtoWriter:
             if self._store.replaces(proto, graph, node):
                 continue
             self._node(proto.node.add(), node)
-            for value in () if node.op_type in _PLAIN_TO_SEE else node.outputs:
+            for value in () if node.op_type in PLAIN_TO_SEE else node.outputs:
                 if value.name and value.type is not None and not value.is_graph_output():
                     self._value(proto.value_info.add(), value)
         for value in graph.outputs:

@@ -6,10 +6,12 @@ import os
 from pathlib import Path
 from typing import BinaryIO
 
+import onnx
 import onnx_ir as ir
 
 from ...compiler.core.errors import ArtifactError
 from ...compiler.core.graph import all_graphs, clone_model
+from ...compiler.core.shapes import PLAIN_TO_SEE
 
 MODEL = "model.onnx"
 DATA = "model.onnx.data"
@@ -36,10 +38,23 @@ def write_model(model: ir.Model, folder: Path, *, inline_bytes: int = INLINE_BYT
         for value in values:
             if isinstance(value.const_value, ir.ExternalTensor) and value.const_value.location != DATA:
                 value.const_value = _inline(value.const_value)
-        (folder / MODEL).write_bytes(ir.to_proto(copy).SerializeToString())
+        proto = ir.to_proto(copy)
+        _leave_out_types(proto.graph)
+        (folder / MODEL).write_bytes(proto.SerializeToString())
     except OSError as error:
         raise ArtifactError(f"the model cannot be written to '{folder}': {error.strerror}") from error
     return tuple(files)
+
+
+def _leave_out_types(graph: onnx.GraphProto) -> None:
+    """Types that everybody sees without being told: those of weights, and of what quantises and dequantises."""
+    seen = {tensor.name for tensor in graph.initializer} | {name for node in graph.node if node.op_type in PLAIN_TO_SEE for name in node.output}
+    told = [info for info in graph.value_info if info.name not in seen]
+    del graph.value_info[:]
+    graph.value_info.extend(told)
+    for attribute in (attribute for node in graph.node for attribute in node.attribute):
+        for body in (attribute.g, *attribute.graphs) if attribute.HasField("g") else attribute.graphs:
+            _leave_out_types(body)
 
 
 def _goes_outside(tensor: ir.TensorProtocol) -> bool:
@@ -74,7 +89,5 @@ def _copy(tensor: ir.TensorProtocol, data: BinaryIO) -> None:
 
 
 def _inline(tensor: ir.ExternalTensor) -> ir.TensorProtocol:
-    import onnx
-
     content = onnx.TensorProto(name=tensor.name, data_type=tensor.dtype.value, dims=tensor.shape.numpy(), raw_data=tensor.tobytes())
     return ir.serde.TensorProtoTensor(content)

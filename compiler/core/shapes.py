@@ -33,6 +33,9 @@ _NAMELESS = frozenset({"", "?", "*", "-1", "None"})
 _DECLARED = "declared_outputs"
 _UNTYPED = "untyped_values"
 
+PLAIN_TO_SEE = ("QuantizeLinear", "DequantizeLinear")
+"""Whoever reads these sees the type and shape of their results: a small quantised model would grow by percents if its file said so."""
+
 
 def infer_shapes(model: ir.Model) -> None:
     """Work out type and shape of every value of every graph, in order, from the graph inputs and initialisers.

@@ -19,6 +19,7 @@ from graphwright.backends.ort.segments import SegmentedRunner
 from graphwright.backends.ort.session import open_file
 from graphwright.compiler.core.backend import Built
 from graphwright.compiler.core.errors import ArtifactError
+from graphwright.compiler.core.shapes import settle_shapes
 
 CONV = "g (float[N,3,8,8] x, float[16,3,3,3] w, float[16] b) => (float[N,16,8,8] y, int64[4] s) { c = Conv<pads=[1,1,1,1]>(x, w, b) y = Relu(c) s = Shape(y) }"
 
@@ -200,3 +201,20 @@ def test_a_model_too_large_for_one_session_keeps_the_defaults(model):
     assert "runs in segments" in built.trials[0]["skipped"]
     for runner in (built.runner, backend.reference(built.model), backend.baseline(built.model)):
         assert isinstance(runner, SegmentedRunner)
+
+
+QUANTISED = """g (float[N,3] x, uint8[4,3] w, float s, uint8 z, bool c) => (float[N,4] y) {
+    q = QuantizeLinear(x, s, z) d = DequantizeLinear(q, s, z) e = DequantizeLinear(w, s, z) t = Transpose<perm=[1,0]>(e)
+    p = MatMul(d, t) y = If(c)<then_branch = a () => (float[N,4] m) { i = QuantizeLinear(p, s, z) m = DequantizeLinear(i, s, z) },
+    else_branch = b () => (float[N,4] n) { n = Relu(p) }> }"""
+
+
+def test_a_file_does_not_say_the_types_that_everybody_sees(model, tmp_path):
+    made = model(QUANTISED, w=np.zeros((4, 3), np.uint8), s=np.array(0.1, np.float32), z=np.array(3, np.uint8))
+    settle_shapes(made)
+    write_model(made, tmp_path)
+    graph = onnx.load(tmp_path / "model.onnx").graph
+    branches = [attribute.g for node in graph.node for attribute in node.attribute if node.op_type == "If"]
+    told = {info.name for part in (graph, *branches) for info in part.value_info}
+    assert "t" in told
+    assert told <= {"t", "p"}
