@@ -52,7 +52,7 @@ class Layout:
     calls: list[Call] = field(default_factory=list)
     inputs: list[int] = field(default_factory=list)
     outputs: list[int] = field(default_factory=list)
-    weights: list[np.ndarray] = field(default_factory=list)
+    weights: list[tvm.runtime.Tensor] = field(default_factory=list)
     arena_bytes: int = 0
     weight_bytes: int = 0
 
@@ -156,10 +156,9 @@ class _Walk:
     def weight(self, constant: Any) -> int:
         key = int(constant.value.data_ptr())
         if key not in self.held:
-            array = np.ascontiguousarray(constant.value.numpy())
             self.held[key] = self.place(_shape_of(constant.ty), str(constant.ty.dtype), self.layout.weight_bytes, is_weight=True)
-            self.layout.weights.append(array)
-            self.layout.weight_bytes += aligned(array.nbytes)
+            self.layout.weights.append(constant.value)
+            self.layout.weight_bytes += aligned(self.layout.tensors[-1].nbytes)
         return self.held[key]
 
     def call(self, call: Any) -> Any:

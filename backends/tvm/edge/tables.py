@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -21,6 +22,7 @@ gw_weights:
     .section .note.GNU-stack,"",%progbits
 """
 """The weights lie in the library as they are: its pages are mapped when they are needed, and shared by all that use it."""
+COUNTED = ("tensor", "argument", "call", "input", "output")
 KINDS = {"tensor": "GW_TENSOR", "int": "GW_INT", "float": "GW_FLOAT"}
 
 
@@ -38,8 +40,8 @@ def tables(layout: Layout, inputs: Sequence[Port], outputs: Sequence[Port]) -> s
     lines += _array("gw_call", "gw_calls", list(_calls(layout)))
     lines += _array("gw_port", "gw_inputs", [_port(port, layout, number) for port, number in zip(inputs, layout.inputs, strict=True)])
     lines += _array("gw_port", "gw_outputs", [_port(port, layout, number) for port, number in zip(outputs, layout.outputs, strict=True)])
-    counts = {"tensor": layout.tensors, "argument": arguments, "call": layout.calls, "input": layout.inputs, "output": layout.outputs}
-    lines += [f"const int32_t gw_{name}_count = {len(items)};" for name, items in counts.items()]
+    counts = (len(layout.tensors), len(arguments), len(layout.calls), len(layout.inputs), len(layout.outputs))
+    lines += [f"const int32_t gw_{name}_count = {count};" for name, count in zip(COUNTED, counts, strict=True)]
     lines += [f"const size_t gw_arena_bytes = {layout.arena_bytes};", ""]
     return "\n".join(lines)
 
@@ -52,9 +54,10 @@ def symbol(kernel: str) -> str:
 def write_weights(layout: Layout, path: Path) -> None:
     """All weights, each where its tensor's offset says."""
     with path.open("wb") as file:
-        for array in layout.weights:
-            file.write(array.tobytes())
-            file.write(bytes(aligned(array.nbytes) - array.nbytes))
+        for tensor in layout.weights:
+            content = tensor.numpy().tobytes()
+            file.write(content)
+            file.write(bytes(aligned(len(content)) - len(content)))
 
 
 def numpy_code(port: Port) -> str:
@@ -101,11 +104,7 @@ def _array(kind: str, name: str, items: Sequence[str]) -> list[str]:
 
 
 def _strides(shape: tuple[int, ...]) -> tuple[int, ...]:
-    strides: list[int] = []
-    for size in reversed(shape):
-        strides.append(strides[-1] * last if strides else 1)
-        last = size
-    return tuple(reversed(strides))
+    return tuple(math.prod(shape[axis + 1 :]) for axis in range(len(shape)))
 
 
 def _braced(numbers: Sequence[int]) -> str:
