@@ -25,6 +25,7 @@ from .drift import Drift
 from .errors import UsageError
 from .judge import Judge
 from .ledger import Ledger
+from .planning.plan import Profile
 from .reasons import Reasons
 from .statistics import Calibrator
 from .target import PORTABLE, Target
@@ -36,8 +37,8 @@ OUR_PASSES = f"{__name__.partition('.')[0]}.passes."
 @dataclass
 class Context:
     """What a pass is told: the target, the ledger that permits each change, rules to leave out, where to note why a rule did not fire, and who
-    decides by timing where several kernels would do (None: nobody), who runs the model on the user's calibration data (None: there is none), and
-    where to note what was compressed and what was not.
+    decides by timing where several kernels would do (None: nobody), who runs the model on the user's calibration data (None: there is none), where to
+    note what was compressed and what was not, and what was measured of blocks of operators (None: nothing).
     """
 
     target: Target = PORTABLE
@@ -48,6 +49,7 @@ class Context:
     judge: Judge | None = None
     calibrator: Calibrator | None = None
     coverage: Coverage = field(default_factory=Coverage)
+    profile: Profile | None = None
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,151 @@
+"""One block while it grows: what it is so far, and what it would be with one operator more."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import onnx_ir as ir
+
+from ..cost import TRANSCENDENTAL, flops, sizes
+from ..graph import constant
+from .extended import Facts
+from .mapping import Mapping
+from .operators import has_weights, is_parameter, is_product
+from .plan import Block, Refusal, Step, border
+from .tiles import tiled_axes
+
+ASSUMED = 8
+"""What an unknown size counts as where arithmetic for one element is asked for; it cancels out."""
+
+
+class Growth:
+    """A block that grows. ``axes`` is how many leading axes all of its inner values share without a dependency across them (None: no inner value yet)."""
+
+    def __init__(self, seed: Facts, reason: str) -> None:
+        self.mapping = seed.mapping
+        self.nodes: dict[ir.Node, Facts] = {seed.node: seed}
+        self.inputs = _read(seed.node)
+        self.axes: int | None = None
+        self.steps = [Step(seed.node, "seed", reason)]
+        self.refusals: dict[ir.Node, str] = {}
+        self.products = {seed.node} if is_product(seed.node) else set()
+
+    def inputs_with(self, node: ir.Node) -> set[ir.Value]:
+        """What the block would read from outside."""
+        made = {value for inner in self.nodes for value in inner.outputs}
+        return (self.inputs | _read(node)) - made - set(node.outputs)
+
+    def edges(self, node: ir.Node, behind: bool) -> Iterator[tuple[ir.Node, int]]:
+        """(reader, input) of each value that flows between the block and ``node``, which stands ``behind`` it or before it."""
+        if behind:
+            yield from ((node, index) for index, value in enumerate(node.inputs) if value is not None and value.producer() in self.nodes)
+            return
+        for value in node.outputs:
+            yield from ((user, index) for user, index in value.uses() if user in self.nodes)
+
+    def axes_with(self, node: ir.Node, behind: bool) -> int:
+        """How many leading axes would be shared."""
+        found = [tiled_axes(reader, index) for reader, index in self.edges(node, behind)]
+        return min(found if self.axes is None else [self.axes, *found], default=0)
+
+    def arithmetic_before(self, product: ir.Node, joining: ir.Node | None = None) -> int:
+        """Additions for each element that are done in the block, and in ``joining``, on what flows into ``product``."""
+        seen: set[ir.Node] = set()
+        stack = [product]
+        total = 0
+        while stack:
+            for value in stack.pop().inputs:
+                maker = value.producer() if value is not None else None
+                if maker is None or maker in seen or (maker not in self.nodes and maker is not joining):
+                    continue
+                seen.add(maker)
+                if not is_product(maker):
+                    total += arithmetic(maker)
+                    stack.append(maker)
+        return total
+
+    def chained_weights(self, node: ir.Node, behind: bool) -> bool:
+        """Whether a path inside would lead from one product with weights to another."""
+        heavy = {product for product in self.products if has_weights(product)}
+        if has_weights(node) and heavy:
+            return True if not behind else any(self._leads_to(product, node) for product in heavy)
+        through = _above(node, self.nodes) & heavy if behind else set()
+        return bool(through) and any(has_weights(product) for product in self.products - through if self._leads_to(node, product))
+
+    def _leads_to(self, product: ir.Node, node: ir.Node) -> bool:
+        return product in _above(node, self.nodes)
+
+    def take(self, facts: Facts, behind: bool, mapping: Mapping, reason: str) -> None:
+        """Make an operator part of the block."""
+        node = facts.node
+        self.axes = self.axes_with(node, behind)
+        self.inputs = self.inputs_with(node)
+        self.mapping = mapping
+        self.nodes[node] = facts
+        self.steps.append(Step(node, "behind" if behind else "before", reason))
+        self.refusals.pop(node, None)
+        if is_product(node):
+            self.products.add(node)
+
+    def ordered(self, joining: Facts | None = None) -> list[ir.Node]:
+        """The nodes in topological order."""
+        facts = [*self.nodes.values(), *([joining] if joining is not None else [])]
+        return [found.node for found in sorted(facts, key=lambda found: found.position)]
+
+    def inner_values(self, joining: ir.Node | None = None) -> list[ir.Value]:
+        """What is made and read inside."""
+        inside = self.nodes.keys() | ({joining} if joining is not None else set())
+        return [value for node in inside for value in node.outputs if any(user in inside for user, _ in value.uses())]
+
+    def block(self) -> Block:
+        """The block as it is."""
+        nodes = self.ordered()
+        inputs, outputs = border(nodes) if len(nodes) > 1 else _own_border(nodes[0])
+        wanted = set(outputs)
+        saved = [(value, facts) for node, facts in self.nodes.items() for value in node.outputs if value not in wanted and value.uses()]
+        known = sum(_bytes(value) or 0 for value, _ in saved)
+        refusals = tuple(Refusal(node, reason) for node, reason in self.refusals.items())
+        return Block(tuple(nodes), self.mapping, inputs, outputs, tuple(self.steps), refusals, known, len(saved))
+
+
+def arithmetic(node: ir.Node) -> int:
+    """Additions that an operator does for each element it makes; many, when nobody knows."""
+    made, elements = flops(node, ASSUMED), sizes(node.outputs[0], ASSUMED)
+    if made is None:
+        return TRANSCENDENTAL
+    if not made or elements is None:
+        return 0 if not made else TRANSCENDENTAL
+    count = 1
+    for size in elements:
+        count *= size
+    return -(-made // max(count, 1))
+
+
+def _bytes(value: ir.Value) -> int | None:
+    from ..shapes import known_bytes
+
+    return known_bytes(value)
+
+
+def _read(node: ir.Node) -> set[ir.Value]:
+    return {value for index, value in enumerate(node.inputs) if value is not None and not (constant(value) is not None and is_parameter(node, index))}
+
+
+def _above(node: ir.Node, inside: dict[ir.Node, Facts]) -> set[ir.Node]:
+    """The nodes of the block that ``node`` depends on."""
+    seen: set[ir.Node] = set()
+    stack = [node]
+    while stack:
+        for value in stack.pop().inputs:
+            maker = value.producer() if value is not None else None
+            if maker is not None and maker in inside and maker not in seen:
+                seen.add(maker)
+                stack.append(maker)
+    return seen
+
+
+def _own_border(node: ir.Node) -> tuple[tuple[ir.Value, ...], tuple[ir.Value, ...]]:
+    read: Sequence[ir.Value] = [value for value in dict.fromkeys(node.inputs) if value is not None]
+    made = tuple(value for value in node.outputs if value.uses() or value.is_graph_output())
+    ordered = [value for value in read if constant(value) is None] + [value for value in read if constant(value) is not None]
+    return tuple(ordered), made

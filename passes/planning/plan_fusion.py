@@ -1,0 +1,48 @@
+"""Fusion plans written into the model: every block of several operators becomes a function."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import onnx_ir as ir
+
+from ...compiler.core.drift import Drift
+from ...compiler.core.passes import Context, Pass
+from ...compiler.core.planning.outline import Outliner
+from ...compiler.core.planning.plan import Constraints
+from ...compiler.core.planning.planner import plan_model
+from ...compiler.core.shapes import infer_shapes
+
+RULE = "fuse-block"
+
+
+@dataclass(frozen=True)
+class PlanFusion(Pass):
+    """Plans which operators become one kernel (DNNFusion), and puts each block of several operators into a model-local function.
+
+    Whatever runs the model computes the same: a runtime that knows nothing of blocks inlines them, ``inline-functions`` does it in the file. Operators
+    that stay alone stay as they are. ``operators`` and ``inputs`` bound a block, ``live_bytes`` what one tile of it holds, ``repeated`` the arithmetic in
+    front of a Conv or MatMul, ``deep`` joins products with what works on their rows; see `Constraints`.
+    """
+
+    name: ClassVar[str] = "plan-fusion"
+    drift: ClassVar[Drift] = Drift.EXACT
+    operators: int = Constraints.operators
+    inputs: int = Constraints.inputs
+    live_bytes: int = Constraints.live_bytes
+    repeated: int = Constraints.repeated
+    deep: bool = Constraints.deep
+
+    def run(self, model: ir.Model, context: Context) -> int:
+        """Plan the main graph and every graph nested in it; returns how many blocks became functions."""
+        infer_shapes(model)
+        plans = plan_model(model, Constraints(self.operators, self.inputs, self.live_bytes, self.repeated, self.deep), context.profile)
+        outliner = Outliner(model)
+        written = 0
+        for block in (block for plan in plans for block in plan.blocks if block.fused):
+            if context.ledger.permit(RULE, next(value.name or "" for value in block.outputs)):
+                outliner.outline(block)
+                written += 1
+        outliner.settle()
+        return written
