@@ -160,7 +160,7 @@ class Engine:
 
     def attempt(self, item: Rule, match: Match) -> Skip | Literal[True] | None:
         """Replace the match as the rule says: True, or why not (None when the rule did not say); the graph is untouched in that case."""
-        match.ranges, match.forms, match.fast_math = self.ranges, self.forms, self.context.fast_math
+        match.ranges, match.forms, match.fast_math, match.target = self.ranges, self.forms, self.context.fast_math, self.context.target
         pen = Build()
         result = item.build(pen, match)
         refusal = result if result is None or isinstance(result, Skip) else self._commit(item, match, pen, result)

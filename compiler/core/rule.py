@@ -16,6 +16,7 @@ from .pattern import Binding, NodePattern, Pattern, trace
 from .ranges import Ranges
 from .reasons import Skip
 from .regular import Forms
+from .target import Target
 
 Result = ir.Value | tuple[ir.Value, ...] | Skip | None
 """A replacement for each output of the pattern, why there is none, or None for "not my business"."""
@@ -25,12 +26,14 @@ class Match:
     """What a pattern matched; ``m.x`` is the value bound to the parameter ``x``.
 
     The engine lends every match what it shares among them: ``ranges`` (bounds of values) and ``forms`` (what the position alone tells of them),
-    each found once. ``fast_math`` is whether the user allows what is only equal where both sides are defined, without a proof.
+    each found once. ``fast_math`` is whether the user allows what is only equal where both sides are defined, without a proof; ``target`` is what the model
+    is compiled for.
     """
 
     ranges: Ranges
     forms: Forms
     fast_math: bool
+    target: Target
 
     def __init__(self, root: ir.Node, outputs: tuple[ir.Value, ...], values: dict[str, ir.Value | None], nodes: dict[NodePattern, ir.Node]) -> None:
         self.root = root

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import onnx_ir as ir
 
 STANDARD_DOMAINS = ("", "ai.onnx")
 
@@ -11,17 +14,26 @@ STANDARD_DOMAINS = ("", "ai.onnx")
 class Target:
     """A backend on a device, and the kernels it has beyond the standard operators.
 
-    ``kernels`` holds "domain::Operator" names, for example "com.microsoft::BiasGelu".
+    ``kernels`` holds "domain::Operator" names, for example "com.microsoft::BiasGelu". ``types`` names the element types ("float16") that the kernels of an
+    operator take, standard operators without a domain; it is empty where nobody knows.
     """
 
     name: str
     backend: str
     device: str = "cpu"
     kernels: frozenset[str] = frozenset()
+    types: Mapping[str, Sequence[str]] = field(default_factory=dict, hash=False)
 
     def has(self, domain: str, op: str) -> bool:
         """Whether a node of this operator can stand in a model for this target."""
         return domain in STANDARD_DOMAINS or f"{domain}::{op}" in self.kernels
+
+    def takes(self, kernel: str, dtype: ir.DataType | None) -> bool:
+        """Whether the kernels of "domain::Operator", or of a standard "Operator", take an element type; where nobody knows they take float."""
+        if dtype is None:
+            return False
+        known = self.types.get(kernel)
+        return dtype is ir.DataType.FLOAT if known is None else dtype.name.lower() in known
 
 
 PORTABLE = Target("onnx", "ort")
