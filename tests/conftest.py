@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from graphwright.backends.ort.cuda.device import why_missing_here
 from graphwright.models.shared import ABSENT, shared_folder
 
 
@@ -22,11 +23,5 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip what this machine cannot run, with a sentence."""
     if item.get_closest_marker("shared") and shared_folder() is None:
         pytest.skip(ABSENT)
-    if item.get_closest_marker("gpu") and not _cuda():
-        pytest.skip("needs a CUDA device that ONNX Runtime can use (onnxruntime-gpu)")
-
-
-def _cuda() -> bool:
-    import onnxruntime
-
-    return "CUDAExecutionProvider" in onnxruntime.get_available_providers()
+    if item.get_closest_marker("gpu") and (missing := why_missing_here()):
+        pytest.skip(missing)

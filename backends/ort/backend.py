@@ -7,12 +7,13 @@ from pathlib import Path
 
 import onnx_ir as ir
 
-from ...compiler.core.backend import Built, Progress, Runner, Sample
+from ...compiler.core.backend import Backend, Built, Progress, Runner, Sample
 from ...compiler.core.errors import ArtifactError
 from ...compiler.core.graph import all_graphs
 from ...compiler.core.target import Target
+from .cuda.options import FAMILY
 from .files import MODEL
-from .kernels import cpu_target, cuda_target, portable_target
+from .kernels import cpu_target, portable_target
 from .options import DEFAULT, Options, read_options
 from .package import write_package
 from .reference import WHOLE_BYTES, open_baseline, open_reference
@@ -25,18 +26,15 @@ TUNED_SAMPLES = 2
 
 
 class OrtBackend:
-    """Runs models with ONNX Runtime on ``device``, "cpu" or "cuda". Models with more than ``whole_bytes`` of weights run in segments."""
+    """Runs models with ONNX Runtime on the CPU. Models with more than ``whole_bytes`` of weights run in segments."""
 
     name = "ort"
 
-    def __init__(self, device: str = "cpu", *, whole_bytes: int = WHOLE_BYTES) -> None:
-        self.device = device
+    def __init__(self, *, whole_bytes: int = WHOLE_BYTES) -> None:
         self.whole_bytes = whole_bytes
 
     def targets(self) -> tuple[Target, ...]:
-        """The targets served. Raises BackendMissing when the device is cuda and the installed ONNX Runtime cannot use it."""
-        if self.device == "cuda":
-            return (cuda_target(),)
+        """The targets served."""
         return portable_target(), cpu_target()
 
     def reference(self, model: ir.Model) -> Runner:
@@ -45,7 +43,7 @@ class OrtBackend:
 
     def baseline(self, model: ir.Model) -> Runner:
         """The model as everybody runs it today: default options."""
-        return open_baseline(model, device=self.device, whole_bytes=self.whole_bytes)
+        return open_baseline(model, whole_bytes=self.whole_bytes)
 
     def build(self, model: ir.Model, samples: Sequence[Sample], progress: Progress) -> Built:
         """Make the model ready with the fastest session options on the first samples. Models too large for one session keep the defaults."""
@@ -56,12 +54,17 @@ class OrtBackend:
         skeleton = skeleton_of(model)
 
         def open_with(options: Options) -> OrtRunner:
-            return open_skeleton(skeleton, options, device=self.device)
+            return open_skeleton(skeleton, options)
 
         operators = {node.op_type for graph in all_graphs(model) for node in graph}
         tuned = tuple(samples[:TUNED_SAMPLES])
         options, trials = choose_options(open_with, tuned, progress, operators=operators)
         return Built(model, open_with(options), options.to_dict(), tuple(trial.to_dict() for trial in trials), tuned)
+
+    def open(self, model: ir.Model, options: Mapping[str, object]) -> Built:
+        """Make a model ready with options chosen elsewhere, for a larger model that it is a part of. Raises ArtifactError when they are not options."""
+        chosen = read_options(options)
+        return Built(model, open_skeleton(skeleton_of(model), chosen), chosen.to_dict())
 
     def package(self, built: Built, folder: Path) -> tuple[Path, ...]:
         """Write model.onnx (unless it is there already), model.ort with required_operators.config, and run.py; what is left out is in ``built.notes``."""
@@ -73,9 +76,13 @@ class OrtBackend:
         path = folder / MODEL
         if not path.is_file():
             raise ArtifactError(f"there is no {MODEL} in '{folder}'")
-        return open_file(path, read_options(options), device=self.device)
+        return open_file(path, read_options(options))
 
 
-def backend(target: str = "ort-cpu") -> OrtBackend:
-    """The backend of the targets onnx, ort-cpu and ort-cuda."""
-    return OrtBackend("cuda" if target == "ort-cuda" else "cpu")
+def backend(target: str = "ort-cpu") -> Backend:
+    """The backend of the targets onnx, ort-cpu and ort-cuda. Raises TargetError when what comes after a colon cannot be read."""
+    if target.partition(":")[0] != FAMILY:
+        return OrtBackend()
+    from .cuda.backend import CudaBackend
+
+    return CudaBackend(target)

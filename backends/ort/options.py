@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, cast, get_args
+from typing import ClassVar, Literal, TypeVar, cast, get_args
 
 import onnxruntime as ort
 
@@ -18,6 +18,8 @@ LEVELS: dict[Level, ort.GraphOptimizationLevel] = {
     "extended": ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED,
     "all": ort.GraphOptimizationLevel.ORT_ENABLE_ALL,
 }
+Provider = str | tuple[str, dict[str, str]]
+"""An execution provider of ONNX Runtime, with its own options."""
 ERRORS_ONLY_FATAL = 4
 """ONNX Runtime logs what it also raises; the exception is enough."""
 
@@ -29,6 +31,9 @@ class Options:
     ``threads`` inside one operator, 0 for as many as there are cores. ``without`` names graph optimizers of ONNX Runtime that are left out.
     ``spinning`` lets idle threads burn their core waiting for work; it slows whatever else runs, such as the other model of a comparison.
     """
+
+    device: ClassVar[str] = "cpu"
+    choices: ClassVar[dict[str, tuple[str, ...]]] = {"level": get_args(Level)}
 
     level: Level = "all"
     threads: int = 0
@@ -47,6 +52,19 @@ class Options:
         for key, value in self.entries().items():
             options.add_session_config_entry(key, value)
         return options
+
+    def providers(self) -> list[Provider]:
+        """What runs the operators, in order of preference."""
+        return ["CPUExecutionProvider"]
+
+    @property
+    def place(self) -> tuple[str, int]:
+        """Where buffers lie: a kind of device, and which of them."""
+        return "cpu", 0
+
+    def missing(self) -> str:
+        """Why this installation cannot run with these options, in one sentence; "" when it can."""
+        return ""
 
     def entries(self) -> dict[str, str]:
         """What differs from ONNX Runtime's defaults among its named configuration entries."""
@@ -70,23 +88,30 @@ DEFAULT = Options()
 """What everybody has who does not choose."""
 
 
+Kind = TypeVar("Kind", bound=Options)
+
+
 def read_options(stored: Mapping[str, object]) -> Options:
     """Options from `Options.to_dict`. Raises ArtifactError naming an option that does not exist or fit."""
-    fields = {field.name: field for field in dataclasses.fields(Options)}
+    return read_kind(Options, stored)
+
+
+def read_kind(kind: type[Kind], stored: Mapping[str, object]) -> Kind:
+    """`read_options` for those of a device."""
+    fields = {field.name: field.default for field in dataclasses.fields(kind)}
     values: dict[str, object] = {}
     for name, value in stored.items():
         if name not in fields:
             raise ArtifactError(f"there is no session option '{name}'; there are: {', '.join(fields)}")
-        values[name] = _checked(name, value)
-    return Options(**values)  # type: ignore[arg-type]
+        values[name] = _checked(name, value, fields[name], kind.choices.get(name, ()))
+    return kind(**values)  # type: ignore[arg-type]
 
 
-def _checked(name: str, value: object) -> object:
-    default = getattr(DEFAULT, name)
+def _checked(name: str, value: object, default: object, choices: tuple[str, ...]) -> object:
     if name == "without" and isinstance(value, (list, tuple)) and all(isinstance(one, str) for one in value):
         return tuple(cast("list[str]", value))
-    if name == "level" and value in get_args(Level):
+    if value in choices:
         return value
-    if name not in ("level", "without") and type(value) is type(default) and (not isinstance(value, int) or value >= 0):
+    if name != "without" and not choices and type(value) is type(default) and (not isinstance(value, int) or value >= 0):
         return value
     raise ArtifactError(f"the session option '{name}' cannot be {value!r}")

@@ -19,17 +19,17 @@ def open_reference(model: ir.Model, *, whole_bytes: int = WHOLE_BYTES) -> Runner
     return open_model(model, REFERENCE, whole_bytes=whole_bytes)
 
 
-def open_baseline(model: ir.Model, *, device: str = "cpu", whole_bytes: int = WHOLE_BYTES) -> Runner:
-    """The model with the runtime's default options."""
-    return open_model(model, DEFAULT, device=device, whole_bytes=whole_bytes)
+def open_baseline(model: ir.Model, *, options: Options = DEFAULT, whole_bytes: int = WHOLE_BYTES) -> Runner:
+    """The model with the runtime's default options, those of a device being ``options``."""
+    return open_model(model, options, whole_bytes=whole_bytes)
 
 
-def open_model(model: ir.Model, options: Options, *, device: str = "cpu", whole_bytes: int = WHOLE_BYTES, segment_bytes: int = SEGMENT_BYTES) -> Runner:
+def open_model(model: ir.Model, options: Options, *, whole_bytes: int = WHOLE_BYTES, segment_bytes: int = SEGMENT_BYTES) -> Runner:
     """A runner for a model: one session, or segments of ``segment_bytes`` of weights when it has more than ``whole_bytes``.
 
     Raises ModelError when the model cannot be loaded, TargetError when ONNX Runtime has no kernel for one of its operators.
     """
     skeleton = skeleton_of(model)
     if weight_bytes(model) <= whole_bytes:
-        return open_skeleton(skeleton, options, device=device)
-    return SegmentedRunner(model, skeleton, options, segment_bytes=segment_bytes, device=device)
+        return open_skeleton(skeleton, options)
+    return SegmentedRunner(model, skeleton, options, segment_bytes=segment_bytes)

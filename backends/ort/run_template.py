@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from .options import DEFAULT, LEVELS, Options
 
 PROGRAM = '''\
@@ -9,7 +11,7 @@ PROGRAM = '''\
 import sys, pathlib, numpy as np, onnxruntime as ort
 options = ort.SessionOptions()
 {settings}
-session = ort.InferenceSession(str(pathlib.Path(__file__).with_name("model.onnx")), options, providers=["CPUExecutionProvider"])
+session = ort.InferenceSession(str(pathlib.Path(__file__).with_name("model.onnx")), options, providers={providers}){check}
 dtypes = {{"float": "f4", "double": "f8", "string": "O"}}
 ones = lambda i: np.ones([d if isinstance(d, int) else 1 for d in i.shape], dtypes.get(i.type[7:-1], i.type[7:-1]))
 feeds = dict(np.load(sys.argv[1])) if len(sys.argv) > 1 else {{i.name: ones(i) for i in session.get_inputs()}}
@@ -17,6 +19,8 @@ outputs = dict(zip([o.name for o in session.get_outputs()], session.run(None, fe
 if len(sys.argv) > 2: np.savez(sys.argv[2], **outputs)
 else: print(*(f"{{name}} {{np.asarray(value).dtype}} {{np.shape(value)}}\\n{{value}}" for name, value in outputs.items()), sep="\\n")
 '''
+CHECK = """
+if "CUDAExecutionProvider" not in session.get_providers(): sys.exit("ONNX Runtime cannot use the GPU: pip install 'onnxruntime-gpu[cuda,cudnn]'")"""
 
 
 def program(options: Options) -> str:
@@ -28,4 +32,12 @@ def program(options: Options) -> str:
         lines.append(f"options.intra_op_num_threads = {options.threads}")
     if options.arena != DEFAULT.arena:
         lines.append(f"options.enable_cpu_mem_arena = {options.arena}")
-    return PROGRAM.format(settings="\n".join(lines))
+    if options.device == "cpu":
+        return PROGRAM.format(settings="\n".join(lines), providers=repr(options.providers()).replace("'", '"'), check="")
+    lines.append("ort.preload_dlls()")
+    return PROGRAM.format(settings="\n".join(lines), providers=_without_graph(options), check=CHECK)
+
+
+def _without_graph(options: Options) -> str:
+    """A CUDA graph needs buffers that stay where they are, which ``session.run`` does not give it: ``run.py`` does without."""
+    return repr(dataclasses.replace(options, graph=False).providers())  # type: ignore[call-arg]

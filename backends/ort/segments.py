@@ -34,7 +34,7 @@ class Segment:
 class SegmentedRunner:
     """Runs a model segment by segment, opening each as its turn comes and closing it after. Values are kept while a later segment needs them."""
 
-    def __init__(self, model: ir.Model, skeleton: Skeleton, options: Options = REFERENCE, *, segment_bytes: int = SEGMENT_BYTES, device: str = "cpu") -> None:
+    def __init__(self, model: ir.Model, skeleton: Skeleton, options: Options = REFERENCE, *, segment_bytes: int = SEGMENT_BYTES) -> None:
         graph = skeleton.proto.graph
         initial = {tensor.name for tensor in graph.initializer}
         declared = ports_of(graph.input)
@@ -44,7 +44,6 @@ class SegmentedRunner:
         self._model = model
         self._skeleton = skeleton
         self._options = options
-        self._device = device
         self._intake = Intake(self.inputs, [port for port in declared if port.name in initial])
         self._last_use = _last_uses(self.segments)
         self._types: dict[str, onnx.ValueInfoProto] = {value.name: value for value in graph.input}
@@ -89,7 +88,7 @@ class SegmentedRunner:
 
     def _open(self, segment: Segment, values: Mapping[str, Array]) -> OrtRunner:
         proto = self._part(segment, values)
-        return open_skeleton(dataclasses.replace(self._skeleton, proto=proto), self._options, device=self._device, weights=segment.weights)
+        return open_skeleton(dataclasses.replace(self._skeleton, proto=proto), self._options, weights=segment.weights)
 
     def _part(self, segment: Segment, values: Mapping[str, Array]) -> onnx.ModelProto:
         whole = self._skeleton.proto

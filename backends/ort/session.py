@@ -20,7 +20,6 @@ from .skeleton import Skeleton
 from .values import Intake, from_ort_value, to_ort_value
 
 T = TypeVar("T")
-PROVIDERS = {"cpu": ["CPUExecutionProvider"], "cuda": ["CUDAExecutionProvider", "CPUExecutionProvider"]}
 
 
 class OrtRunner:
@@ -33,10 +32,13 @@ class OrtRunner:
         outputs: Sequence[Port],
         overridable: Sequence[Port] = (),
         weights: Sequence[np.ndarray] = (),
+        *,
+        options: Options = DEFAULT,
     ) -> None:
         self.inputs = tuple(inputs)
         self.outputs = tuple(outputs)
         self.overridable = tuple(overridable)
+        self.options = options
         self._session: ort.InferenceSession | None = session
         self._weights = weights
         self._names = [port.name for port in self.outputs]
@@ -100,22 +102,33 @@ class OrtRunner:
             raise cannot_run(error) from error
 
 
-def open_skeleton(skeleton: Skeleton, options: Options = DEFAULT, *, device: str = "cpu", weights: Collection[str] | None = None) -> OrtRunner:
+def open_skeleton(skeleton: Skeleton, options: Options = DEFAULT, *, weights: Collection[str] | None = None) -> OrtRunner:
     """A runner for a model in memory; ``weights`` names those it needs when it is only a part. Raises ModelError or TargetError when it cannot be loaded."""
     given = options.session_options()
     arrays = skeleton.configure(given, weights)
-    session = _session(skeleton.to_bytes(), given, device)
+    session = _session(skeleton.to_bytes(), given, options)
     graph = skeleton.proto.graph
     initial = {tensor.name for tensor in graph.initializer}
     declared = ports_of(graph.input)
     inputs = [port for port in declared if port.name not in initial]
-    return OrtRunner(session, inputs, _outputs(session, ports_of(graph.output)), [port for port in declared if port.name in initial], arrays)
+    outputs, overridable = _outputs(session, ports_of(graph.output)), [port for port in declared if port.name in initial]
+    return runner_kind(options)(session, inputs, outputs, overridable, arrays, options=options)
 
 
-def open_file(path: Path, options: Options = DEFAULT, *, device: str = "cpu") -> OrtRunner:
+def open_file(path: Path, options: Options = DEFAULT) -> OrtRunner:
     """A runner for a model file (.onnx or .ort). Raises ModelError or TargetError when it cannot be loaded."""
-    session = _session(str(path), options.session_options(), device)
-    return OrtRunner(session, ports_in(session.get_inputs()), ports_in(session.get_outputs()), ports_in(session.get_overridable_initializers()))
+    session = _session(str(path), options.session_options(), options)
+    inputs, outputs = ports_in(session.get_inputs()), ports_in(session.get_outputs())
+    return runner_kind(options)(session, inputs, outputs, ports_in(session.get_overridable_initializers()), options=options)
+
+
+def runner_kind(options: Options) -> type[OrtRunner]:
+    """What runs sessions with these options: on a GPU, inputs and outputs are bound to its memory."""
+    if options.device == "cpu":
+        return OrtRunner
+    from .cuda.bound import BoundRunner
+
+    return BoundRunner
 
 
 def _outputs(session: ort.InferenceSession, declared: Sequence[Port]) -> list[Port]:
@@ -124,11 +137,16 @@ def _outputs(session: ort.InferenceSession, declared: Sequence[Port]) -> list[Po
     return [Port(one.name, one.dtype or other.dtype, other.shape if one.shape is None else one.shape) for one, other in zip(declared, found, strict=True)]
 
 
-def _session(source: str | bytes, options: ort.SessionOptions, device: str) -> ort.InferenceSession:
-    providers = PROVIDERS[device]
-    if providers[0] not in ort.get_available_providers():
-        raise BackendMissing(f"this installation of ONNX Runtime cannot use {device}: pip install 'graphwright[gpu]' on a machine with an NVIDIA GPU")
+def _session(source: str | bytes, given: ort.SessionOptions, options: Options) -> ort.InferenceSession:
+    missing = options.missing()
+    if missing:
+        raise BackendMissing(missing)
+    providers = options.providers()
     try:
-        return ort.InferenceSession(source, options, providers=providers, enable_fallback=0)
+        session = ort.InferenceSession(source, given, providers=providers, enable_fallback=0)
     except Exception as error:  # ONNX Runtime's exceptions have no base class of their own
-        raise cannot_load(error, device.upper()) from error
+        raise cannot_load(error, options.device.upper()) from error
+    wanted = providers[0] if isinstance(providers[0], str) else providers[0][0]
+    if wanted not in session.get_providers():  # It would run on the CPU and say nothing.
+        raise BackendMissing(f"ONNX Runtime made a session without {wanted}: it cannot use this GPU any more. The target ort-cpu needs none.")
+    return session

@@ -30,6 +30,8 @@ times as long as Add and LayerNormalization."""
 
 Open = Callable[[Options], OrtRunner]
 Race = Callable[[Stopwatch, Stopwatch], Comparison]
+Question = Callable[[Options], list[Options]]
+"""The candidates to race against the best options so far."""
 
 
 @dataclass(frozen=True)
@@ -60,21 +62,24 @@ def choose_options(
     *,
     operators: Collection[str] = (),
     cores: int | None = None,
+    start: Options = DEFAULT,
+    asked: Sequence[Question] | None = None,
     race: Race | None = None,
     budget_s: float = TUNE_SECONDS,
     clock: Clock = time.perf_counter,
 ) -> tuple[Options, tuple[Trial, ...]]:
     """The fastest options for a model on these samples, and every race run to find them. Two sessions are open at a time.
 
-    ``operators`` are those of the model: what only concerns others is not tried. No race starts after ``budget_s``. Without samples there is nothing to
+    ``operators`` are those of the model: what only concerns others is not tried. ``start`` is what is left when nothing is better, ``asked`` are other
+    questions than a CPU's. No race starts after ``budget_s``. Without samples there is nothing to
     measure, and the defaults are the answer.
     """
     if not samples:
-        return DEFAULT, ()
+        return start, ()
     end = clock() + budget_s
-    track = Track(open_with, samples, race or _race)
+    track = Track(open_with, samples, race or _race, start)
     try:
-        for question in questions(operators, cores or _cores()):
+        for question in asked if asked is not None else questions(operators, cores or _cores()):
             for candidate in question(track.best):
                 if clock() >= end:
                     break
@@ -88,8 +93,8 @@ def choose_options(
 class Track:
     """Where candidates race: keeps the best options so far with their session open, and every trial."""
 
-    def __init__(self, open_with: Open, samples: Sequence[Sample], race: Race) -> None:
-        self.best = DEFAULT
+    def __init__(self, open_with: Open, samples: Sequence[Sample], race: Race, start: Options = DEFAULT) -> None:
+        self.best = start
         self.trials: list[Trial] = []
         self._open = open_with
         self._samples = samples
@@ -130,7 +135,7 @@ class Track:
         return lambda calls: sum(timer(calls) for timer in timers)
 
 
-def questions(operators: Collection[str], cores: int) -> Iterator[Callable[[Options], list[Options]]]:
+def questions(operators: Collection[str], cores: int) -> Iterator[Question]:
     """What is asked in turn; each gives the candidates to race against the best options so far."""
     yield lambda best: [replace(best, without=names) for operator, names in DOUBTFUL_FUSIONS.items() if operator in operators]
     levels: tuple[Level, ...] = ("extended", "basic")

@@ -7,6 +7,7 @@ import onnx_ir as ir
 import onnxruntime
 import pytest
 
+from graphwright.backends.ort.cuda.options import CudaOptions
 from graphwright.backends.ort.failures import clean
 from graphwright.backends.ort.options import DEFAULT, REFERENCE, Options, read_options
 from graphwright.backends.ort.reference import open_baseline, open_model, open_reference
@@ -117,8 +118,8 @@ def test_broken_and_missing_files_are_one_sentence(tmp_path):
 def test_cuda_is_missing_in_one_sentence(model):
     if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
         pytest.skip("CUDA is here")
-    with pytest.raises(BackendMissing, match="cannot use cuda"):
-        open_baseline(model(RELU), device="cuda")
+    with pytest.raises(BackendMissing, match="ort-cuda needs"):
+        open_baseline(model(RELU), options=CudaOptions())
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "bool"])
