@@ -9,6 +9,7 @@ from ..passes.quantize.activation import ActivationGrid
 from ..passes.quantize.grid import Grid
 from ..passes.quantize.joint import find_joint, joint_methods
 from ..passes.quantize.method import find_method, methods
+from ..passes.quantize.tied import untie
 from .calibration.data import CalibrationData
 from .calibration.engine import Engine
 from .calibration.halves import split_data
@@ -83,6 +84,7 @@ def bench_methods(model: object, request: MethodRequest, example_inputs: object 
     backend = find_backend("ort-cpu")
     fit, judge = _data(source, request)
     raised = optimize_model(source.model, Request(target="onnx", level=RAISED, seed=request.seed, progress=request.progress)).model
+    untie(raised)
     sites = benchable_sites(raised, request.sites)
     bench = MethodBench(candidates, request.bits, Grid(8, request.symmetric, request.block))
     engines = [_engine(data, backend, request) for data in (fit, judge)]

@@ -18,6 +18,7 @@ from .activation import ActivationGrid
 from .changes import Changes
 from .grid import Grid
 from .method import Method
+from .tied import untie
 
 __all__ = ["round_inputs", "round_weights"]
 
@@ -31,10 +32,11 @@ def round_weights(
 
     Raises InputError when the method needs calibration data and there is none.
     """
-    settle_shapes(model)
-    chosen = [site for site in all_sites(model) if site.kind != "Gather"] if sites is None else list(sites)
     if type(method).calibrated() and calibrator is None:
         raise InputError(f"the method '{method.name}' looks at activations: give it calibration data")
+    settle_shapes(model)
+    tied = untie(model)
+    chosen = [site for site in all_sites(model) if site.kind != "Gather"] if sites is None else list(sites)
     changes = Changes(copies=True)
     if calibrator is None or not type(method).calibrated():
         pairs: Iterable = ((site, None) for site in chosen)
@@ -45,6 +47,7 @@ def round_weights(
         groups = [method.quantize(part, None if statistics is None else statistics[place], grid).matrix() for place, part in enumerate(site.matrices())]
         done += changes.write(site.node, site.weight_at, site.stored(np.stack(groups)).astype(np.float64)) is None
     changes.apply(Names(model))
+    tied.restore()
     return done
 
 
@@ -54,11 +57,12 @@ def round_inputs(model: ir.Model, grid: ActivationGrid, calibrator: Calibrator |
     Ranges are those of the calibration data, or of each token (the last axis; of the whole value where a convolution reads it) when it comes.
     Raises InputError when the grid is static and there is no calibration data.
     """
-    settle_shapes(model)
-    chosen = [site for site in all_sites(model) if site.kind != "Gather"] if sites is None else list(sites)
-    values = dict.fromkeys(site.data for site in chosen)
     if not grid.token and calibrator is None:
         raise InputError("a static grid needs the ranges of the activations: give calibration data")
+    settle_shapes(model)
+    tied = untie(model)
+    chosen = [site for site in all_sites(model) if site.kind != "Gather"] if sites is None else list(sites)
+    values = dict.fromkeys(site.data for site in chosen)
     found = {} if grid.token or calibrator is None else calibrator.ranges(model, [value.name or "" for value in values])
     names, done = Names(model), 0
     for value in values:
@@ -69,6 +73,7 @@ def round_inputs(model: ir.Model, grid: ActivationGrid, calibrator: Calibrator |
         axes = [-1] if all(site.kind in ("MatMul", "Gemm") and site.weight_at == 1 for site in readers) else None
         _put_in(value, readers, grid, None if known is None else (known.low, known.high), axes, names)
         done += 1
+    tied.restore()
     return done
 
 

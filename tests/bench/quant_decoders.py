@@ -22,6 +22,7 @@ from graphwright.models.catalogue import Sample, find
 from graphwright.models.ranks import log_likelihood
 from graphwright.models.session import Plain, only
 from graphwright.models.shared import Split
+from graphwright.passes.quantize.tied import untie
 
 BATCH = 8
 
@@ -38,10 +39,11 @@ class Decoder:
 
     @functools.cached_property
     def model(self) -> ir.Model:
-        """The model as compression meets it."""
+        """The model as compression meets it; a head that shares its weight with the embedding has one of its own, so that it is a site."""
         with tempfile.TemporaryDirectory() as place:
-            source = ir.load(find(self.name).file(Path(place)))
-            return raised(source)
+            model = raised(ir.load(find(self.name).file(Path(place))))
+        untie(model)
+        return model
 
     def feeds(self, split: Split, count: int) -> Iterator[Sample]:
         """The first ``count`` windows, a few at a time."""

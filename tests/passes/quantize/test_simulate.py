@@ -91,3 +91,24 @@ def test_calibration_data_is_asked_for_where_it_is_needed() -> None:
         round_weights(model(), find_method("gptq")(), Grid(4))
     copy = clone_model(model())
     assert round_weights(copy, find_method("gptq")(), Grid(4), calibrator(model())) == 2
+
+
+TIED = """
+<ir_version: 10, opset_import: ["" : 21]>
+m (int64[N,T] ids) => (float[N,T,8] logits) { x = Gather(w, ids)  w_turned = Transpose<perm = [1, 0]>(w)  logits = MatMul(x, w_turned) }
+"""
+
+
+def test_a_head_that_shares_its_weight_with_the_embedding_is_rounded_too_and_the_embedding_stays(run_onnx: Run) -> None:
+    proto = onnx.parser.parse_model(TIED)
+    table = np.random.default_rng(2).standard_normal((8, 6)).astype(np.float32)
+    proto.graph.initializer.append(onnx.numpy_helper.from_array(table, "w"))
+    after = ir.from_proto(proto)
+    bind_opsets(after)
+    weights, inputs = Grid(4), ActivationGrid(4, token=True)
+    assert round_weights(after, find_method("rtn")(), weights) == 1
+    assert round_inputs(after, inputs) == 1
+    ids = np.array([[0, 3, 7, 2]])
+    nothing = Ranges(np.zeros(1), np.zeros(1))
+    expected = inputs.rounded(table[ids[0]], nothing) @ find_method("rtn")().quantize(np.ascontiguousarray(table.T), None, weights).matrix()
+    np.testing.assert_allclose(run_onnx(after, {"ids": ids})["logits"][0], expected, rtol=1e-4, atol=1e-4)
