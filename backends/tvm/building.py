@@ -1,0 +1,117 @@
+"""From a model to machine code: import, fuse, schedule, generate.
+
+    module = fused_module(model, options)               # Relax; every kernel is a PrimFunc called from ``main``
+    module = scheduled(module, target, kernels)         # every kernel has a schedule; weights are laid out for them
+    executable = executable_of(module, target)          # runs in `session.TvmRunner`, or is exported
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import onnx_ir as ir
+
+from ...compiler.core.errors import GraphwrightError, TargetError
+from .blocks import outline, settle
+from .importing import import_model, sentence
+from .options import DEFAULT, Options
+from .planned import mark_plan
+from .prepare import prepare
+
+if TYPE_CHECKING:
+    import tvm
+    from tvm.relax.vm_build import VMExecutable
+
+Scheduler = Callable[["tvm.IRModule"], "tvm.IRModule"]
+"""Gives every kernel of a module a schedule."""
+
+
+def fused_module(model: ir.Model, options: Options = DEFAULT, target: tvm.target.Target | None = None) -> tvm.IRModule:
+    """The model as a Relax module in which every kernel is one PrimFunc without a schedule. Weights are constants of ``main``.
+
+    Raises TargetError naming the operator that TVM cannot take.
+    """
+    from tvm import relax, transform
+
+    prepared = prepare(model)
+    if options.fusion == "plan":
+        mark_plan(prepared)
+    imported = import_model(prepared)
+    with _blamed("fuse"), target or contextlib.nullcontext():
+        module = outline(imported) if options.fusion == "plan" else imported.module
+        steps = [relax.transform.ConvertToDataflow(1), relax.transform.DecomposeOpsForInference()]
+        if options.fast_math:
+            from tvm.relax.transform import FastMathTransform
+
+            steps.append(FastMathTransform())
+        steps += [relax.backend.DispatchSortScan(), relax.transform.LegalizeOps(), relax.transform.FoldConstant()]
+        module = transform.Sequential(steps)(module)
+        if options.fusion == "plan":
+            module = settle(module)
+        if options.fusion == "own":
+            module = transform.Sequential([relax.transform.AnnotateTIROpPattern(), relax.transform.FuseOps()])(module)
+        return transform.Sequential([relax.transform.FuseTIR(), relax.transform.DeadCodeElimination()])(module)
+
+
+def scheduled(module: tvm.IRModule, target: tvm.target.Target, scheduler: Scheduler | None = None) -> tvm.IRModule:
+    """The module with every kernel scheduled, by ``scheduler`` or in the plainest way, and the weights laid out as the schedules want them."""
+    from tvm import relax, transform
+
+    with _blamed("schedule"), target:
+        module = relax.transform.AttachAttrLayoutFreeBuffers()(module)
+        if scheduler is not None:
+            module = scheduler(module)
+        return transform.Sequential([relax.transform.SplitLayoutRewritePreproc(), relax.transform.FoldConstant()])(module)
+
+
+def executable_of(module: tvm.IRModule, target: tvm.target.Target) -> VMExecutable:
+    """Machine code for a scheduled module."""
+    import tvm
+
+    with _blamed("compile"), transformed_quietly():
+        return tvm.compile(module, target=target, relax_pipeline=_lowering())
+
+
+def kernels_of(module: tvm.IRModule) -> list[str]:
+    """The names of the kernels that ``main`` calls, in order, one for each call."""
+    from tvm import relax
+
+    called: list[str] = []
+
+    def visit(expression: Any) -> None:
+        if isinstance(expression, relax.Call) and getattr(expression.op, "name", "") == "relax.call_tir":
+            called.append(expression.args[0].name_hint)
+
+    relax.analysis.post_order_visit(module["main"], visit)
+    return called
+
+
+def _lowering() -> Any:
+    """TVM's passes from call_tir to the instructions of its virtual machine."""
+    from tvm import transform
+    from tvm.relax.backend.cpu_generic import pipeline
+
+    return transform.Sequential([*pipeline.dataflow_lower_passes(None), *pipeline.finalize_passes(None)])
+
+
+@contextlib.contextmanager
+def transformed_quietly() -> Iterator[None]:
+    """TVM warns of things that are no concern of a user."""
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+@contextlib.contextmanager
+def _blamed(what: str) -> Iterator[None]:
+    """Errors of TVM as one sentence."""
+    try:
+        yield
+    except GraphwrightError:
+        raise
+    except Exception as error:  # TVM raises what it likes
+        raise TargetError(f"tvm cannot {what} this model: {sentence(error)}") from error

@@ -1,0 +1,293 @@
+"""Our graph as a Relax module, operator by operator, with TVM's own converters where they are right.
+
+What is known of shapes is ours, not TVM's: a tensor that only says how large another one is becomes an expression over the sizes of the inputs, and
+reshapes, expansions and slices are written with the shape that our inference found. TVM's importer stumbles where exporters compute shapes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx_ir as ir
+
+from ...compiler.core.errors import GraphwrightError, TargetError
+from ...compiler.core.graph import constant, node_label, opset
+from ...compiler.core.shapes import dims_of
+from ...compiler.core.symbolic.contents import content
+from ...compiler.core.target import STANDARD_DOMAINS
+from .conversions import OWN
+from .prepare import BLOCK
+from .symbols import Size, Symbols
+
+if TYPE_CHECKING:
+    import tvm
+
+NUMBERS = frozenset(
+    "FLOAT DOUBLE FLOAT16 BFLOAT16 INT8 INT16 INT32 INT64 UINT8 UINT16 UINT32 UINT64 BOOL FLOAT8E4M3FN FLOAT8E4M3FNUZ FLOAT8E5M2 FLOAT8E5M2FNUZ".split()
+)
+"""Element types that the generated code computes with."""
+LONGEST = 300
+
+
+@dataclass
+class Imported:
+    """A model as a Relax module whose ``main`` takes the graph inputs in order and gives a tuple of the graph outputs.
+
+    ``blocks`` says of variables bound in ``main`` from which planned block they came (None: from none); a variable that is not there belongs with the
+    next one that is.
+    """
+
+    module: tvm.IRModule
+    blocks: dict[str, str | None]
+
+
+def import_model(model: ir.Model) -> Imported:
+    """The Relax module of a prepared model (`prepare`). Raises TargetError naming the operator that TVM cannot take."""
+    return Importer(model).run()
+
+
+class Importer:
+    """Imports one model. Converters of ours are given it: they emit through it."""
+
+    def __init__(self, model: ir.Model) -> None:
+        from tvm import relax
+        from tvm.relax.frontend.onnx import onnx_frontend
+
+        self.model = model
+        self.opset = opset(model)
+        self.symbols = Symbols()
+        self.builder = relax.BlockBuilder()
+        self._converters = onnx_frontend._get_convert_map()
+        self._padded = onnx_frontend.onnx_input
+        self._values: dict[ir.Value, Any] = {}
+        self._blocks: dict[str, str | None] = {}
+        self._block: str | None = None
+
+    def run(self) -> Imported:
+        """Import the model."""
+        from tvm import relax
+
+        inputs = [self._input(index, value) for index, value in enumerate(self.model.graph.inputs) if not value.is_initializer()]
+        with self.builder.function("main", params=inputs, private=False):
+            for node in self.model.graph:
+                self._node(node)
+            results = [self.tensor(value) for value in self.model.graph.outputs]
+            self.builder.emit_func_output(relax.Tuple(results))
+        module = self.builder.finalize()
+        module["main"] = module["main"].with_attr("num_input", len(inputs))
+        return Imported(module, self._blocks)
+
+    def tensor(self, value: ir.Value) -> Any:
+        """The expression of a value: a variable, or a constant."""
+        if value not in self._values:
+            self._values[value] = self._made(value)
+        return self._values[value]
+
+    def sizes(self, value: ir.Value | None) -> list[Size] | None:
+        """What a small integer tensor holds, flattened, as expressions; None when that is not known."""
+        known = content(value)
+        return None if known is None else self.symbols.sizes(known.reshape(-1))
+
+    def shape(self, value: ir.Value) -> list[Size] | None:
+        """The shape of a value as expressions; None when a dimension is not known."""
+        return self.symbols.sizes(dims_of(value))
+
+    def emit(self, expression: Any) -> Any:
+        """Bind an expression to a variable."""
+        from tvm import relax
+
+        if isinstance(expression, relax.Var) or _is_constant(expression):
+            return expression
+        return self._bound(self.builder.emit(expression))
+
+    def _bound(self, made: Any) -> Any:
+        """A variable, noted with the block that it belongs to."""
+        from tvm import relax
+
+        if isinstance(made, relax.Var):
+            self._blocks[made.name] = self._block
+        return made
+
+    def _input(self, index: int, value: ir.Value) -> Any:
+        from tvm import relax
+
+        _refuse_type(value, f"the input '{value.name}'")
+        dims = dims_of(value)
+        if dims is None:
+            raise TargetError(f"tvm needs to know how many dimensions the input '{value.name}' has")
+        self.symbols.declare(dims)
+        sizes = [self.symbols.fresh() if size is None else size for size in map(self.symbols.size, dims)]
+        self._values[value] = relax.Var(f"x{index}", relax.TensorType(sizes, dtype_of(value)))
+        return self._values[value]
+
+    def _made(self, value: ir.Value) -> Any:
+        from tvm import relax
+
+        tensor = constant(value)
+        if tensor is not None:
+            _refuse_type(value, f"the constant '{value.name}'", tensor.dtype)
+            return relax.const(np.ascontiguousarray(tensor.numpy()).reshape(tensor.shape.numpy()))
+        sizes = self.sizes(value)
+        if sizes is None:
+            raise TargetError(f"'{value.name}' is read before anything makes it")
+        return self._from_sizes(value, sizes)
+
+    def _from_sizes(self, value: ir.Value, sizes: list[Size]) -> Any:
+        """A tensor of numbers that follow from the sizes of the inputs."""
+        from tvm import relax
+
+        assert value.shape is not None
+        shape, dtype = value.shape.numpy(), dtype_of(value)
+        if all(isinstance(size, int) for size in sizes):
+            return relax.const(np.array(sizes).astype(dtype).reshape(shape))
+        block, self._block = self._block, None
+        made = self.emit(relax.op.shape_to_tensor(relax.ShapeExpr(sizes)))
+        if dtype != "int64":
+            made = self.emit(relax.op.astype(made, dtype))
+        made = made if len(shape) == 1 else self.emit(relax.op.reshape(made, shape))
+        self._block = block
+        return made
+
+    def _node(self, node: ir.Node) -> None:
+        if node.op_type == "Constant" or all(self._is_computed(value) for value in node.outputs if value.name):
+            return
+        self._block = node.meta.get(BLOCK)
+        for value, result in zip(node.outputs, self._convert(node), strict=False):
+            if value.name:
+                self._values[value] = self._bound(self._settled(node, value, result))
+        self._block = None
+
+    def _is_computed(self, value: ir.Value) -> bool:
+        """Whether a value follows from the sizes of the inputs, so that nothing has to be computed for it."""
+        return self.sizes(value) is not None and value.shape is not None and value.shape.is_static()
+
+    def _convert(self, node: ir.Node) -> list[Any]:
+        for value in node.outputs:
+            if value.name and value.uses():
+                _refuse_type(value, node_label(node))
+        try:
+            own = OWN.get(node.op_type) if node.domain in STANDARD_DOMAINS else None
+            made = own(self, node) if own is not None else None
+            return self._unpacked(self._theirs(node) if made is None else made)
+        except GraphwrightError:
+            raise
+        except Exception as error:  # TVM raises what it likes
+            raise TargetError(f"tvm does not take {node_label(node)}: {sentence(error)}") from error
+
+    def _theirs(self, node: ir.Node) -> Any:
+        converter = self._converters.get(node.op_type) if node.domain in STANDARD_DOMAINS else None
+        if converter is None or node.op_type in ("If", "Loop", "Scan"):
+            name = node.op_type if node.domain in STANDARD_DOMAINS else f"{node.domain}::{node.op_type}"
+            raise TargetError(f"tvm does not take {name} ({node_label(node)})")
+        inputs = self._padded(None if value is None else self.tensor(value) for value in node.inputs)
+        attributes = {name: _attribute(attr) for name, attr in node.attributes.items() if attr.value != ()}
+        attributes["tvm_custom"] = {"name": node.name or "", "num_outputs": len(node.outputs)}
+        return converter.get_converter(self.opset)(self.builder, inputs, attributes, [{}, {}])
+
+    def _unpacked(self, made: Any) -> list[Any]:
+        """One variable for each result."""
+        from tvm import relax
+
+        if isinstance(made, (relax.Tuple, list, tuple)):
+            return [self.emit(self._as_tensor(item)) for item in made]
+        made = self.emit(self._as_tensor(made))
+        if isinstance(made.ty, relax.TupleType):
+            return [self.emit(relax.TupleGetItem(made, index)) for index in range(len(made.ty.fields))]
+        return [made]
+
+    def _as_tensor(self, made: Any) -> Any:
+        """Converters answer with a shape where they were asked for one; here every value is a tensor."""
+        from tvm import relax
+
+        made = self.builder.normalize(made)
+        return relax.op.shape_to_tensor(made) if isinstance(made.ty, relax.ShapeType) else made
+
+    def _settled(self, node: ir.Node, value: ir.Value, made: Any) -> Any:
+        """A result with the type and the shape that our inference found. Raises TargetError when TVM computes something else."""
+        from tvm import relax
+
+        kind = made.ty
+        if not isinstance(kind, relax.TensorType):
+            raise TargetError(f"tvm does not take {node_label(node)}: its result is no tensor")
+        if value.dtype is not None and str(kind.dtype) != dtype_of(value):
+            raise TargetError(f"tvm computes {node_label(node)} in {kind.dtype} instead of {dtype_of(value)}")
+        dims = dims_of(value)
+        if dims is None:
+            return made
+        if kind.ndim not in (-1, len(dims)):
+            raise TargetError(f"tvm makes {kind.ndim} dimensions of {node_label(node)} instead of {len(dims)}")
+        theirs = list(kind.shape) if kind.shape is not None else [None] * len(dims)
+        wanted = []
+        for dim, size in zip(dims, theirs, strict=True):
+            ours = self.symbols.size(dim)
+            if ours is None:
+                self.symbols.define(dim, self.symbols.fresh() if size is None else size)
+                ours = self.symbols.size(dim)
+            wanted.append(ours if ours is not None else self.symbols.fresh() if size is None else size)
+        if kind.shape is not None and all(_is_same(one, other) for one, other in zip(wanted, theirs, strict=True)):
+            return made
+        if all(isinstance(one, int) and not isinstance(other, int) and _number(other) not in (None, one) for one, other in zip(wanted, theirs, strict=True)) and wanted:
+            raise TargetError(f"tvm makes the shape {theirs} of {node_label(node)} instead of {wanted}")
+        return self.builder.match_cast(made, relax.TensorType(wanted, str(kind.dtype)))
+
+
+def dtype_of(value: ir.Value) -> str:
+    """The element type of a value as TVM writes it."""
+    assert value.dtype is not None, f"'{value.name}' has no type"
+    return value.dtype.numpy().name
+
+
+def sentence(error: Exception) -> str:
+    """The first line of what TVM says, without where in its sources."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    telling = next((line for line in reversed(lines) if "Check failed" in line or "Error:" in line), lines[-1] if lines else type(error).__name__)
+    return telling[:LONGEST]
+
+
+def _refuse_type(value: ir.Value, what: str, dtype: ir.DataType | None = None) -> None:
+    if value.type is not None and not isinstance(value.type, ir.TensorType):
+        raise TargetError(f"tvm takes tensors only; {what} is a {type(value.type).__name__.removesuffix('Type').lower()}")
+    found = dtype or value.dtype
+    if found is None:
+        raise TargetError(f"tvm does not take {what}: nobody knows what type it makes")
+    if found.name not in NUMBERS:
+        raise TargetError(f"tvm does not compute in {found.name.lower()} here ({what})")
+
+
+def _attribute(attr: ir.Attr) -> object:
+    """An attribute as TVM's converters read it."""
+    if attr.type == ir.AttributeType.STRING:
+        return str(attr.value).encode()
+    if attr.type == ir.AttributeType.STRINGS:
+        return tuple(str(text).encode() for text in attr.as_strings())
+    if attr.type == ir.AttributeType.TENSOR:
+        return ir.to_proto(attr.as_tensor())
+    return tuple(attr.value) if isinstance(attr.value, (list, tuple)) else attr.value
+
+
+def _is_constant(expression: Any) -> bool:
+    import tvm
+
+    return isinstance(expression, tvm.ir.GenericConst)
+
+
+def _number(size: Size) -> int | None:
+    from tvm import tirx
+
+    if isinstance(size, int):
+        return size
+    return int(size.value) if isinstance(size, tirx.IntImm) else None
+
+
+def _is_same(one: Size, other: Size) -> bool:
+    import tvm_ffi
+
+    left, right = _number(one), _number(other)
+    if left is not None or right is not None:
+        return left == right
+    return bool(tvm_ffi.structural_equal(one, other)) or one.same_as(other)
+
+
+__all__ = ["BLOCK", "Imported", "Importer", "dtype_of", "import_model", "sentence"]

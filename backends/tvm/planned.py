@@ -1,0 +1,26 @@
+"""Our fusion plan on a prepared model."""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+from .prepare import BLOCK
+
+
+def mark_plan(model: ir.Model) -> None:
+    """Note on every node of the main graph which block it belongs to, and put the nodes of a block beside each other.
+
+    A model that already has blocks (`prepare`) keeps them.
+    """
+    from ...compiler.core.planning.planner import plan
+
+    graph = model.graph
+    if any(BLOCK in node.meta for node in graph):
+        return
+    planned = plan(model)
+    order = [node for block in planned.blocks for node in block.nodes]
+    for serial, block in enumerate(planned.blocks):
+        for node in block.nodes if block.fused else ():
+            node.meta[BLOCK] = f"{serial}_{block.title}"
+    graph.remove(order)
+    graph.extend(order)
