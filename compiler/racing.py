@@ -10,7 +10,7 @@ import onnx_ir as ir
 
 from .census import weight_bytes
 from .compression import Compressor
-from .core.backend import Backend, Built, Runner, Sample
+from .core.backend import Backend, Built, Rival, Runner, Sample
 from .core.drift import Drift
 from .core.errors import NoChangeError
 from .pipeline import split
@@ -38,12 +38,17 @@ class Race:
     timed: Sequence[Sample]
     notes: list[str]
     raced: list[Racer] = field(default_factory=list, init=False)
+    rivals: tuple[Rival, ...] = field(default=(), init=False)
+    """The runtimes that the backend tried for the candidate built last."""
 
     def run(self, first: Rewritten) -> tuple[Rewritten, Racer | Built, list[TrialEntry]]:
         """Time what was made against the input; the winner is the fastest that gains beyond doubt, or the input as it is.
 
-        What was compressed may also win because it is smaller (`search.ships`). Raises NoChangeError when it does not win at all.
+        What was compressed may also win because it is smaller (`search.ships`). Raises NoChangeError when it does not win at all. For a device that is
+        not here nothing is timed: what was made ships.
         """
+        if not self.rewriter.target.is_here:
+            return first, self._build_unraced(first), []
         tell = self.request.progress
         baseline = self.backend.baseline(self.source)
         best, champion = first, None
@@ -68,12 +73,19 @@ class Race:
         baseline.close()
         return best, champion, trials
 
+    def _build_unraced(self, rewritten: Rewritten) -> Built:
+        built = self.backend.build(rewritten.model, self.timed, self.request.progress)
+        self.notes.extend(built.remarks)
+        return built
+
     def _enter(self, name: str, rewritten: Rewritten | None, baseline: Runner) -> Racer | None:
         """Build a candidate (None: the input) and let it race; None, and its runner closed, when it is not to ship, or is the input as it is."""
         tell = self.request.progress
         model = rewritten.model if rewritten is not None else self.source
         tell(f"building {name}")
         built = self.backend.build(model, self.timed, tell)
+        self.rivals = built.rivals or self.rivals
+        self.notes.extend(remark for remark in built.remarks if remark not in self.notes)
         if rewritten is None and not chose_something(built):
             built.runner.close()  # The input with the options it has anyway: there is nothing to race.
             return None

@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
+from .core.backend import Rival
 from .core.records import Difference, PassRecord, RolledBack
 
 Number = Annotated[float, WithJsonSchema({"anyOf": [{"type": "number"}, {"enum": ["NaN", "Infinity", "-Infinity"]}]})]
@@ -101,6 +102,21 @@ class TrialEntry(Entry):
     candidate: str
     latency: LatencyEntry
     shipped: bool = False
+
+
+class RuntimeEntry(Entry):
+    """A runtime that the model was tried on: milliseconds for one pass over the samples, and their ratio to the usual runtime's, timed in turns.
+
+    ``failure`` says why it was not timed.
+    """
+
+    name: str
+    ms: Number = 0.0
+    ratio: Number = 1.0
+    low: Number = 1.0
+    high: Number = 1.0
+    chosen: bool = False
+    failure: str = ""
 
 
 class KernelEntry(Entry):
@@ -223,6 +239,7 @@ class Report(Entry):
     options: dict[str, object] = {}
     tuning: list[dict[str, object]] = Field(default=[], description="The races by which the backend chose the options.")
     kernels: list[KernelEntry] = Field(default=[], description="Kernel choices that were made by timing them.")
+    runtimes: list[RuntimeEntry] = Field(default=[], description="The runtimes that the target left to choose from, the usual one first.")
     skipped: list[SkippedEntry] = []
     notes: list[str] = []
     cache: CacheEntry | None = None
@@ -246,6 +263,11 @@ class Report(Entry):
 def pass_entries(records: Iterable[PassRecord]) -> list[PassEntry]:
     """The manager's records as report entries."""
     return [_pass_entry(record) for record in records]
+
+
+def runtime_entries(rivals: Iterable[Rival]) -> list[RuntimeEntry]:
+    """The runtimes that a backend tried as report entries."""
+    return [RuntimeEntry(ms=rival.seconds * 1e3, **{key: value for key, value in dataclasses.asdict(rival).items() if key != "seconds"}) for rival in rivals]
 
 
 def difference_entry(difference: Difference | None) -> DifferenceEntry | None:

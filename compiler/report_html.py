@@ -40,6 +40,8 @@ def _sections(report: Report) -> Iterator[str]:
     yield _table("Undone rewrites", ("rule", "where", "why", "replay folder"), undone)
     trials = ((trial.candidate, describe_latency(trial.latency), "shipped" if trial.shipped else "") for trial in report.trials)
     yield _table("Candidates timed against the input", ("candidate", "latency", ""), trials)
+    runtimes = ((entry.name, entry.failure or f"{entry.ms:.3g} ms", f"{entry.ratio:.2f}", "shipped" if entry.chosen else "") for entry in report.runtimes)
+    yield _table("Runtimes", ("runtime", "latency", "of the first one's", ""), runtimes)
     kernels = ((entry.rule, ", ".join(entry.shapes), f"{entry.before_ms:.3g} ms", f"{entry.after_ms:.3g} ms", "used" if entry.chosen else "")
                for entry in report.kernels)  # fmt: skip
     yield _table("Kernel choices", ("rule", "input shapes", "without", "with", ""), kernels)

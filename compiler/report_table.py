@@ -10,7 +10,19 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
-from .report import CompressionEntry, DifferenceEntry, DivergenceEntry, KernelEntry, LatencyEntry, ModelEntry, PassEntry, Report, RollbackEntry, SiteEntry
+from .report import (
+    CompressionEntry,
+    DifferenceEntry,
+    DivergenceEntry,
+    KernelEntry,
+    LatencyEntry,
+    ModelEntry,
+    PassEntry,
+    Report,
+    RollbackEntry,
+    RuntimeEntry,
+    SiteEntry,
+)
 
 SHOWN_ROLLBACKS = 10
 SHOWN_KERNELS = 10
@@ -83,6 +95,7 @@ def _lines(report: Report) -> Iterator[str]:
     for trial in report.trials:
         if not trial.shipped:
             yield f"tried     {escape(trial.candidate)}: {describe_latency(trial.latency)}"
+    yield from map(runtime_line, report.runtimes)
     yield from kernel_lines(report.kernels)
     if report.verification is not None:
         found = report.verification
@@ -103,6 +116,14 @@ def _lines(report: Report) -> Iterator[str]:
         yield f"skipped   {escape(skipped.what)}: {escape(skipped.why)}"
     for note in report.notes:
         yield f"note      {escape(note)}"
+
+
+def runtime_line(entry: RuntimeEntry) -> str:
+    """One runtime that was tried."""
+    if entry.failure:
+        return f"runtime   {escape(entry.name)}: {escape(entry.failure)}"
+    bounds = f", {entry.ratio:.2f} of onnxruntime's time ({entry.low:.2f} to {entry.high:.2f})" if entry.ratio != 1.0 else ""
+    return f"runtime   {escape(entry.name)}: {entry.ms:.3g} ms{bounds}{'; it ships' if entry.chosen else ''}"
 
 
 def describe_compression(entry: CompressionEntry) -> str:

@@ -8,9 +8,14 @@ from typing import cast
 from .core.backend import Backend
 from .core.errors import BackendMissing, TargetError
 from .core.target import Target
+from .yardstick import Yardstick
 
 FOLDERS = {"onnx": "ort", "ort-cpu": "ort", "ort-cuda": "ort", "tvm-cpu": "tvm", "tvm-cuda": "tvm", "tvm-aarch64": "tvm"}
 """Target -> the folder of ``backends`` that serves it."""
+PLAIN = "ort"
+"""The backend that says what models mean, for the others too."""
+CPU = "cpu"
+"""The target that two of them serve together (`partition.cpu`)."""
 NEEDED = {
     "ort-cuda": "the CUDA runtime: pip install 'graphwright[gpu]' on a machine with an NVIDIA GPU",
     "tvm-cpu": "apache-tvm: pip install 'graphwright[tvm]'",
@@ -31,16 +36,16 @@ def find_target(name: str) -> Target:
 def find_backend(target: str) -> Backend:
     """The backend that serves a target. Raises TargetError for an unknown one, BackendMissing when this installation has none for it."""
     family = target.partition(OPTION)[0]
-    if family not in FOLDERS:
-        raise TargetError(f"there is no target '{target}'; there are: {', '.join(FOLDERS)}")
+    if family not in FOLDERS and target != CPU:
+        raise TargetError(f"there is no target '{target}'; there are: {', '.join((CPU, *FOLDERS))}")
     backend = _open(target)
     if backend is None or all(one.name != target for one in backend.targets()):
         raise BackendMissing(f"the target {target} needs {NEEDED.get(family, family)}. This version serves: {', '.join(_served())}.")
-    return backend
+    return backend if target == CPU or FOLDERS[family] == PLAIN else Yardstick(backend, find_backend("ort-cpu"))
 
 
 def _served() -> list[str]:
-    return [name for name in FOLDERS if _serves(name)]
+    return [name for name in (CPU, *FOLDERS) if _serves(name)]
 
 
 def _serves(name: str) -> bool:
@@ -53,8 +58,18 @@ def _serves(name: str) -> bool:
 
 def _open(target: str) -> Backend | None:
     """What the module ``backend`` in the target's folder calls ``backend``, asked for this target; None when there is no such module."""
+    if target == CPU:
+        return _open_cpu()
     try:
         module = importlib.import_module(f"..backends.{FOLDERS[target.partition(OPTION)[0]]}.backend", __package__)
     except ModuleNotFoundError:
         return None
     return cast(Backend, module.backend(target))
+
+
+def _open_cpu() -> Backend:
+    """ONNX Runtime with TVM where there is one, or with why there is none."""
+    from .partition.cpu import CpuBackend
+
+    tvm = _open("tvm-cpu") if _serves("tvm-cpu") else None
+    return CpuBackend(find_backend("ort-cpu"), tvm if tvm is not None else f"it needs {NEEDED['tvm-cpu']}")

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 Command = TypeVar("Command", bound=Callable[..., object])
 
 PRECISIONS = ("fp32", "int8", "int8-dynamic", "int4", "nf4", "fp16", "bf16", "fp8", "mixed")
-TARGETS = ("onnx", "ort-cpu", "ort-cuda", "tvm-cpu", "tvm-cuda", "tvm-aarch64")
+TARGETS = ("onnx", "cpu", "ort-cpu", "ort-cuda", "tvm-cpu", "tvm-cuda", "tvm-aarch64")
 
 model_argument = click.argument("model")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of tables.")

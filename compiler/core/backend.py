@@ -43,11 +43,28 @@ class Runner(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Rival:
+    """A runtime that a model was tried on: seconds for one pass over the samples, and their ratio to the usual runtime's with its 95 % interval.
+
+    ``failure`` says why it was not timed.
+    """
+
+    name: str
+    seconds: float = 0.0
+    ratio: float = 1.0
+    low: float = 1.0
+    high: float = 1.0
+    chosen: bool = False
+    failure: str = ""
+
+
 @dataclass
 class Built:
     """A model made ready by a backend: its runner, and the options that were chosen for it by measuring.
 
-    ``samples`` are what its package is checked with; ``notes`` say, a sentence each, what packaging left out and why.
+    ``samples`` are what its package is checked with; ``notes`` say, a sentence each, what packaging left out and why. ``rivals`` are the runtimes it was
+    tried on where there was a choice, the usual one first, and ``remarks`` what there is to say about that.
     """
 
     model: ir.Model
@@ -56,6 +73,8 @@ class Built:
     trials: tuple[dict[str, object], ...] = ()
     samples: tuple[Sample, ...] = ()
     notes: tuple[str, ...] = ()
+    rivals: tuple[Rival, ...] = ()
+    remarks: tuple[str, ...] = ()
 
 
 class Backend(Protocol):

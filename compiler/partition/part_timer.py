@@ -1,0 +1,84 @@
+"""How long a part takes on either backend, on the values that really reach it; measured once for each kind of part and machine."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+
+import onnx_ir as ir
+
+from ..cache import hash_parts, machine
+from ..core.backend import Backend, Built, Progress, Sample
+from ..core.errors import GraphwrightError
+from ..kernel_table import KernelTable, Timing, piece_key
+from ..manifest import versions
+from ..piece_samples import Unsized
+from ..timing import compare_runners
+from .cut import Part
+from .flowing import Flow
+
+__all__ = ["PartTimer"]
+
+EACH_SECONDS = 0.3
+MILLI = 1000.0
+RULE = "part"
+"""What the table of kernels calls a comparison of backends on a part of a model."""
+
+
+class PartTimer:
+    """Times parts of one model on a backend (``rival``) against the usual one, for which ``make_ready`` builds them.
+
+    A part of the same operators, shapes and constants was measured before on this machine: its timing is looked up. One that the rival cannot
+    build or run has none, and ``failures`` says why.
+    """
+
+    def __init__(self, make_ready: Callable[[ir.Model], Built], rival: Backend, flow: Flow, table: KernelTable, progress: Progress) -> None:
+        self.failures: list[str] = []
+        self.measured = 0
+        self._make_ready, self._rival = make_ready, rival
+        self._flow, self._table, self._progress = flow, table, progress
+        self._place = hash_parts([machine(), *(f"{name} {version}" for name, version in sorted(versions().items())), state_of(rival)])
+
+    def time(self, part: Part) -> Timing | None:
+        """The part under ``rival`` (after) against ``usual`` (before), milliseconds; None when the rival cannot run it."""
+        try:
+            key = hash_parts([self._place, RULE, piece_key(part.model, ({},))])
+        except Unsized:
+            return None
+        known = self._table.find(key)
+        if known is not None:
+            return known
+        found = self._measure(part)
+        if found is not None:
+            self._table.add(key, found)
+        return found
+
+    def _measure(self, part: Part) -> Timing | None:
+        self._progress(f"timing a part of {part.model.graph.num_nodes()} operators on both backends")
+        self.measured += 1
+        try:
+            feeds = self._flow.values(part.needs)
+            one = self._make_ready(part.model)
+            try:
+                other = self._rival.build(part.model, (feeds,), self._progress)
+                return self._compare(part, other, one, (feeds,))
+            finally:
+                one.runner.close()
+        except GraphwrightError as error:
+            self.failures.append(str(error))
+        return None
+
+    def _compare(self, part: Part, rival: Built, usual: Built, samples: Sequence[Sample]) -> Timing:
+        try:
+            end = time.perf_counter() + EACH_SECONDS
+            found = compare_runners(rival.runner, usual.runner, samples, budget_s=EACH_SECONDS, min_rounds=6, enough=lambda _: time.perf_counter() > end)
+        finally:
+            rival.runner.close()
+        shapes = tuple(f"{value.dtype}{value.shape}" for value in part.model.graph.inputs)
+        return Timing(RULE, shapes, found.median_b * MILLI, found.median_a * MILLI, found.ratio, found.low, found.high)
+
+
+def state_of(backend: Backend) -> str:
+    """What decides how fast a backend is besides its version: for one that tunes, what it has learnt."""
+    tell = getattr(backend, "state", None)
+    return str(tell()) if tell is not None else ""
