@@ -25,6 +25,7 @@ from .core.drift import Drift
 from .core.errors import BudgetError, GraphwrightWarning
 from .core.target import Target
 from .divergence import Ruler
+from .elsewhere import refuse_wrong
 from .importer import Source
 from .kernel_choice import KernelChoice
 from .kernel_table import open_table
@@ -112,7 +113,7 @@ class Compilation:
                 ruler = Ruler(runner, self._telling(samples)) if lossy else None
         finally:
             runner.close()
-        if self.request.level not in UNMEASURED:
+        if self.request.level not in UNMEASURED and self.target.is_here:
             self.judge = KernelChoice(self.backend.baseline, open_table(), self.request.progress)
         rewriter = self._rewriter(verifier, timed)
         if ruler is not None:
@@ -161,6 +162,8 @@ class Compilation:
         ours = built.model is not self.source.model
         holder = rewritten.verifier if ours else verifier
         worst = holder.check_runner(built.runner, Drift.ROUNDING)
+        if not self.target.is_here:
+            refuse_wrong(worst, rewritten, built.runner)
         compressed = ours and rewritten.compressed
         if compressed and worst.broken:
             worst = dataclasses.replace(worst, broken=False, reason="integer kernels of the runtime's own; how far the answers are from the input's counts")
@@ -270,6 +273,8 @@ class Compilation:
 
 def verdict(winner: Racer | Built, optimized: bool, rewritten: Rewritten, compression: CompressionEntry | None = None) -> str:
     """What ships and why, in one sentence."""
+    if not isinstance(winner, Racer) and optimized:
+        return "What was made for the device ships; the device is not here, so nothing was timed."
     if not isinstance(winner, Racer):
         tried = "Nothing that was tried" if rewritten.changes else "There was nothing to rewrite, and no options that"
         return f"{tried} is measurably faster than the input here, so the input ships as it is."

@@ -27,6 +27,7 @@ from .core.collector import seldom_collecting
 from .core.errors import ArtifactError, GraphwrightWarning, InputError, ModelError, TargetError, UsageError
 from .core.graph import clone_model
 from .core.records import PassRecord
+from .elsewhere import with_fixed_sizes
 from .fingerprint import components
 from .importer import Source, import_model
 from .manager import Manager
@@ -210,7 +211,7 @@ def _prepare(model: object, example_inputs: object, request: Request) -> tuple[C
     stages = Stages()
     request.progress("importing")
     with stages("import"):
-        source = import_model(model, example_inputs)
+        source, request = with_fixed_sizes(import_model(model, example_inputs), request, target)
         calibration = _calibration(request, source)
         given = source.samples if calibration is None or calibration.made_up else (*source.samples, *calibration.first(TOLD))
     compilation = Compilation(source, request, target, backend, replay_home(), stages, _label(model, source), given, calibration)
@@ -230,7 +231,7 @@ def _prepare(model: object, example_inputs: object, request: Request) -> tuple[C
                 "seed": request.seed,
                 "fast_math": request.fast_math,
             }
-            key = components(source.model, given, target.name, recipe(steps), options)
+            key = components(source.model, given, f"{target.name} {target.hardware}".strip(), recipe(steps), options)
     return compilation, cache, key
 
 

@@ -15,7 +15,9 @@ class Target:
     """A backend on a device, and the kernels it has beyond the standard operators.
 
     ``kernels`` holds "domain::Operator" names, for example "com.microsoft::BiasGelu". ``types`` names the element types ("float16") that the kernels of an
-    operator take, standard operators without a domain; it is empty where nobody knows.
+    operator take, standard operators without a domain; it is empty where nobody knows. ``hardware`` names what the device is, where that is not the machine's
+    processor: what is measured holds for it alone. ``is_here`` says that this machine runs it, at its speed; ``open_sizes`` that its models may have
+    sizes that are known only when they run.
     """
 
     name: str
@@ -23,6 +25,9 @@ class Target:
     device: str = "cpu"
     kernels: frozenset[str] = frozenset()
     types: Mapping[str, Sequence[str]] = field(default_factory=dict, hash=False)
+    is_here: bool = True
+    open_sizes: bool = True
+    hardware: str = ""
 
     def has(self, domain: str, op: str) -> bool:
         """Whether a node of this operator can stand in a model for this target."""

@@ -24,6 +24,8 @@ HEADER = "graphwright.h"
 PROGRAM_SOURCE = "run.c"
 RUNTIME_SOURCES = ("runtime.c", "tables.h", HEADER)
 EXPORTED = "graphwright_*"
+GLIBC = re.compile(rb"GLIBC_([0-9]+\.[0-9]+)")
+MEBIBYTE = 2**20
 LARGEST_WEIGHTS = 1 << 30
 """Bytes. Code reaches only so far; a model with more is none for such a device."""
 LOOKED_UP = b"TVMFFIEnvModLookupFromImports"
@@ -69,6 +71,15 @@ def move_product(draft: Path, folder: Path) -> tuple[Path, ...]:
     for name in names:
         shutil.copy2(draft / name, folder / name)
     return tuple(folder / name for name in names)
+
+
+def needed(folder: Path) -> str:
+    """What must be on the device besides a package, for the report."""
+    library = (folder / LIBRARY).read_bytes()
+    newest = max((tuple(map(int, found.split(b"."))) for found in GLIBC.findall(library)), default=(2, 17))
+    size = len(library) / MEBIBYTE
+    version = ".".join(map(str, newest))
+    return f"needs on the device: Linux with glibc {version} or newer, nothing of TVM; {LIBRARY} ({size:.1f} MiB) holds the weights, {PROGRAM} runs it"
 
 
 def _compile_kernels(module: tvm.IRModule, layout: Layout, target: tvm.target.Target, path: Path) -> None:

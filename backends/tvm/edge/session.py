@@ -95,7 +95,7 @@ class ProgramRunner:
             names = []
             for number, port in enumerate(self.inputs):
                 names.append(str(Path(scratch) / f"input_{number}.npy"))
-                np.save(names[-1], np.ascontiguousarray(ready[port.name]))
+                np.save(names[-1], np.asarray(ready[port.name]))
             done = subprocess.run([*self._command, "-o", scratch, *names], capture_output=True, text=True, check=False, timeout=SECONDS)
             if done.returncode:
                 raise InputError(f"the model cannot run on these inputs: {(done.stderr.strip() or f'exit status {done.returncode}').splitlines()[-1]}")

@@ -50,7 +50,7 @@ static int read_array(const char *path, const graphwright_port *port) {
         return fail("not a .npy file", path);
     }
     if (strncmp(found, wanted, strlen(wanted))) {
-        fprintf(stderr, "run: '%s' holds %.*s; the input '%s' needs %s\n", path, (int)strcspn(found, "\n"), found, port->name, wanted);
+        fprintf(stderr, "run: '%s' holds %.*s; the input '%s' needs %s\n", path, (int)strcspn(found, "}") + 1, found, port->name, wanted);
         fclose(file);
         return 1;
     }
