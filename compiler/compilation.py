@@ -114,7 +114,7 @@ class Compilation:
         finally:
             runner.close()
         if self.request.level not in UNMEASURED and self.target.is_here:
-            self.judge = KernelChoice(self.backend.baseline, open_table(), self.request.progress)
+            self.judge = KernelChoice(self.backend.baseline, open_table(), self.request.progress, hardware=self.target.hardware)
         rewriter = self._rewriter(verifier, timed)
         if ruler is not None:
             with self.stages("compress"):

@@ -55,6 +55,7 @@ class KernelChoice:
         each_s: float = EACH_SECONDS,
         total_s: float = TOTAL_SECONDS,
         clock: Clock = time.perf_counter,
+        hardware: str = "",
     ) -> None:
         self.timings: list[Timing] = []
         """What was decided by timing, in the order it was first asked for."""
@@ -65,7 +66,8 @@ class KernelChoice:
         self._total_s = total_s
         self._sizes: tuple[Sizes, ...] = ({},)
         self._answers: dict[str, Skip | None] = {}
-        self._place = hash_parts([machine(), versions().get("onnxruntime", "")])
+        place = [machine(), versions().get("onnxruntime", "")]
+        self._place = hash_parts([*place, hardware] if hardware else place)
 
     def begin(self, model: ir.Model, samples: Sequence[Sample]) -> None:
         """Judge pieces of this model, or of clones of it, at the sizes that these samples have."""

@@ -24,11 +24,11 @@ def cpu_target() -> Target:
     return Target("ort-cpu", "ort", "cpu", frozenset(documented & known_operators()))
 
 
-def cuda_target(name: str = "ort-cuda") -> Target:
+def cuda_target(name: str = "ort-cuda", hardware: str = "") -> Target:
     """ONNX Runtime on an NVIDIA GPU: the documented kernels, of operators that the installed one knows. Whether there is a GPU is not asked."""
     kernels = {f"{MICROSOFT}::{op}": types for op, types in CUDA_KERNELS.items()}
     kernels = {kernel: types for kernel, types in kernels.items() if kernel in known_operators()}
-    return Target(name, "ort", "cuda", frozenset(kernels), {**CUDA_STANDARD, **kernels})
+    return Target(name, "ort", "cuda", frozenset(kernels), {**CUDA_STANDARD, **kernels}, hardware=hardware)
 
 
 def portable_target() -> Target:

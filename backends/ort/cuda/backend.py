@@ -23,6 +23,7 @@ from ..session import OrtRunner, open_file, open_skeleton
 from ..skeleton import Skeleton, skeleton_of, weight_bytes
 from ..tune import Trial, choose_options
 from .bound import BoundRunner
+from .device import device_name
 from .graphs import why_not_captured
 from .options import CudaOptions, options_of_target
 from .questions import cuda_questions, refused_capture
@@ -49,7 +50,7 @@ class CudaBackend:
         missing = self.options.missing()
         if missing:
             raise BackendMissing(missing)
-        return (cuda_target(self.target),)
+        return (cuda_target(self.target, device_name(self.options.device_id)),)
 
     def reference(self, model: ir.Model) -> Runner:
         """The model on the CPU with every optimisation off; on the GPU, off as well, where only that has kernels for it."""

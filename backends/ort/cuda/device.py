@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 PROVIDER = "CUDAExecutionProvider"
+DRIVER = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
 WHEELS = ("onnxruntime", "onnxruntime-gpu")
 FETCH = "pip install 'graphwright[gpu]'"
 NEEDS = "the target ort-cuda needs"
@@ -41,17 +42,33 @@ def offered_providers() -> Sequence[str]:
 
 def driver_devices() -> int | str:
     """How many GPUs the NVIDIA driver has, or why it cannot be asked."""
-    library = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
-    try:
-        driver = ctypes.CDLL(library)
-    except OSError:
-        return f"there is no NVIDIA driver ({library} is not found)"
+    driver = _driver()
+    if driver is None:
+        return f"there is no NVIDIA driver ({DRIVER} is not found)"
     code = driver.cuInit(0)
     if code:
         return f"the NVIDIA driver finds no GPU that it can use (its error {code})"
     count = ctypes.c_int()
     code = driver.cuDeviceGetCount(ctypes.byref(count))
     return f"the NVIDIA driver cannot count its GPUs (its error {code})" if code else count.value
+
+
+def device_name(device_id: int) -> str:
+    """What the driver calls a GPU ("NVIDIA H100 80GB HBM3"), "" where it cannot tell."""
+    driver, name = _driver(), ctypes.create_string_buffer(256)
+    if driver is None or driver.cuInit(0):
+        return ""
+    handle = ctypes.c_int()
+    if driver.cuDeviceGet(ctypes.byref(handle), device_id) or driver.cuDeviceGetName(name, len(name), handle):
+        return ""
+    return name.value.decode(errors="replace")
+
+
+def _driver() -> ctypes.CDLL | None:
+    try:
+        return ctypes.CDLL(DRIVER)
+    except OSError:
+        return None
 
 
 def unloadable() -> str:
