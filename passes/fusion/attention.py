@@ -24,6 +24,7 @@ from ..raising.attention_mask import Mask, as_given
 from .packed_qkv import WEIGHTS, pack
 
 MICROSOFT = "com.microsoft"
+KERNEL = f"{MICROSOFT}::MultiHeadAttention"
 BODY = (
     "q4 = Reshape(q, s) qt = Transpose<perm=[0,2,1,3]>(q4) k4 = Reshape(k,"
     " s) kt = Transpose<perm=[0,2,3,1]>(k4) v4 = Reshape(v, s) vt = Transpose<perm=[0,2,1,3]>(v4)"
@@ -138,8 +139,8 @@ def _fused(op: Build, m: Match) -> Fused | Skip | None:
     found = find_core(m, weighted) if weighted is not None else None
     if found is None or isinstance(found, Skip):
         return found
-    if found.cap is not None or found.q.dtype != ir.DataType.FLOAT:
-        return skip("the kernel takes float without a soft cap, not %s", found.q.dtype)
+    if found.cap is not None or not m.target.takes(KERNEL, found.q.dtype):
+        return skip("the kernel takes no soft cap, and not every type: %s", found.q.dtype)
     parts = operands(op, found)
     if isinstance(parts, Skip):
         return parts

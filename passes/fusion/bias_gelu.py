@@ -8,6 +8,8 @@ from ...compiler.core.pattern import Const, Pen
 from ...compiler.core.rule import Match, Result, rule
 from .fast_gelu import no_bias
 
+KERNEL = "com.microsoft::BiasGelu"
+
 
 def biased(op: Pen, x: object, b: Const) -> object:
     return op.Gelu(op.Add(x, b), approximate="none")
@@ -17,7 +19,7 @@ def biased(op: Pen, x: object, b: Const) -> object:
     biased,
     drift=ROUNDING,
     opset=20,
-    kernels=("com.microsoft::BiasGelu",),
+    kernels=(KERNEL,),
     measured=True,
     examples=["g (float[N,3,2] x) => (float[N,3,2] y) <float[2] b = {1,2}> { a = Add(b, x) y = Gelu(a) }"],
     leaves=[
@@ -29,5 +31,5 @@ def biased(op: Pen, x: object, b: Const) -> object:
 )
 def fuse_bias_gelu(op: Build, m: Match) -> Result:
     """Gelu(x + b) -> BiasGelu(x, b) for b along the last dim"""
-    refusal = no_bias(m)
+    refusal = no_bias(m, KERNEL)
     return refusal if refusal else op.BiasGelu(m.x, m.b, _domain="com.microsoft")

@@ -14,6 +14,8 @@ from ...compiler.core.rule import Match, Result, rule
 
 MICROSOFT = "com.microsoft"
 KERNEL = "com.microsoft::FusedConv"
+ON_CUDA = ("Relu",)
+"""What cuDNN applies within a convolution, as ONNX Runtime calls it."""
 CONV = "g (float[N,1,3,3] x) => (float[N,2,3,3] y) <float[2,1,1,1] w = {2,-3}, float[2] b = {1,2}"
 
 
@@ -49,7 +51,7 @@ def fuse_conv_activation(op: Build, m: Match) -> Result:
         return skip("the kernel takes float, not %s", m.x.dtype)
     if _is_quantised(m.node("conv")):
         return skip("the Conv is quantised: the runtime turns it into an integer one")
-    params = activation_params(m.root)
+    params = _params(m)
     return params if isinstance(params, Skip) else _fused(op, m.node("conv"), (m.x, m.w, m.b), m.root.op_type, params)
 
 
@@ -101,8 +103,15 @@ def fuse_conv_sum_activation(op: Build, m: Match) -> Result:
     conv = m.node("conv")
     if "activation" in conv.attributes:
         return skip("it has the activation %s already", attribute(conv, "activation"))
-    params = activation_params(m.root)
+    params = _params(m)
     return params if isinstance(params, Skip) else _fused(op, conv, (m.x, m.w, m.b, m.z), m.root.op_type, params)
+
+
+def _params(m: Match) -> list[float] | None | Skip:
+    """As `activation_params`, where the target's kernel knows the activation."""
+    if m.target.device == "cuda" and m.root.op_type not in ON_CUDA:
+        return skip("the kernel of a GPU knows no %s", m.root.op_type)
+    return activation_params(m.root)
 
 
 def _is_quantised(conv: ir.Node) -> bool:

@@ -7,7 +7,6 @@ from ...compiler.core.drift import ROUNDING
 from ...compiler.core.pattern import Const, Pen
 from ...compiler.core.reasons import Skip, skip
 from ...compiler.core.rule import Match, Result, rule
-from ..raising.polynomial import FLOAT
 
 KERNEL = "com.microsoft::FastGelu"
 SLOW_ON = ("cpu",)
@@ -32,7 +31,7 @@ def biased_tanh(op: Pen, x: object, b: Const) -> object:
 )
 def fuse_bias_fast_gelu(op: Build, m: Match) -> Result:
     """Gelu(x + b, tanh) -> FastGelu(x, b) for b along the last dim"""
-    refusal = no_bias(m)
+    refusal = no_bias(m, KERNEL)
     return refusal if refusal else op.FastGelu(m.x, m.b, _domain="com.microsoft")
 
 
@@ -52,14 +51,14 @@ def tanh_gelu(op: Pen, x: object) -> object:
 )
 def fuse_fast_gelu(op: Build, m: Match) -> Result:
     """Gelu(x, tanh) -> FastGelu(x)"""
-    return op.FastGelu(m.x, _domain="com.microsoft") if m.x.dtype == FLOAT else skip("the kernel takes float, not %s", m.x.dtype)
+    return op.FastGelu(m.x, _domain="com.microsoft") if m.target.takes(KERNEL, m.x.dtype) else skip("the kernel does not take %s", m.x.dtype)
 
 
-def no_bias(m: Match) -> Skip | None:
+def no_bias(m: Match, kernel: str) -> Skip | None:
     """Why ``m.b`` is no bias along the last dim of ``m.x``, as the kernels take it."""
     bias, last = m.b.shape, m.x.shape[-1] if m.x.shape else None
-    if m.x.dtype != FLOAT:
-        return skip("the kernel takes float, not %s", m.x.dtype)
+    if not m.target.takes(kernel, m.x.dtype):
+        return skip("the kernel does not take %s", m.x.dtype)
     if bias is None or len(bias) != 1 or bias[0] != last:
         return skip("the bias has shape %s, the last dim is %s", bias, last)
     return None

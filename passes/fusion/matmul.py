@@ -47,7 +47,7 @@ KERNEL = "com.microsoft::FusedMatMul"
 )
 def fuse_matmul_transpose(op: Build, m: Match) -> Result:
     """MatMul(Transpose(a), b) -> FusedMatMul(a, b, transA=1), where the last two dims are swapped; the same for b"""
-    if refusal := _not_taken(m.root):
+    if refusal := _not_taken(m, m.root):
         return refusal
     if any(attribute(m.root, name, 0) for name in ("transBatchA", "transBatchB")):
         return skip("it takes the first dim for rows")
@@ -62,10 +62,10 @@ def fuse_matmul_transpose(op: Build, m: Match) -> Result:
     return op.FusedMatMul(*sides, _domain=MICROSOFT, alpha=attribute(m.root, "alpha", 1.0), **flags)
 
 
-def _not_taken(node: ir.Node) -> Result:
+def _not_taken(m: Match, node: ir.Node) -> Result:
     """Why the kernel does not take what the node multiplies."""
-    if any(value is None or value.dtype != ir.DataType.FLOAT for value in node.inputs):
-        return skip("the kernel takes float, not %s", [value.dtype for value in node.inputs if value is not None])
+    if any(value is None or not m.target.takes(KERNEL, value.dtype) for value in node.inputs):
+        return skip("the kernel does not take %s", [value.dtype for value in node.inputs if value is not None])
     if any(len(dims_of(value) or ()) < 2 for value in node.inputs):
         return skip("a side has less than two dims")
     return None
@@ -112,7 +112,7 @@ def fused_times(op: Pen, a: object, b: object, c: Const) -> object:
 def fuse_matmul_scale(op: Build, m: Match) -> Result:
     """c (a b) -> FusedMatMul(a, b, alpha=c), and the same for (a b) / c"""
     product = m.node("product")
-    if refusal := _not_taken(product):
+    if refusal := _not_taken(m, product):
         return refusal
     if constant(m.a) is not None or constant(m.b) is not None:
         return skip("a constant side takes the factor itself")
@@ -168,7 +168,7 @@ def fused_scaled_right(op: Pen, a: object, b: object, c: Const) -> object:
 )
 def fuse_matmul_input_scale(op: Build, m: Match) -> Result:
     """(c a) b -> FusedMatMul(a, b, alpha=c), and the same for a / c and for b"""
-    if refusal := _not_taken(m.root):
+    if refusal := _not_taken(m, m.root):
         return refusal
     if constant(m.a) is not None or constant(m.b) is not None:
         return skip("a constant side takes the factor itself")
@@ -303,7 +303,7 @@ def fused_turned(op: Pen, a: object, b: object) -> object:
 def fuse_turned_product(op: Build, m: Match) -> Result:
     """Transpose(MatMul(a, b)) -> FusedMatMul(b, a, transA=1, transB=1), where it swaps the last two dims: (a b)' = b' a'"""
     perm, product = permutation(m.root), producer(m.root.inputs[0])
-    if product is None or (refusal := _not_taken(product)):
+    if product is None or (refusal := _not_taken(m, product)):
         return refusal if product is not None else None
     if perm is None or perm != [*range(len(perm) - 2), len(perm) - 1, len(perm) - 2]:
         return skip("it does not swap the last two dims")

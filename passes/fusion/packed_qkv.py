@@ -17,6 +17,7 @@ from ...compiler.core.rule import Match, Result, rule
 from ...compiler.core.shapes import dims_of
 
 MICROSOFT = "com.microsoft"
+KERNEL = f"{MICROSOFT}::Attention"
 JOINED = "float[2,6] w = {1,2,3,4,5,6,7,8,1,0,2,4}, float[6] e = {1,2,0,1,3,4}, int64[1] six = {6}"
 WEIGHTS = "float[2,4] a = {1,2,3,4,5,6,7,8}, float[2,4] b = {2,2,3,4,1,6,7,8}, float[2,4] c = {3,2,3,0,5,6,7,8}, float[4] d = {1,2,0,1}"
 
@@ -87,7 +88,7 @@ def pack(op: Build, m: Match, operands: Sequence[ir.Value | None], mask: ir.Valu
     if len(projections) != 3 or len({item.source for item in projections}) != 1:
         return None
     source, sizes = projections[0].source, [item.weight.shape[1] for item in projections]
-    if source.shape is None or len(source.shape) != 3 or sizes[0] != sizes[1]:
+    if source.shape is None or len(source.shape) != 3 or sizes[0] != sizes[1] or not m.target.takes(KERNEL, source.dtype):
         return None
     nodes = list(dict.fromkeys(node for item in projections for node in item.nodes))
     if any(used_outside(value, [*m.nodes, *nodes, *op.nodes]) for node in nodes for value in node.outputs):
@@ -166,4 +167,5 @@ def _projected(source: ir.Value | None, weight: np.ndarray | None, bias: np.ndar
     if source is None or weight is None or weight.ndim != 2:
         return None
     bias = np.zeros(weight.shape[1], weight.dtype) if bias is None else bias
-    return Projection(source, weight, bias, nodes) if bias.shape == (weight.shape[1],) and weight.dtype == np.float32 else None
+    kind = source.dtype.numpy() if source.dtype is not None else None
+    return Projection(source, weight, bias, nodes) if bias.shape == (weight.shape[1],) and weight.dtype == bias.dtype == kind else None

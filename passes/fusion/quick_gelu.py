@@ -9,8 +9,9 @@ from ...compiler.core.graph import attribute
 from ...compiler.core.pattern import ANY, Const, Pen
 from ...compiler.core.reasons import skip
 from ...compiler.core.rule import Match, Result, rule
-from ..raising.polynomial import FLOAT, uniform
+from ..raising.polynomial import uniform
 
+KERNEL = "com.microsoft::QuickGelu"
 OPSET_24 = '<ir_version: 10, opset_import: ["" : 24]> '
 
 
@@ -39,7 +40,7 @@ def gated_over(op: Pen, x: object, divisor: Const) -> object:
     gated_times,
     gated_over,
     drift=ROUNDING,
-    kernels=("com.microsoft::QuickGelu",),
+    kernels=(KERNEL,),
     examples=[
         f"{OPSET_24} g (float[N,4] x) => (float[N,4] y) {{ y = Swish(x) }}",
         f"{OPSET_24} g (float[N,4] x) => (float[N,4] y) {{ y = Swish<alpha=-0.5>(x) }}",
@@ -61,7 +62,7 @@ def gated_over(op: Pen, x: object, divisor: Const) -> object:
 def fuse_quick_gelu(op: Build, m: Match) -> Result:
     """x sigmoid(a x), or Swish(x, a) -> QuickGelu(x, a): a = 1 takes ONNX Runtime's CPU kernel 0.4 times as long as Sigmoid and Mul"""
     alpha = _slope(m)
-    if alpha is None or m.x.dtype != FLOAT:
+    if alpha is None or not m.target.takes(KERNEL, m.x.dtype):
         return skip("'%s' is %s, the slope %s", m.x.name, m.x.dtype, alpha)
     return op.QuickGelu(m.x, alpha=alpha, _domain="com.microsoft")
 

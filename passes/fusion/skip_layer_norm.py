@@ -41,7 +41,7 @@ def pre_norm(op: Pen, x: object, residual: object, scale: object, shift: object 
 )
 def fuse_skip_layer_norm(op: Build, m: Match) -> Result:
     """LayerNormalization(x + r, s, t) -> SkipLayerNormalization(x, r, s, t)"""
-    refusal = unfit(m)
+    refusal = unfit(m, KERNEL)
     return refusal if refusal else op.SkipLayerNormalization(m.x, m.residual, m.scale, m.shift, epsilon=epsilon_of(m), _domain="com.microsoft")
 
 
@@ -60,7 +60,7 @@ def fuse_skip_layer_norm(op: Build, m: Match) -> Result:
 )
 def fuse_skip_layer_norm_sum(op: Build, m: Match) -> Result:
     """LayerNormalization(x + r, s, t), with x + r used elsewhere -> SkipLayerNormalization(x, r, s, t) and its fourth output"""
-    refusal = unfit(m)
+    refusal = unfit(m, KERNEL)
     if refusal:
         return refusal
     outputs = op.SkipLayerNormalization(m.x, m.residual, m.scale, m.shift, epsilon=epsilon_of(m), _domain="com.microsoft", _outputs=4)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import onnx_ir as ir
-
 from ...compiler.core.dims import same_shape
 from ...compiler.core.graph import attribute
 from ...compiler.core.reasons import Skip, skip
@@ -16,11 +14,13 @@ def epsilon_of(m: Match) -> float:
     return float(attribute(m.node("norm"), "epsilon", 1e-5))  # type: ignore[arg-type]
 
 
-def unfit(m: Match) -> Skip | None:
+def unfit(m: Match, kernel: str) -> Skip | None:
     """Why the kernel cannot take ``norm`` of the sum of ``x`` and ``residual`` with ``scale``."""
     node, shape = m.node("norm"), m.x.shape
-    if m.x.dtype != ir.DataType.FLOAT or attribute(node, "stash_type", 1) != 1:
-        return skip("the kernel takes float, not %s", m.x.dtype)
+    if not m.target.takes(kernel, m.x.dtype) or attribute(node, "stash_type", 1) != 1:
+        return skip("the kernel does not take %s", m.x.dtype)
+    if m.scale.dtype != m.x.dtype:
+        return skip("the scale is %s, '%s' is %s", m.scale.dtype, m.x.name, m.x.dtype)
     if shape is None or len(shape) not in (2, 3) or norm_axis(node) != -1:
         return skip("it normalises from axis %s of shape %s", norm_axis(node), shape)
     if not same_shape(shape, m.residual.shape):

@@ -45,7 +45,7 @@ def pre_norm(op: Pen, x: object, residual: object, scale: object) -> object:
 )
 def fuse_skip_rms_norm(op: Build, m: Match) -> Result:
     """RMSNormalization(x + r, s) -> SkipSimplifiedLayerNormalization(x, r, s)"""
-    refusal = unfit(m)
+    refusal = unfit(m, KERNEL)
     return refusal if refusal else op.SkipSimplifiedLayerNormalization(m.x, m.residual, m.scale, epsilon=epsilon_of(m), _domain="com.microsoft")
 
 
@@ -66,7 +66,7 @@ def fuse_skip_rms_norm(op: Build, m: Match) -> Result:
 )
 def fuse_skip_rms_norm_sum(op: Build, m: Match) -> Result:
     """RMSNormalization(x + r, s), with x + r used elsewhere -> SkipSimplifiedLayerNormalization(x, r, s) and its fourth output"""
-    refusal = unfit(m)
+    refusal = unfit(m, KERNEL)
     if refusal:
         return refusal
     outputs = op.SkipSimplifiedLayerNormalization(m.x, m.residual, m.scale, epsilon=epsilon_of(m), _domain="com.microsoft", _outputs=4)
