@@ -137,7 +137,7 @@ class Contest:
         """Whether a sample has the sizes of the first one, and goes the same ways."""
         pairs = [(sample.get(name), array) for name, array in self.samples[0].items()]
         sizes = all(isinstance(one, np.ndarray) and isinstance(other, np.ndarray) and one.shape == other.shape for one, other in pairs)
-        return sizes and all(np.array_equal(sample[name], array) for name, array in self._settled.items())
+        return sizes and all(np.array_equal(np.asarray(sample[name]), array) for name, array in self._settled.items())
 
     def _refused(self, graph: ir.Graph) -> dict[ir.Node, str]:
         """The nodes that TVM cannot take, and why."""
