@@ -62,10 +62,12 @@ def _add_edge(found: networkx.DiGraph, maker: ir.Node, node: ir.Node, mapping: M
 
 def _captured(node: ir.Node, graph: ir.Graph) -> list[ir.Node]:
     """The nodes of ``graph`` whose results the graphs in ``node`` read or give out."""
-    values = [value for nested in subgraphs_of(node) for inner in nested.all_nodes() for value in inner.inputs]
+    values: list[ir.Value | None] = []
     for nested in subgraphs_of(node):
-        values += nested.outputs
-        values += [value for inner in nested.all_nodes() for deeper in subgraphs_of(inner) for value in deeper.outputs]
+        values.extend(nested.outputs)
+        for inner in nested.all_nodes():
+            values.extend(inner.inputs)
+            values.extend(value for deeper in subgraphs_of(inner) for value in deeper.outputs)
     makers = (value.producer() for value in values if value is not None)
     return list(dict.fromkeys(maker for maker in makers if maker is not None and maker.graph is graph))
 
