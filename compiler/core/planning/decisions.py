@@ -70,7 +70,7 @@ class Decider:
         """Whether the block with ``node`` works tile by tile, and the intermediate results of one tile are small."""
         axes = growth.axes_with(node, behind)
         inner = growth.inner_values(node)
-        if axes < 1 or not any(has_tiles(value, axes) for value in inner):
+        if not axes or not any(has_tiles(value, axes) for value in inner):
             return False
         return tile_bytes(inner, axes) <= self._constraints.live_bytes
 

@@ -8,24 +8,25 @@ import onnx_ir as ir
 
 from ..cost import TRANSCENDENTAL, flops, sizes
 from ..graph import constant
+from ..shapes import known_bytes
 from .extended import Facts
 from .mapping import Mapping
-from .operators import has_weights, is_parameter, is_product
+from .operators import is_parameter, is_product
 from .plan import Block, Refusal, Step, border
-from .tiles import tiled_axes
+from .tiles import NONE, Axes, is_depthwise, tiled_axes
 
 ASSUMED = 8
 """What an unknown size counts as where arithmetic for one element is asked for; it cancels out."""
 
 
 class Growth:
-    """A block that grows. ``axes`` is how many leading axes all of its inner values share without a dependency across them (None: no inner value yet)."""
+    """A block that grows. ``axes`` are those along which all of its inner values can be cut into tiles (None: no inner value yet)."""
 
     def __init__(self, seed: Facts, reason: str) -> None:
         self.mapping = seed.mapping
         self.nodes: dict[ir.Node, Facts] = {seed.node: seed}
         self.inputs = _read(seed.node)
-        self.axes: int | None = None
+        self.axes: Axes | None = None
         self.steps = [Step(seed.node, "seed", reason)]
         self.refusals: dict[ir.Node, str] = {}
         self.products = {seed.node} if is_product(seed.node) else set()
@@ -43,10 +44,11 @@ class Growth:
         for value in node.outputs:
             yield from ((user, index) for user, index in value.uses() if user in self.nodes)
 
-    def axes_with(self, node: ir.Node, behind: bool) -> int:
-        """How many leading axes would be shared."""
+    def axes_with(self, node: ir.Node, behind: bool) -> Axes:
+        """The axes along which tiles would be cut."""
         found = [tiled_axes(reader, index) for reader, index in self.edges(node, behind)]
-        return min(found if self.axes is None else [self.axes, *found], default=0)
+        known = found if self.axes is None else [self.axes, *found]
+        return frozenset.intersection(*known) if known else NONE
 
     def arithmetic_before(self, product: ir.Node, joining: ir.Node | None = None) -> int:
         """Additions for each element that are done in the block, and in ``joining``, on what flows into ``product``."""
@@ -66,11 +68,11 @@ class Growth:
 
     def chained_weights(self, node: ir.Node, behind: bool) -> bool:
         """Whether a path inside would lead from one product with weights to another."""
-        heavy = {product for product in self.products if has_weights(product)}
-        if has_weights(node) and heavy:
+        heavy = {product for product in self.products if _is_heavy(product)}
+        if _is_heavy(node) and heavy:
             return True if not behind else any(self._leads_to(product, node) for product in heavy)
         through = _above(node, self.nodes) & heavy if behind else set()
-        return bool(through) and any(has_weights(product) for product in self.products - through if self._leads_to(node, product))
+        return bool(through) and any(_is_heavy(product) for product in self.products - through if self._leads_to(node, product))
 
     def _leads_to(self, product: ir.Node, node: ir.Node) -> bool:
         return product in _above(node, self.nodes)
@@ -103,9 +105,14 @@ class Growth:
         inputs, outputs = border(nodes) if len(nodes) > 1 else _own_border(nodes[0])
         wanted = set(outputs)
         saved = [(value, facts) for node, facts in self.nodes.items() for value in node.outputs if value not in wanted and value.uses()]
-        known = sum(_bytes(value) or 0 for value, _ in saved)
+        known = sum(known_bytes(value) or 0 for value, _ in saved)
         refusals = tuple(Refusal(node, reason) for node, reason in self.refusals.items())
         return Block(tuple(nodes), self.mapping, inputs, outputs, tuple(self.steps), refusals, known, len(saved))
+
+
+def _is_heavy(node: ir.Node) -> bool:
+    """Whether the operator multiplies by a matrix of weights; a depthwise convolution has only a few for each channel."""
+    return is_product(node) and not is_depthwise(node) and any(constant(value) is not None for value in node.inputs[1:] if value is not None)
 
 
 def arithmetic(node: ir.Node) -> int:
@@ -119,12 +126,6 @@ def arithmetic(node: ir.Node) -> int:
     for size in elements:
         count *= size
     return -(-made // max(count, 1))
-
-
-def _bytes(value: ir.Value) -> int | None:
-    from ..shapes import known_bytes
-
-    return known_bytes(value)
 
 
 def _read(node: ir.Node) -> set[ir.Value]:

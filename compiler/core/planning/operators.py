@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from ..graph import constant
 from ..target import STANDARD_DOMAINS
 from .mapping import Mapping
 
@@ -140,8 +139,3 @@ def is_product(node: ir.Node) -> bool:
     if node.domain in STANDARD_DOMAINS:
         return node.op_type in PRODUCTS
     return node.domain == MICROSOFT and node.op_type in MICROSOFT_PRODUCTS
-
-
-def has_weights(node: ir.Node) -> bool:
-    """Whether a product multiplies by a constant."""
-    return is_product(node) and any(constant(value) is not None for value in node.inputs[1:] if value is not None)

@@ -110,7 +110,7 @@ def test_a_measurement_decides_where_the_table_does_not() -> None:
 
 
 def test_a_measurement_has_no_say_where_the_table_says_never() -> None:
-    text = """g (float[2,3,8,8] x, float[3,3,3,3] w) => (float[2,3,4,4] y) { m = Conv(x, w) y = Conv(m, w) }"""
+    text = """g (float[1,3,8,8] x, float[3,3,3,3] w) => (float[1,3,4,4] y) { m = Conv(x, w) y = Conv(m, w) }"""
     assert titles(text, prices={"Conv": 1.0, "Conv+Conv": 0.1}) == ["Conv", "Conv"]
 
 
