@@ -133,20 +133,21 @@ def _taken(m: Match, kernel: str) -> tuple[int, int] | Skip | None:
 
 def _mask(op: Build, mask: ir.Value, q: ir.Value | None, k: ir.Value | None, heads: int) -> ir.Value | Skip:
     """What is added to the scores, as [batch or 1, heads or 1, queries, keys]."""
-    shape = list(mask.shape) if mask.shape is not None else []
-    if q is None or mask.dtype != q.dtype or len(shape) not in (2, 3, 4):
+    shape: list[Dim] = list(mask.shape) if mask.shape is not None else []
+    if q is None or q.shape is None or mask.dtype != q.dtype or len(shape) not in (2, 3, 4):
         return skip("the mask is %s %s", mask.dtype, mask.shape)
-    whole: list[Dim] = [1] * (4 - len(shape)) + shape
+    whole: list[Dim] = [*[1] * (4 - len(shape)), *shape]
     if not (same(whole[2], _tokens(q)) and same(whole[3], _tokens(k)) and whole[1] in (1, heads)):
         return skip("the mask has the shape %s", mask.shape)
-    if whole[0] != 1 and not same(whole[0], q.shape[0] if q.shape is not None else None):
+    if whole[0] != 1 and not same(whole[0], q.shape[0]):
         return skip("the mask has the shape %s", mask.shape)
     return mask if len(shape) == 4 else op.Unsqueeze(mask, op.const(list(range(4 - len(shape))), "axes"))  # type: ignore[return-value]
 
 
-def _tokens(value: ir.Value | None) -> Dim | None:
-    return value.shape[1] if value is not None and value.shape is not None else None
+def _tokens(value: ir.Value | None) -> Dim:
+    """How many there are; one of `_taken` has a shape."""
+    return value.shape[1]  # type: ignore[index, union-attr]
 
 
-def _width(value: ir.Value | None) -> Dim | None:
-    return value.shape[2] if value is not None and value.shape is not None else None
+def _width(value: ir.Value | None) -> Dim:
+    return value.shape[2]  # type: ignore[index, union-attr]

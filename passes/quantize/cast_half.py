@@ -15,7 +15,7 @@ from ...compiler.core.shapes import settle_shapes
 from ...compiler.core.sites import Site, all_sites
 from .choosing import ASKED_TO_STAY
 from .half.compute import Halving
-from .half.islands import stays_wide
+from .half.islands import goes_beyond, stays_wide
 from .half.reach import FORMS, HALVES
 from .half.weights import store_halves
 
@@ -32,9 +32,10 @@ class CastHalf(Pass):
     """``dtype`` is float16 or bfloat16. ``compute`` says whether the model also computes in it ("half"), or only stores its weights so ("float").
 
     "auto" computes in 16 bits unless the target is a CPU, where that is no faster. Inputs and outputs of the model stay float32, and so do operators whose
-    sums or results may leave the range of 16 bits (``islands``), those that read a constant beyond it, and, where there is calibration data, those around
-    values that come within a factor of 4 of its end. ``only`` names the sites to change (none: everything), ``keep`` sites or first outputs of nodes
-    that stay.
+    sums or results may leave the range of 16 bits (``islands``; on a GPU, whose kernels add up in 32, these are fewer), those that the target has no kernel
+    of 16 bits for, those that read a constant beyond the range (what they make is clipped before others read it in 16 bits), and, where there is calibration
+    data, those around values that come within a factor of 4 of its end. ``only`` names the sites to change (none: everything), ``keep`` sites or first
+    outputs of nodes that stay.
     """
 
     name: ClassVar[str] = "cast-half"
@@ -85,14 +86,16 @@ class CastHalf(Pass):
             name = node.outputs[0].name or ""
             if self.only and name not in self.only:
                 continue
-            reason = ASKED_TO_STAY if name in self.keep else stays_wide(node, dtype, wide, self.islands)
+            reason = ASKED_TO_STAY if name in self.keep else stays_wide(node, dtype, wide, self.islands, context.target)
             if reason is None and not context.ledger.permit(self.name, name):
                 reason = "it was rolled back here"
             if reason is None:
                 chosen.append(node)
             if site is not None:
                 self._note(context, site, reason)
-        Halving(model, dtype).turn(chosen)
+        turned = set(chosen)
+        beyond = [node for graph in all_graphs(model) for node in graph if node not in turned and goes_beyond(node, dtype)]
+        Halving(model, dtype, {value for node in beyond for value in node.outputs}).turn(chosen)
         return len(chosen)
 
     def _note(self, context: Context, site: Site, reason: str | None) -> None:

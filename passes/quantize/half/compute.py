@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
+import numpy as np
 import onnx_ir as ir
 
 from ....compiler.core.graph import all_graphs, array, constant, is_op, make_constant, node_label, swap_names, sweep
 from ....compiler.core.names import Names
 from .islands import narrowed
+from .reach import end_of
 
 __all__ = ["Halving"]
 
@@ -18,11 +20,13 @@ __all__ = ["Halving"]
 class Halving:
     """Turns nodes of a model to 16 bits; a value is cast where its maker and a reader differ, once for each direction.
 
-    Values of subgraphs that come in or go out stay float32, as those of the model do.
+    Values of subgraphs that come in or go out stay float32, as those of the model do. Those ``beyond`` the range, such as a mask of -3.4e38, are clipped to
+    half of it before they are cast: as infinities they would make NaN of a row in which everything is hidden.
     """
 
     model: ir.Model
     dtype: ir.DataType
+    beyond: Collection[ir.Value] = ()
     names: Names = field(init=False)
     casts: dict[tuple[ir.Value, ir.DataType], ir.Value] = field(default_factory=dict)
     halves: dict[ir.Value, ir.Value] = field(default_factory=dict)
@@ -70,10 +74,21 @@ class Halving:
         found = self.casts.get((value, dtype))
         if found is None:
             made = ir.Value(name=self.names.fresh(f"{value.name}_as_{dtype.name.lower()}"), type=ir.TensorType(dtype), shape=value.shape)
-            node = ir.Node("", "Cast", [value], [ir.AttrInt64("to", dtype.value)], outputs=[made], name=self.names.fresh(f"{value.name}_cast"))
-            _insert_after(value, node)
+            source = self._clipped(value) if dtype is self.dtype and value in self.beyond else value
+            node = ir.Node("", "Cast", [source], [ir.AttrInt64("to", dtype.value)], outputs=[made], name=self.names.fresh(f"{value.name}_cast"))
+            _insert_after(source, node)
             found = self.casts[(value, dtype)] = made
         return found
+
+    def _clipped(self, value: ir.Value) -> ir.Value:
+        """The value within half the range of 16 bits; where it is small anyway this changes nothing."""
+        graph = value.graph
+        assert graph is not None
+        end = end_of(self.dtype) / 2
+        ends = [make_constant(graph, ir.Tensor(np.array(number, np.float32)), self.names.fresh(f"{value.name}_end")) for number in (-end, end)]
+        made = ir.Value(name=self.names.fresh(f"{value.name}_clipped"), type=value.type, shape=value.shape)
+        _insert_after(value, ir.Node("", "Clip", [value, *ends], outputs=[made], name=self.names.fresh(f"{value.name}_clip")))
+        return made
 
     def _widen_outputs(self, graph: ir.Graph) -> None:
         for place, value in enumerate(graph.outputs):

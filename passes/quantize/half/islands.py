@@ -5,25 +5,32 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterable
 
+import numpy as np
 import onnx
 import onnx_ir as ir
 
 from ....compiler.core.graph import array, constant, node_label, opset, producer, subgraphs_of, users
-from ....compiler.core.target import STANDARD_DOMAINS
-from .reach import loss
+from ....compiler.core.target import PORTABLE, STANDARD_DOMAINS, Target
+from .reach import is_beyond, loss
 
-__all__ = ["narrowed", "stays_wide"]
+__all__ = ["goes_beyond", "narrowed", "stays_wide"]
 
 SUMS = ("ReduceSum", "ReduceSumSquare", "ReduceMean", "ReduceL1", "ReduceL2", "ReduceProd", "CumSum", "GlobalAveragePool", "MeanVarianceNormalization")
 STEEP = ("Exp", "Log", "Pow", "Softmax", "LogSoftmax", "ReduceLogSum", "ReduceLogSumExp", "Softplus", "Reciprocal", "Sqrt", "SoftmaxCrossEntropyLoss")
 NORMS = ("LayerNormalization", "RMSNormalization", "GroupNormalization", "InstanceNormalization", "BatchNormalization", "LpNormalization", "LRN")
 ISLANDS = frozenset((*SUMS, *STEEP, *NORMS))
 """Operators whose sums are longer, or whose results are larger or smaller, than 16 bits can follow."""
+WIDE_INSIDE = {
+    "cuda": frozenset(
+        {"LayerNormalization", "RMSNormalization", "BatchNormalization", "InstanceNormalization", "Softmax", "LogSoftmax", "GlobalAveragePool"}
+    )
+}
+"""Device -> those whose kernels there take 16 bits, add up in 32, and make nothing larger than what they were given: no islands."""
 BOUND_TO_A_TYPE = frozenset({"Cast", "CastLike", "Constant", "ConstantOfShape", "EyeLike", "QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear",
                              "RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Range", "LSTM", "GRU", "RNN"})  # fmt: skip
 
 
-def stays_wide(node: ir.Node, dtype: ir.DataType, wide: Iterable[str], islands: bool) -> str | None:
+def stays_wide(node: ir.Node, dtype: ir.DataType, wide: Iterable[str], islands: bool, target: Target = PORTABLE) -> str | None:
     """Why a node goes on computing in float32; None when it can compute in 16 bits. ``wide`` names values that 16 bits cannot hold."""
     if node.domain not in STANDARD_DOMAINS or _schema(node) is None:
         return f"{node.domain}::{node.op_type} is no standard operator"
@@ -31,7 +38,9 @@ def stays_wide(node: ir.Node, dtype: ir.DataType, wide: Iterable[str], islands: 
         return f"{node.op_type} has no form for 16 bits"
     if _is_quantised(node):
         return "it computes with quantised values"
-    if islands and node.op_type in ISLANDS:
+    if not _has_kernel(node, dtype, target):
+        return f"{target.name} has no kernel of {node.op_type} for {dtype.name.lower()}"
+    if islands and node.op_type in ISLANDS and node.op_type not in WIDE_INSIDE.get(target.device, ()):
         return f"what {node.op_type} adds up or makes may leave the range of 16 bits"
     operands = narrowed(node, dtype)
     if not any(operands):
@@ -39,12 +48,31 @@ def stays_wide(node: ir.Node, dtype: ir.DataType, wide: Iterable[str], islands: 
     beyond = next((value.name for value in (*node.inputs, *node.outputs) if value is not None and value.name in set(wide)), None)
     if beyond is not None:
         return f"'{beyond}' leaves the range of 16 bits on the calibration data"
-    for index in operands[0]:
-        content = array(node.inputs[index])
-        reason = loss(content, dtype) if content is not None else None
+    for content in _constants(node, dtype):
+        reason = loss(content, dtype)
         if reason is not None:
             return f"{node_label(node)} reads a constant: {reason}"
     return None
+
+
+def goes_beyond(node: ir.Node, dtype: ir.DataType) -> bool:
+    """Whether a node reads a constant larger than 16 bits can be, so that what it makes may be too."""
+    return any(is_beyond(content, dtype) for content in _constants(node, dtype))
+
+
+def _constants(node: ir.Node, dtype: ir.DataType) -> list[np.ndarray]:
+    """What a node reads of constants that would be stored in 16 bits."""
+    return [content for index in narrowed(node, dtype)[0] if (content := array(node.inputs[index])) is not None]
+
+
+def _has_kernel(node: ir.Node, dtype: ir.DataType, target: Target) -> bool:
+    """Whether the target computes an operator in 16 bits; where it has no kernel for it at all, whether it is made of other operators."""
+    if not target.types or target.takes(node.op_type, dtype):
+        return True
+    schema = _schema(node)
+    if node.op_type in target.types or schema is None:
+        return False
+    return bool(schema.has_function or schema.has_context_dependent_function)  # type: ignore[attr-defined]
 
 
 def _is_quantised(node: ir.Node) -> bool:

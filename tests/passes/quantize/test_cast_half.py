@@ -9,9 +9,12 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
+from graphwright.backends.ort.kernels import cuda_target
 from graphwright.compiler.core.errors import UsageError
-from graphwright.compiler.core.graph import all_graphs
+from graphwright.compiler.core.graph import all_graphs, bind_opsets, clone_model
+from graphwright.compiler.core.passes import Context
 from graphwright.compiler.core.statistics import Histogram, Range
+from graphwright.passes.quantize.cast_half import CastHalf
 from graphwright.passes.quantize.half.reach import loss
 
 HALF = "cast-half{compute=half}"
@@ -103,6 +106,7 @@ def test_a_constant_that_a_half_does_not_hold_keeps_its_operator_wide(
     small, _ = compress(model, HALF)
     assert text in str(loss(np.array(number, np.float32), ir.DataType.FLOAT16))
     assert dtype_of(small, "Max") == {ir.DataType.FLOAT}
+    assert operators(small)["Clip"] == (1 if number < -1 else 0)
     assert dtype_of(small, "Add") == {ir.DataType.FLOAT16}
     assert_near(model, small, {"x": noise(3, 8, seed=1)}, run_twice)
 
@@ -169,3 +173,52 @@ def test_integers_and_doubles_are_left_alone(draw: Callable, compress: Callable,
 def test_an_option_that_does_not_exist_is_refused_in_a_sentence(options: str, draw: Callable, compress: Callable) -> None:
     with pytest.raises(UsageError):
         compress(draw("g (float[N,8] x) => (float[N,4] y) { y = MatMul(x, w) }", w=noise(8, 4)), f"cast-half{{{options}}}")
+
+
+def test_a_gpus_kernels_add_up_in_32_bits_so_norms_and_softmax_are_no_islands_there(draw: Callable, compress: Callable, run_twice: Callable) -> None:
+    text = """g (float[N,32] x) => (float[N,16] y) {
+        p = MatMul(x, w) n = LayerNormalization(p, s, b) e = Softmax(n) q = Mul(e, b) y = Pow(q, two)
+    }"""
+    model = draw(text, w=noise(32, 16), s=noise(16, seed=1), b=noise(16, seed=2), two=np.array(2, np.float32))
+    small, _ = halved_for_a_gpu(model)
+    assert dtype_of(small, "LayerNormalization") == dtype_of(small, "Softmax") == dtype_of(small, "MatMul") == {ir.DataType.FLOAT16}
+    assert dtype_of(small, "Pow") == {ir.DataType.FLOAT}
+    assert operators(small)["Cast"] == 2 < operators(compress(model, HALF)[0])["Cast"]
+    assert_near(model, small, {"x": noise(3, 32, seed=3)}, run_twice, 1e-2)
+
+
+def test_what_a_gpu_has_no_half_kernel_for_stays_wide_and_the_coverage_says_so(draw: Callable) -> None:
+    model = draw("g (float[1,2,4,4] x, float[1,2,2,2] g) => (float[1,3,2,2] y) { r = GridSample(x, g) y = Conv(r, w) }", w=noise(3, 2, 1, 1))
+    small, context = halved_for_a_gpu(model)
+    assert dtype_of(small, "GridSample") == {ir.DataType.FLOAT} and dtype_of(small, "Conv") == {ir.DataType.FLOAT16}
+    assert context.coverage.records["y"].form == "fp16"
+
+
+def test_an_operator_that_is_made_of_others_is_halved_on_a_gpu_and_one_that_is_not_there_stays(draw: Callable) -> None:
+    small, _ = halved_for_a_gpu(draw("g (float[N,8] x) => (float[N,8] y) { p = MatMul(x, w) m = Mish(p) a = Acosh(m) y = Add(a, a) }", w=noise(8, 8)))
+    assert dtype_of(small, "Mish") == dtype_of(small, "Add") == {ir.DataType.FLOAT16}
+    assert dtype_of(small, "Acosh") == {ir.DataType.FLOAT}
+
+
+@pytest.mark.parametrize("target", ["cpu", "cuda"])
+def test_a_row_that_a_mask_hides_whole_stays_numbers(target: str, draw: Callable, compress: Callable, run_twice: Callable) -> None:
+    """-3.4e38 as a half is minus infinity, and infinity less itself is no number."""
+    text = """g (float[2,8] x, float[2,4] seen) => (float[2,4] y) {
+        h = MatMul(x, w) hidden = Sub(one, seen) mask = Mul(hidden, low) s = Add(h, mask) y = Softmax(s)
+    }"""
+    model = draw(text, w=noise(8, 4), one=np.array(1, np.float32), low=np.array(np.finfo(np.float32).min))
+    small, _ = halved_for_a_gpu(model) if target == "cuda" else compress(model, HALF)
+    feeds = {"x": noise(2, 8, seed=1), "seen": np.float32([[0, 0, 0, 0], [1, 0, 1, 1]])}
+    assert operators(small)["Clip"] == 1 and dtype_of(small, "Add") == {ir.DataType.FLOAT16}
+    for found in run_twice(small, feeds):
+        assert np.isfinite(found["y"]).all()
+        np.testing.assert_allclose(found["y"].sum(axis=1), 1, rtol=1e-2)
+        assert found["y"][1, 1] == 0
+
+
+def halved_for_a_gpu(model: ir.Model) -> tuple[ir.Model, Context]:
+    """The model as it is halved for a GPU, and what was noted."""
+    small, context = clone_model(model), Context(cuda_target())
+    CastHalf().run(small, context)
+    bind_opsets(small)
+    return small, context
