@@ -26,7 +26,7 @@ from .flowing import Flow
 from .layout import Layout, PartEntry, SizeEntry
 from .package import BuiltParts, guarded
 from .part_timer import PartTimer
-from .search import SEARCH_SECONDS, Splitter, Stretch, best_places, regions_of
+from .search import Splitter, Stretch, best_places, regions_of
 from .sizes import simplified, switches
 
 __all__ = ["Contest"]
@@ -38,6 +38,15 @@ RACE_SECONDS = 2.0
 CHECKED, CHECK_SECONDS = 6, 1.0
 """How many made-up samples a rival is checked with, and how long running them once may take."""
 MILLI = 1000.0
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Seconds for the search among parts, for timing one of them, and for the race of a finished rival."""
+
+    search_s: float
+    each_s: float
+    race_s: float
 
 
 class Plain(Backend, Protocol):
@@ -68,7 +77,7 @@ class Contest:
     tvm: Backend
     table: KernelTable
     progress: Progress
-    seconds: float = SEARCH_SECONDS
+    limits: Limits
     rivals: list[Rival] = field(default_factory=list, init=False)
     notes: list[str] = field(default_factory=list, init=False)
 
@@ -148,9 +157,9 @@ class Contest:
 
     def _measured(self, takes: Mapping[ir.Node, bool]) -> list[Stretch]:
         """What was measured of each region that TVM takes."""
-        timer = PartTimer(lambda part: self.ort.open(part, self.usual.options), self.tvm, self._flow, self.table, self.progress)
+        timer = PartTimer(lambda part: self.ort.open(part, self.usual.options), self.tvm, self._flow, self.table, self.progress, self.limits.each_s)
         units = [block.nodes for block in plan(self._fixed).blocks]
-        splitter = Splitter(self._fixed, timer.time, self.seconds)
+        splitter = Splitter(self._fixed, timer.time, self.limits.search_s)
         stretches = splitter.run(regions_of(self._fixed.graph, takes, units))
         self.notes += [f"TVM could not build a part of the model: {reason}" for reason in dict.fromkeys(timer.failures)]
         return stretches
@@ -180,7 +189,7 @@ class Contest:
         return None
 
     def _race(self, candidate: Runner, best: Runner) -> Comparison:
-        return compare_runners(candidate, best, self.samples, budget_s=RACE_SECONDS, min_rounds=6)
+        return compare_runners(candidate, best, self.samples, budget_s=self.limits.race_s, min_rounds=6)
 
     def _built(self, name: str, parts: Sequence[Part]) -> BuiltParts:
         made: list[tuple[Part, Built]] = []

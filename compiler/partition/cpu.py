@@ -16,9 +16,11 @@ from ..core.errors import BackendMissing
 from ..core.target import Target
 from ..kernel_table import open_table
 from ..timing import over_samples
-from .contest import RIVAL, USUAL, Contest, Plain
+from .contest import RACE_SECONDS, RIVAL, USUAL, Contest, Limits, Plain
 from .layout import Layout, read_layout
 from .package import BuiltParts, open_parts, write_parts
+from .part_timer import EACH_SECONDS
+from .search import SEARCH_SECONDS
 
 __all__ = ["CPU", "CpuBackend"]
 
@@ -27,13 +29,17 @@ CALLS = 5
 
 
 class CpuBackend:
-    """Serves the target ``cpu`` with ``ort`` and ``tvm``; a text in place of ``tvm`` says why it is not there, and then everything runs with ``ort``."""
+    """Serves the target ``cpu`` with ``ort`` and ``tvm``; a text in place of ``tvm`` says why it is not there, and then everything runs with ``ort``.
+
+    Parts are looked for during ``search_s`` seconds, each timed for ``each_s``; a finished rival races for ``race_s``.
+    """
 
     name = CPU
 
-    def __init__(self, ort: Plain, tvm: Backend | str) -> None:
+    def __init__(self, ort: Plain, tvm: Backend | str, *, search_s: float = SEARCH_SECONDS, each_s: float = EACH_SECONDS, race_s: float = RACE_SECONDS) -> None:
         self._ort = ort
         self._tvm = tvm
+        self._limits = Limits(search_s, each_s, race_s)
 
     def targets(self) -> tuple[Target, ...]:
         """The target ``cpu``: the operators of ONNX Runtime on the CPU, for which what TVM runs is spelled out again."""
@@ -54,7 +60,7 @@ class CpuBackend:
         first = Rival("onnxruntime", _seconds(usual.runner, samples))
         if isinstance(self._tvm, str):
             return self._told(usual, usual, (first,), (f"TVM was not tried: {self._tvm}",))
-        contest = Contest(model, usual, samples, self.targets()[0], self._ort, self._tvm, open_table(), progress)
+        contest = Contest(model, usual, samples, self.targets()[0], self._ort, self._tvm, open_table(), progress, self._limits)
         best = contest.run()
         first = dataclasses.replace(first, chosen=best is usual)
         return self._told(best, usual, (first, *contest.rivals), tuple(contest.notes))

@@ -32,11 +32,14 @@ class PartTimer:
     build or run has none, and ``failures`` says why.
     """
 
-    def __init__(self, make_ready: Callable[[ir.Model], Built], rival: Backend, flow: Flow, table: KernelTable, progress: Progress) -> None:
+    def __init__(
+        self, make_ready: Callable[[ir.Model], Built], rival: Backend, flow: Flow, table: KernelTable, progress: Progress, each_s: float = EACH_SECONDS
+    ) -> None:
         self.failures: list[str] = []
         self.measured = 0
         self._make_ready, self._rival = make_ready, rival
         self._flow, self._table, self._progress = flow, table, progress
+        self._each_s = each_s
         self._place = hash_parts([machine(), *(f"{name} {version}" for name, version in sorted(versions().items())), state_of(rival)])
 
     def time(self, part: Part) -> Timing | None:
@@ -70,8 +73,8 @@ class PartTimer:
 
     def _compare(self, part: Part, rival: Built, usual: Built, samples: Sequence[Sample]) -> Timing:
         try:
-            end = time.perf_counter() + EACH_SECONDS
-            found = compare_runners(rival.runner, usual.runner, samples, budget_s=EACH_SECONDS, min_rounds=6, enough=lambda _: time.perf_counter() > end)
+            end = time.perf_counter() + self._each_s
+            found = compare_runners(rival.runner, usual.runner, samples, budget_s=self._each_s, min_rounds=6, enough=lambda _: time.perf_counter() > end)
         finally:
             rival.runner.close()
         shapes = tuple(f"{value.dtype}{value.shape}" for value in part.model.graph.inputs)
