@@ -18,7 +18,9 @@ from .hessian import DAMP, damped, importance, moment_of, upper_factor
 from .method import Method
 from .steps import finite
 
-__all__ = ["Ldlq", "ldlq"]
+__all__ = ["Ldlq", "ldlq", "with_feedback"]
+
+Nearest = Callable[[int, np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -46,16 +48,21 @@ class Ldlq(Method):
 
 def ldlq(weight: np.ndarray, moment: np.ndarray, grid: Grid, clipping: Clipping, damp: float, sweeps: int, order: np.ndarray | None = None) -> Affine:
     """``weight`` [K, M] rounded with the feedback of ``moment`` [K, K], its rows taken in ``order`` [K] (None: from the first to the last)."""
-    order = np.arange(len(weight)) if order is None else order
     steps = fit_steps(weight, grid, clipping, importance=importance(moment))
-    table, factor = Table(steps, len(weight)), upper_factor(moment[np.ix_(order, order)], damp)
+    table = Table(steps, len(weight))
+    return steps.affine(table.codes(with_feedback(weight, moment, table.nearest, damp, sweeps, order)))
+
+
+def with_feedback(weight: np.ndarray, moment: np.ndarray, nearest: Nearest, damp: float, sweeps: int, order: np.ndarray | None = None) -> np.ndarray:
+    """As `ldlq`, with any rounding: ``nearest(row, values [M])`` gives what numbers of that row may be rounded to. Float64 [K, M]."""
+    order = np.arange(len(weight)) if order is None else order
+    factor = upper_factor(moment[np.ix_(order, order)], damp)
     rounded = np.empty(weight.shape)
-    rounded[order] = _fed_back(weight[order], factor / np.diagonal(factor), lambda row, wanted: table.nearest(order[row], wanted))
-    rounded = descend(rounded, weight, damped(moment, damp), lambda row, ahead: table.nearest(row, ahead[0]), sweeps)
-    return steps.affine(table.codes(rounded))
+    rounded[order] = _fed_back(weight[order], factor / np.diagonal(factor), lambda row, wanted: nearest(int(order[row]), wanted))
+    return descend(rounded, weight, damped(moment, damp), lambda row, ahead: nearest(row, ahead[0]), sweeps)
 
 
-def _fed_back(weight: np.ndarray, feedback: np.ndarray, nearest: Callable[[int, np.ndarray], np.ndarray]) -> np.ndarray:
+def _fed_back(weight: np.ndarray, feedback: np.ndarray, nearest: Nearest) -> np.ndarray:
     rounded, errors = np.empty(weight.shape), np.zeros(weight.shape)
     for start in range(0, len(weight), LAZY):
         block = slice(start, min(start + LAZY, len(weight)))

@@ -64,3 +64,19 @@ def test_the_seed_chooses_the_turn(planted: Cases) -> None:
     case = planted(32, 16)
     one, other = (replace(Quip(), seed=seed).quantize(case.weight, case.statistics, Grid(2)).matrix() for seed in (0, 1))
     assert not np.array_equal(one, other)
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_two_bits_about_zero_beat_two_bits_with_zero_among_them_on_normal_weights(planted: Cases, seed: int) -> None:
+    """Of the four codes of a symmetric grid one is zero and two are below it: turned weights are as often above zero as below."""
+    case = planted(96, 64, seed, outliers=0)
+    found, plain = (method.quantize(case.weight, case.statistics, Grid(2)) for method in (Quip(), Gptq()))
+    assert found.stored_bits <= plain.stored_bits + 64
+    assert case.error(found.matrix()) < 0.97 * case.error(plain.matrix())
+
+
+def test_more_draws_cost_nothing_on_the_data_they_are_chosen_by(planted: Cases) -> None:
+    case = planted(48, 24)
+    moment = case.statistics.moment
+    errors = [np.trace((off := Quip(draws=draws).quantize(case.weight, case.statistics, Grid(3)).matrix() - case.weight).T @ moment @ off) for draws in (1, 4)]
+    assert errors[1] <= errors[0]
