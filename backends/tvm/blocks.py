@@ -133,6 +133,7 @@ def settle(module: tvm.IRModule) -> tvm.IRModule:
     """
     from tvm import relax
 
+    module = relax.transform.DeadCodeElimination()(relax.transform.CanonicalizeBindings()(module))
     builder = relax.BlockBuilder(module)
     made: dict[str, tuple[Any, list[Any]]] = {}
     mixed = False
@@ -160,9 +161,13 @@ def _is_block(function: Any) -> bool:
 
 def _is_plain(function: Any) -> bool:
     """Whether all that a block computes are loop nests over tensors."""
+    import tvm
     from tvm import relax
 
     bindings = [binding for block in function.body.blocks for binding in block.bindings]
+    results = function.body.body.fields if isinstance(function.body.body, relax.Tuple) else [function.body.body]
+    if any(isinstance(expression, tvm.ir.GenericConst) for expression in (*results, *(binding.value for binding in bindings))):
+        return False
     calls = [binding.value for binding in bindings if isinstance(binding.value, relax.Call)]
     return not any(isinstance(binding, relax.MatchCast) for binding in bindings) and all(map(_is_kernel_call, calls))
 

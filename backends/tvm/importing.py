@@ -70,11 +70,17 @@ class Importer:
         from tvm import relax
 
         inputs = [self._input(index, value) for index, value in enumerate(self.model.graph.inputs) if not value.is_initializer()]
+        failure: GraphwrightError | None = None
         with self.builder.function("main", params=inputs, private=False):
-            for node in self.model.graph:
-                self._node(node)
-            results = [self.tensor(value) for value in self.model.graph.outputs]
+            try:
+                for node in self.model.graph:
+                    self._node(node)
+                results = [self.tensor(value) for value in self.model.graph.outputs]
+            except GraphwrightError as error:
+                failure, results = error, []
             self.builder.emit_func_output(relax.Tuple(results))
+        if failure is not None:  # A builder that is left in the middle of a function complains on the console.
+            raise failure
         module = self.builder.finalize()
         module["main"] = module["main"].with_attr("num_input", len(inputs))
         return Imported(module, self._blocks)

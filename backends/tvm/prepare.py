@@ -9,6 +9,7 @@ from ...compiler.core.graph import bind_opsets, clone_model, erase, replace
 from ...compiler.core.names import Names
 from ...compiler.core.shapes import infer_shapes
 from .expanding import expand
+from .folding import fold
 
 BLOCK = "graphwright.block"
 """Domain of the functions that are planned blocks, and the note that their nodes carry once they are written out."""
@@ -22,11 +23,20 @@ def prepare(model: ir.Model) -> ir.Model:
     copy = clone_model(model)
     copy = InlinePass(lambda function: function.domain != BLOCK)(copy).model
     _write_out_blocks(copy)
+    _settle_initialisers(copy)
     bind_opsets(copy)
     infer_shapes(copy)
     if expand(copy):
         infer_shapes(copy)
+    if fold(copy):
+        infer_shapes(copy)
     return copy
+
+
+def _settle_initialisers(model: ir.Model) -> None:
+    """Initialisers that a caller might override are constants here."""
+    for value in [value for value in model.graph.inputs if value.is_initializer()]:
+        model.graph.inputs.remove(value)
 
 
 def _write_out_blocks(model: ir.Model) -> None:

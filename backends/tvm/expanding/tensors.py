@@ -1,0 +1,62 @@
+"""Operators whose conversion in TVM misreads an attribute or a type, brought to a form that it reads right."""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+from ....compiler.core.build import Build
+from ....compiler.core.graph import attribute
+from . import Expansion
+
+Made = tuple[ir.Value | None, ...] | None
+
+
+def padded_explicitly(op: Build, node: ir.Node) -> Made:
+    """A convolution or pooling with ``auto_pad`` says its pads instead; the sizes must be known."""
+    mode = attribute(node, "auto_pad", "NOTSET")
+    if mode in ("NOTSET", ""):
+        return None
+    pads = _pads(node, str(mode))
+    if pads is None:
+        return None
+    made = op.node(node.op_type, tuple(node.inputs), {**node.attributes, "auto_pad": None, "pads": pads}, outputs=len(node.outputs))
+    return tuple(made.outputs)
+
+
+def _pads(node: ir.Node, mode: str) -> list[int] | None:
+    x, weights = node.inputs[0], node.inputs[1] if len(node.inputs) > 1 else None
+    if x is None or x.shape is None or attribute(node, "ceil_mode", 0):
+        return None
+    kernel = attribute(node, "kernel_shape", None) or (weights.shape[2:] if weights is not None and weights.shape is not None else None)
+    sizes = list(x.shape)[2:]
+    if kernel is None or not all(isinstance(size, int) for size in kernel):
+        return None
+    if mode == "VALID":
+        return [0] * 2 * len(sizes)
+    if not all(isinstance(size, int) for size in sizes):
+        return None
+    strides = attribute(node, "strides", None) or [1] * len(sizes)
+    dilations = attribute(node, "dilations", None) or [1] * len(sizes)
+    totals = [
+        max((-(-size // stride) - 1) * stride + (width - 1) * spread + 1 - size, 0)
+        for size, width, stride, spread in zip(sizes, kernel, strides, dilations, strict=True)  # type: ignore[call-overload]
+    ]
+    small, large = [total // 2 for total in totals], [total - total // 2 for total in totals]
+    return [*small, *large] if mode == "SAME_UPPER" else [*large, *small]
+
+
+def wide_indices(op: Build, node: ir.Node) -> Made:
+    """TVM wants indices of int64."""
+    data, indices = node.inputs[:2]
+    if indices is None or indices.dtype in (None, ir.DataType.INT64):
+        return None
+    return (op.node(node.op_type, (data, op.Cast(indices, to=ir.DataType.INT64.value), *node.inputs[2:]), dict(node.attributes)).outputs[0],)
+
+
+EXPANSIONS: dict[str, Expansion] = {
+    "Conv": padded_explicitly,
+    "AveragePool": padded_explicitly,
+    "MaxPool": padded_explicitly,
+    "LpPool": padded_explicitly,
+    "GatherND": wide_indices,
+}
