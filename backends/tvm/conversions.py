@@ -11,6 +11,7 @@ from ...compiler.core.dims import add, multiply
 from ...compiler.core.graph import attribute
 from ...compiler.core.shapes import dims_of, known_ints
 from ...compiler.core.symbolic.reading import input_at, ints_at
+from .limits import clipped, hard_sigmoid, rectified
 
 if TYPE_CHECKING:
     from .importing import Importer
@@ -136,5 +137,8 @@ OWN: dict[str, Conversion] = {
     "Slice": cut,
     "Transpose": transposed,
     "Shape": shape_itself,
+    "Relu": rectified,
+    "Clip": clipped,
+    "HardSigmoid": hard_sigmoid,
 }
 """Standard operator -> our conversion."""

@@ -131,4 +131,5 @@ class EdgeBackend:
         """How answers are checked, for the report."""
         if emulator is None:
             return f"{self.machine.emulator} is not installed, so the answers are those of the same kernels compiled for this machine"
-        return f"the answers are the {self.machine.architecture} library's own, under {Path(emulator[0]).name}" if emulator else "the library ran on this machine"
+        where = f"under {Path(emulator[0]).name}" if emulator else "on this machine"
+        return f"the answers are the {self.machine.architecture} library's own, {where}"

@@ -1,0 +1,76 @@
+"""Relu, Clip and their like with NaN kept, as ONNX has it.
+
+Generated code computes ``maximum(a, b)`` as a > b ? a : b, and minimum likewise: with the limit first, NaN comes through at no cost. TVM's own converters
+write the limit last, which makes NaN the limit.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx_ir as ir
+
+from ...compiler.core.graph import attribute
+
+if TYPE_CHECKING:
+    from .importing import Importer
+
+
+def rectified(importer: Importer, node: ir.Node) -> Any:
+    """Relu: 0 at least."""
+    from tvm import relax
+
+    value = importer.tensor(_first(node))
+    return relax.op.maximum(_number(0, value), value)
+
+
+def clipped(importer: Importer, node: ir.Node) -> Any:
+    """Clip: both limits are optional, attributes before opset 11 and inputs since."""
+    from tvm import relax
+
+    source = importer.tensor(_first(node))
+    value = source
+    for place, operation in ((2, relax.op.minimum), (1, relax.op.maximum)):
+        limit = _limit(importer, node, place, source)
+        value = value if limit is None else importer.builder.normalize(operation(limit, value))
+    return value
+
+
+def hard_sigmoid(importer: Importer, node: ir.Node) -> Any:
+    """HardSigmoid: alpha x + beta between 0 and 1."""
+    from tvm import relax
+
+    value = importer.tensor(_first(node))
+    alpha, beta = attribute(node, "alpha", 0.2), attribute(node, "beta", 0.5)
+    line = relax.op.add(relax.op.multiply(value, _number(alpha, value)), _number(beta, value))
+    return relax.op.maximum(_number(0, value), relax.op.minimum(_number(1, value), line))
+
+
+def _first(node: ir.Node) -> ir.Value:
+    source = node.inputs[0]
+    assert source is not None, f"{node.op_type} without an input"
+    return source
+
+
+def _limit(importer: Importer, node: ir.Node, place: int, value: Any) -> Any:
+    if importer.opset < 11:
+        given = attribute(node, "min" if place == 1 else "max", None)
+        return None if given is None else _number(given, value)
+    source = node.inputs[place] if len(node.inputs) > place else None
+    return _largest(value, place) if source is None else importer.tensor(source)
+
+
+def _largest(value: Any, place: int) -> Any:
+    """An absent limit is the largest or smallest finite number; whole numbers need none."""
+    kind = np.dtype(str(value.ty.dtype)) if str(value.ty.dtype).startswith("float") else None
+    if kind is None:
+        return None
+    return _number(float(np.finfo(kind).min if place == 1 else np.finfo(kind).max), value)
+
+
+def _number(number: Any, like: Any) -> Any:
+    """A scalar of the element type of ``like``."""
+    from tvm import relax
+
+    return relax.const(number, str(like.ty.dtype))

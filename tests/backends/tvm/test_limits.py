@@ -1,0 +1,41 @@
+"""Limits keep NaN and infinities as ONNX Runtime does."""
+
+import numpy as np
+import pytest
+
+pytest.importorskip("tvm")
+
+from graphwright.backends.ort.backend import OrtBackend
+from graphwright.backends.tvm.build import build_model
+from graphwright.backends.tvm.machine import this_machine
+from graphwright.backends.tvm.options import DEFAULT
+
+STRANGE = np.array([[np.nan, 1, -2, np.inf], [30, -np.inf, -0.0, np.nan]], np.float32)
+
+
+@pytest.mark.parametrize(
+    ("body", "opset"),
+    [
+        ("y = Relu(x)", 21),
+        ("lo = Constant<value_float=-1.0>() hi = Constant<value_float=6.0>() y = Clip(x, lo, hi)", 21),
+        ("lo = Constant<value_float=-1.0>() y = Clip(x, lo)", 21),
+        ('hi = Constant<value_float=6.0>() y = Clip(x, "", hi)', 21),
+        ("y = Clip(x)", 21),
+        ("y = Clip<min=-1.0, max=6.0>(x)", 10),
+        ("y = HardSigmoid<alpha=0.3, beta=0.4>(x)", 21),
+    ],
+)
+def test_a_limit_keeps_nan(model, body, opset):
+    made = model(f"g (float[2,4] x) => (float[2,4] y) {{ {body} }}", opset=opset)
+    expected = OrtBackend().reference(made).run({"x": STRANGE})["y"]
+    got = build_model(made, DEFAULT, this_machine(), lambda text: None).run({"x": STRANGE})["y"]
+    np.testing.assert_allclose(got, expected, rtol=1e-6)
+
+
+def test_whole_numbers_are_limited_too(model):
+    made = model("g (int32[4] x, int32 lo, int32 hi) => (int32[4] y, int32[4] z) { y = Clip(x, lo, hi) z = Relu(x) }", opset=14)
+    feeds = {"x": np.array([-9, -1, 3, 90], np.int32), "lo": np.int32(-2), "hi": np.int32(5)}
+    expected = OrtBackend().reference(made).run(feeds)
+    got = build_model(made, DEFAULT, this_machine(), lambda text: None).run(feeds)
+    for name, value in expected.items():
+        np.testing.assert_array_equal(got[name], value)
