@@ -26,7 +26,7 @@ from .flowing import Flow
 from .layout import Layout, PartEntry, SizeEntry
 from .package import BuiltParts, guarded
 from .part_timer import PartTimer
-from .search import Splitter, Stretch, best_places, regions_of
+from .search import Splitter, Stretch, best_places, light_regions, regions_of
 from .sizes import simplified, switches
 
 __all__ = ["Contest"]
@@ -108,14 +108,14 @@ class Contest:
             return []
         if refused:
             self.notes.append(f"TVM cannot take {_listed(refused)}; these run under ONNX Runtime")
-        stretches = self._measured(takes)
+        stretches, light = self._measured(takes)
         found: list[tuple[str, tuple[Group, ...]]] = []
         if not refused and (timing := stretches[0].timing) is not None:
             if timing.low <= 1.0:
                 found.append(("tvm", ((RIVAL, tuple(graph)),)))
             else:
                 self.rivals.append(Rival("tvm", timing.after_ms / MILLI, timing.ratio, timing.low, timing.high))
-        places = best_places(stretches, graph, USUAL, RIVAL)
+        places = best_places((stretches, light), graph, USUAL, RIVAL)
         if places is not None and set(places.values()) == {USUAL, RIVAL}:
             found.append(("mixed", take_turns(graph, places)))
         elif places is None and (refused or not found):
@@ -155,14 +155,15 @@ class Contest:
         choosy = cast(Choosy, self.tvm)
         return {node: reason for node in graph if (reason := choosy.refusal(node)) is not None}
 
-    def _measured(self, takes: Mapping[ir.Node, bool]) -> list[Stretch]:
-        """What was measured of each region that TVM takes."""
+    def _measured(self, takes: Mapping[ir.Node, bool]) -> tuple[list[Stretch], list[Stretch]]:
+        """What was measured of each region that TVM takes, and of what lies in it between heavy operators."""
         timer = PartTimer(lambda part: self.ort.open(part, self.usual.options), self.tvm, self._flow, self.table, self.progress, self.limits.each_s)
         units = [block.nodes for block in plan(self._fixed).blocks]
         splitter = Splitter(self._fixed, timer.time, self.limits.search_s)
         stretches = splitter.run(regions_of(self._fixed.graph, takes, units))
+        light = splitter.run_light(light_regions(self._fixed.graph, takes))
         self.notes += [f"TVM could not build a part of the model: {reason}" for reason in dict.fromkeys(timer.failures)]
-        return stretches
+        return stretches, light
 
     def _entered(self, name: str, groups: Sequence[Group], best: Built) -> BuiltParts | None:
         """Build, check and race a candidate; None, and its runner closed, when it does not win."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,14 +15,17 @@ from ..core.timing import Clock
 from ..kernel_table import Timing
 from .cut import Part, Uncut, cut, take_turns
 
-__all__ = ["Splitter", "Stretch", "best_places"]
+__all__ = ["Splitter", "Stretch", "best_places", "light_regions", "regions_of"]
 
 SEARCH_SECONDS = 60.0
 LEAST_MS = 0.02
 """Parts that take less are not looked at: two changes between backends cost half of it."""
-GAIN = 0.03
-"""By so much the parts that move must be faster than they were."""
+LIGHT_SHARE = 0.4
+"""How much of the time is for what lies between the heavy operators."""
+LEAST_GAIN_MS = 0.002
+"""Less is not worth building it."""
 
+_HEAVY = re.compile(r"Conv|MatMul|Gemm|Attention|LSTM|GRU|RNN|Einsum")
 Measure = Callable[[Part], Timing | None]
 Unit = tuple[ir.Node, ...]
 """Operators that stay together."""
@@ -72,7 +76,7 @@ class Splitter:
 
     def run(self, regions: Sequence[Sequence[Unit]]) -> list[Stretch]:
         """A tree of measured stretches for each region."""
-        end = self.clock() + self.seconds
+        end = self.clock() + self.seconds * (1.0 - LIGHT_SHARE)
         queue: list[tuple[float, int, Stretch]] = []
         roots = [self._measured(tuple(units)) for units in regions if units]
         for root in roots:
@@ -85,6 +89,11 @@ class Splitter:
             for half in halves:
                 self._push(queue, half)
         return roots
+
+    def run_light(self, regions: Sequence[Sequence[Unit]]) -> list[Stretch]:
+        """A measured stretch for each region, as far as time allows; those measured alike before cost nothing."""
+        end = self.clock() + self.seconds * LIGHT_SHARE
+        return [self._measured(tuple(units)) for units in regions if self.clock() < end]
 
     def _push(self, queue: list[tuple[float, int, Stretch]], stretch: Stretch) -> None:
         unknown = stretch.timing is None
@@ -120,13 +129,24 @@ def split_place(units: Sequence[Unit]) -> int:
     return min(places, key=lambda place: (crossing[place], abs(2 * place - count)))
 
 
-def best_places(stretches: Sequence[Stretch], graph: ir.Graph, usual: str, rival: str) -> dict[ir.Node, str] | None:
-    """Where each node runs under the best cover; None when nothing is worth moving."""
-    moved = {node for stretch in stretches for node in stretch.moved()}
-    before, after = sum(stretch.stays_ms for stretch in stretches), sum(stretch.best_ms for stretch in stretches)
-    if not moved or after > (1.0 - GAIN) * before:
+def gain_ms(stretches: Sequence[Stretch]) -> float:
+    """What the best cover of measured stretches saves."""
+    return sum(stretch.stays_ms - stretch.best_ms for stretch in stretches)
+
+
+def best_places(covers: Sequence[Sequence[Stretch]], graph: ir.Graph, usual: str, rival: str) -> dict[ir.Node, str] | None:
+    """Where each node runs under the cover that saves most; None when nothing is worth moving."""
+    best = max(covers, key=gain_ms, default=())
+    moved = {node for stretch in best for node in stretch.moved()}
+    if not moved or gain_ms(best) < LEAST_GAIN_MS:
         return None
     return {node: rival if node in moved else usual for node in graph}
+
+
+def light_regions(graph: ir.Graph, takes: Mapping[ir.Node, bool]) -> list[list[Unit]]:
+    """What a backend takes between the products of matrices and the convolutions: where one runtime's are hard to beat, the rest may still gain."""
+    places = {node: "rival" if takes[node] and not _HEAVY.search(node.op_type) else "usual" for node in graph}
+    return [[nodes] for place, nodes in take_turns(graph, places) if place == "rival"]
 
 
 def regions_of(graph: ir.Graph, takes: Mapping[ir.Node, bool], units: Sequence[Unit]) -> list[list[Unit]]:
