@@ -13,6 +13,8 @@ from .compression import Compressor
 from .core.backend import Backend, Built, Rival, Runner, Sample
 from .core.drift import Drift
 from .core.errors import NoChangeError
+from .core.records import Difference
+from .elsewhere import check_device
 from .pipeline import split
 from .report import TrialEntry
 from .request import Request
@@ -40,6 +42,8 @@ class Race:
     raced: list[Racer] = field(default_factory=list, init=False)
     rivals: tuple[Rival, ...] = field(default=(), init=False)
     """The runtimes that the backend tried for the candidate built last."""
+    checked: Difference | None = field(default=None, init=False)
+    """How far the answers are of what was built for a device that is not here; None where that is still to be checked."""
 
     def run(self, first: Rewritten) -> tuple[Rewritten, Racer | Built, list[TrialEntry]]:
         """Time what was made against the input; the winner is the fastest that gains beyond doubt, or the input as it is.
@@ -74,8 +78,20 @@ class Race:
         return best, champion, trials
 
     def _build_unraced(self, rewritten: Rewritten) -> Built:
+        """What was made, built and checked. Raises ContractError when its answers are wrong: no input could ship in its place."""
         built = self.backend.build(rewritten.model, self.timed, self.request.progress)
+        baseline = self.backend.baseline(self.source)
+        self.request.progress("checking the answers of the compiled model")
+        try:
+            self.checked, passed = check_device(rewritten, built.runner, baseline)
+        except BaseException:
+            built.runner.close()
+            raise
+        finally:
+            baseline.close()
         self.notes.extend(built.remarks)
+        if passed:
+            self.notes.append(f"on {passed} samples of extremes (such as NaN) the device answers otherwise than the model means, as the runtime's defaults do")
         return built
 
     def _enter(self, name: str, rewritten: Rewritten | None, baseline: Runner) -> Racer | None:

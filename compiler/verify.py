@@ -236,11 +236,13 @@ class Verifier:
             name: _compare_output(name, before[name], value, drift, noise, self._growth.get(name, 0.0), self.stress[sample]) for name, value in after.items()
         }
 
-    def check_runner(self, runner: Runner, drift: Drift) -> Difference:
-        """The worst difference of something that runs already, as it will run for the user; nothing is compared when the model draws random numbers."""
+    def check_runner(self, runner: Runner, drift: Drift, only: Sequence[int] | None = None) -> Difference:
+        """The worst difference of something that runs already, as it will run for the user, on all samples or ``only`` some; nothing is compared when the
+        model draws random numbers.
+        """
         worst = Difference("", 0.0, 0.0, 0.0)
-        for index, sample in enumerate(self.samples if not self._random else ()):
-            outputs = _attempt(runner, sample, index)
+        for index in (range(len(self.samples)) if only is None else only) if not self._random else ():
+            outputs = _attempt(runner, self.samples[index], index)
             found = outputs if isinstance(outputs, Difference) else self._compare(self._reference[index], outputs, drift, index)
             worst = worse(worst, found)
             if found.broken:
