@@ -1,0 +1,75 @@
+"""The target cpu on every real model: ONNX Runtime alone, TVM alone, both by parts, and which of them shipped.
+
+``ort-cpu`` and ``cpu`` are compiled from the same file, and then timed in turns, opened anew several times, apart from what the reports say. Times of TVM and
+of the parts are those that the report names. Asked: never slower than ONNX Runtime alone, and faster on at least a third of the models.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from tables import Row, print_table, write_rows
+from turns import take_turns
+
+import graphwright
+from graphwright.compiler.driver import compile_model
+from graphwright.compiler.request import Request
+from graphwright.models.catalogue import Entry, Sample, catalogue
+
+SHARE = 1 / 3
+"""Of the models on which the target must be faster."""
+
+
+def run(folder: Path, only: str, seconds: float) -> list[str]:
+    """Measure, print and write; returns the claims that do not hold."""
+    rows: list[Row] = []
+    for entry in catalogue():
+        if only not in entry.name:
+            continue
+        if reason := entry.unavailable():
+            print(f"{entry.name} is left out: {reason}")
+            continue
+        with tempfile.TemporaryDirectory() as place:
+            rows.append(measure(entry, Path(place), seconds))
+        print(json.dumps(rows[-1], default=str), flush=True)
+    print_table("cpu", rows)
+    write_rows(folder / "cpu.json", rows)
+    return claims(rows, whole=not only)
+
+
+def measure(entry: Entry, place: Path, seconds: float) -> Row:
+    """Compile one model for both targets, and time the artifacts in turns."""
+    path = entry.file(place)
+    samples = list(entry.feeds(1, "report"))
+    started = time.perf_counter()
+    runtimes = built(path, samples, "cpu", place)
+    row: Row = {"model": entry.name, "build s": time.perf_counter() - started}
+    built(path, samples, "ort-cpu", place)
+    row |= {f"{name} ms": runtimes.get(name) for name in ("onnxruntime", "tvm", "mixed")}
+    with graphwright.load(place / "cpu") as artifact:
+        options = artifact.manifest.options
+        row |= {"ships": options.get("runtime", "onnxruntime"), "parts": len(options.get("parts", ()))}  # type: ignore[arg-type]
+    turns = take_turns({name: lambda name=name: graphwright.load(place / name) for name in ("ort-cpu", "cpu")}, samples, seconds)  # type: ignore[misc]
+    row |= {f"{name} again ms": turns.median(name) * 1e3 for name in ("ort-cpu", "cpu")}
+    return row | dict(zip(("ratio", "low", "high"), turns.ratio("cpu", "ort-cpu"), strict=True))
+
+
+def built(path: Path, samples: Sequence[Sample], target: str, place: Path) -> dict[str, float | str]:
+    """Compile and save; milliseconds of each runtime that was tried, or why it was not."""
+    request = Request(target=target, output=place / target, cache=False)
+    with compile_model(str(path), [dict(sample) for sample in samples], request) as artifact:
+        return {entry.name: entry.failure or entry.ms for entry in artifact.report.runtimes}
+
+
+def claims(rows: Sequence[Row], whole: bool) -> list[str]:
+    """What does not hold of the rows; the share of models only when all were measured."""
+    missed = [f"{row['model']}: cpu takes {row['ratio']:.3f} of ort-cpu's time ({row['low']:.3f} to {row['high']:.3f})" for row in rows if row["low"] > 1]
+    faster = [row["model"] for row in rows if row["high"] < 1]
+    print(f"faster than ONNX Runtime alone on {len(faster)} of {len(rows)} models (asked: {SHARE:.0%}): {', '.join(map(str, faster))}")
+    if whole and len(faster) < SHARE * len(rows):
+        missed.append(f"cpu is faster than ort-cpu on {len(faster)} of {len(rows)} models")
+    return missed
