@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..compiler.core.errors import UsageError
 from .arguments import find_model, json_option, model_argument
 from .console import output, print_json, progress
 
@@ -19,13 +20,36 @@ MEBIBYTE = 2**20
 
 @click.command()
 @model_argument
+@click.option("--plan", "picture", metavar="FILE.svg", help="Draw the fusion plan of MODEL as it stands: a box for each kernel.")
+@click.option("--deep", is_flag=True, help="Let the plan join products with what works on their rows or channels, tile by tile (Deep-Fusion).")
 @json_option
-def command(model: str, as_json: bool) -> None:
+def command(model: str, picture: str | None, deep: bool, as_json: bool) -> None:
     """Show inputs, outputs, dimensions, operators and weights of MODEL: an .onnx file, a Hugging Face folder, file.py:name, or an artifact folder."""
+    if deep and picture is None:
+        raise UsageError("--deep says how to plan: give --plan FILE.svg too")
     with progress() as tell:
         tell("reading")
         found = _describe(model)
+        if picture is not None:
+            tell("planning blocks")
+            found["plan"] = _draw(model, Path(picture), deep)
     print_json(found) if as_json else _show(model, found)
+
+
+def _draw(model: str, path: Path, deep: bool) -> dict[str, object]:
+    """Write the picture; returns the plan as JSON has it."""
+    from ..compiler.atomic import write_file
+    from ..compiler.core.planning.plan import Constraints
+    from ..compiler.manifest import MANIFEST
+    from ..compiler.plan_drawing import draw
+    from ..compiler.plan_report import plan_as_it_stands
+
+    source, examples = find_model(model)
+    if isinstance(source, Path) and (source / MANIFEST).is_file():
+        source = source / "model.onnx"
+    report = plan_as_it_stands(source, examples, Constraints(deep=deep))
+    write_file(path, draw(report).encode())
+    return {"picture": str(path), "summary": report.summary(), **report.entries()}
 
 
 def _describe(model: str) -> dict[str, Any]:
@@ -92,3 +116,5 @@ def _show(title: str, found: dict[str, Any]) -> None:
     console.print(f"weights: {found['weight_bytes'] / MEBIBYTE:.2f} MiB in {len(found['weights'])} tensors", highlight=False)
     for weight in found["weights"][:LARGEST_SHOWN]:
         console.print(f"    {escape(weight['name'])}  {weight['dtype']} {weight['shape']}  {weight['bytes'] / MEBIBYTE:.2f} MiB", highlight=False)
+    if "plan" in found:
+        console.print(f"plan: {escape(found['plan']['summary'])}; drawn in {escape(found['plan']['picture'])}", highlight=False, soft_wrap=True)

@@ -122,13 +122,16 @@ class Decider:
             return _no(whole, refusal)
         if promoted:
             return Decision(True, whole, f"{cell}: each tile needs one tile")
+        tiled = self._tiled(growth, facts.node, behind)
+        if self._constraints.deep and growth.products and growth.axes and not tiled and not growth.is_loose(facts.node, behind):
+            return _no(whole, f"{cell}: the block would not work tile by tile any more")
         edges = self._edges(growth, facts.node, behind)
         moving = not any(map(arithmetic, growth.nodes)) if behind else not arithmetic(facts.node)
         if all(edge in PLAIN for edge in edges):
             return Decision(True, whole, f"{cell}, not measured: each element is read once")
         if moving:
             return Decision(True, whole, f"{cell}, not measured: only places change")
-        if self._tiled(growth, facts.node, behind) and not is_product(facts.node):
+        if tiled and not is_product(facts.node):
             return Decision(True, whole, f"{cell}, not measured: each tile needs one tile")
         again = sum(map(arithmetic, growth.nodes)) if behind else arithmetic(facts.node)
         if again <= self._constraints.repeated and Mapping.MANY_TO_MANY not in (growth.mapping if behind else facts.mapping,):

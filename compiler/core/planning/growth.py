@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
 import onnx_ir as ir
 
 from ..cost import TRANSCENDENTAL, flops, sizes
 from ..graph import constant
-from ..shapes import known_bytes
 from .extended import Facts
 from .mapping import Mapping
 from .operators import is_parameter, is_product
@@ -20,7 +20,8 @@ ASSUMED = 8
 
 
 class Growth:
-    """A block that grows. ``axes`` are those along which all of its inner values can be cut into tiles (None: no inner value yet)."""
+    """A block that grows. ``axes`` are those along which all of its inner values can be cut into tiles (None: no inner value yet);
+    ``loose`` nodes only change where what comes in is read, so that their results need no tile."""
 
     def __init__(self, seed: Facts, reason: str) -> None:
         self.mapping = seed.mapping
@@ -29,6 +30,7 @@ class Growth:
         self.axes: Axes | None = None
         self.steps = [Step(seed.node, "seed", reason)]
         self.refusals: dict[ir.Node, str] = {}
+        self.loose: set[ir.Node] = set()
         self.products = {seed.node} if is_product(seed.node) else set()
 
     def inputs_with(self, node: ir.Node) -> set[ir.Value]:
@@ -46,9 +48,13 @@ class Growth:
 
     def axes_with(self, node: ir.Node, behind: bool) -> Axes:
         """The axes along which tiles would be cut."""
-        found = [tiled_axes(reader, index) for reader, index in self.edges(node, behind)]
+        found = [NONE if reader in self.loose else tiled_axes(reader, index) for reader, index in self.edges(node, behind)]
         known = found if self.axes is None else [self.axes, *found]
         return frozenset.intersection(*known) if known else NONE
+
+    def is_loose(self, node: ir.Node, behind: bool) -> bool:
+        """Whether ``node`` would be done where its result is read: it stands at the block's border, and moves data or is read by what does."""
+        return not behind and not is_product(node) and (not arithmetic(node) or all(reader in self.loose for reader, _ in self.edges(node, behind)))
 
     def arithmetic_before(self, product: ir.Node, joining: ir.Node | None = None) -> int:
         """Additions for each element that are done in the block, and in ``joining``, on what flows into ``product``."""
@@ -80,7 +86,10 @@ class Growth:
     def take(self, facts: Facts, behind: bool, mapping: Mapping, reason: str) -> None:
         """Make an operator part of the block."""
         node = facts.node
-        self.axes = self.axes_with(node, behind)
+        if self.is_loose(node, behind):
+            self.loose.add(node)
+        else:
+            self.axes = self.axes_with(node, behind)
         self.inputs = self.inputs_with(node)
         self.mapping = mapping
         self.nodes[node] = facts
@@ -105,9 +114,15 @@ class Growth:
         inputs, outputs = border(nodes) if len(nodes) > 1 else _own_border(nodes[0])
         wanted = set(outputs)
         saved = [(value, facts) for node, facts in self.nodes.items() for value in node.outputs if value not in wanted and value.uses()]
-        known = sum(known_bytes(value) or 0 for value, _ in saved)
+        known = sum(least_bytes(value) for value, _ in saved)
         refusals = tuple(Refusal(node, reason) for node, reason in self.refusals.items())
         return Block(tuple(nodes), self.mapping, inputs, outputs, tuple(self.steps), refusals, known, len(saved))
+
+
+def least_bytes(value: ir.Value) -> int:
+    """The room a tensor takes where every unknown size is 1; 0 where not even the number of axes is known."""
+    found = sizes(value, 1)
+    return 0 if found is None or value.dtype in (None, ir.DataType.STRING, ir.DataType.UNDEFINED) else math.ceil(math.prod(found) * value.dtype.itemsize)
 
 
 def _is_heavy(node: ir.Node) -> bool:

@@ -32,7 +32,7 @@ class Constraints:
 
     operators: int = 64
     inputs: int = 64
-    live_bytes: int = 1 << 20
+    live_bytes: int = 1 << 18
     repeated: int = 4
     deep: bool = False
 
@@ -59,7 +59,7 @@ class Block:
     """Operators of one graph that become one kernel; ``nodes`` in topological order. An operator that stays alone is a block of one.
 
     ``inputs`` are the values read from outside, each once, computed ones before constants; ``outputs`` those that somebody outside reads.
-    ``saved_bytes`` counts the intermediate results that are no longer stored, as far as their size is known; ``saved_values`` counts all of them.
+    ``saved_values`` counts the intermediate results that are no longer stored, ``saved_bytes`` the room they take where every unknown size is 1.
     """
 
     nodes: tuple[ir.Node, ...]
@@ -119,7 +119,7 @@ class Plan:
 
     @property
     def saved_bytes(self) -> int:
-        """Intermediate results that are no longer stored, as far as sizes are known."""
+        """Intermediate results that are no longer stored, where every unknown size is 1."""
         return sum(block.saved_bytes for block in self.blocks)
 
     def block_of(self, node: ir.Node) -> Block:

@@ -17,14 +17,16 @@ from .decisions import Decider, Decision
 from .extended import Facts, extend
 from .growth import Growth
 from .mapping import Mapping
+from .operators import is_product
 from .plan import Block, Constraints, Plan, Profile, is_constant
 
 if TYPE_CHECKING:
     import networkx
 
+MOVING = (Mapping.REORGANIZE, Mapping.SHUFFLE)
 SEEDINGS = (
     ((Mapping.ONE_TO_ONE,), "the One-to-One operator with the smallest result that was left"),
-    ((Mapping.REORGANIZE, Mapping.SHUFFLE), "moves data, and no block took it"),
+    (MOVING, "moves data, and no block took it"),
     ((Mapping.ONE_TO_MANY,), "no block took it"),
     ((Mapping.MANY_TO_MANY,), "no block took it"),
 )
@@ -58,6 +60,8 @@ class _Planner:
 
     def run(self) -> Plan:
         for mappings, reason in SEEDINGS:
+            if self.constraints.deep and mappings == MOVING:
+                self._grow_rows()
             for seed in self._seeds(mappings):
                 if seed.node not in self.grown:
                     self._grow(seed, reason)
@@ -77,11 +81,21 @@ class _Planner:
         found = [facts for facts in self.facts.values() if facts.mapping in mappings]
         return sorted(found, key=lambda facts: (facts.bytes is None, facts.bytes or 0, facts.position))
 
+    def _grow_rows(self) -> None:
+        """Let what works on whole rows grow before what only moves data, which would take the products beside it out of its reach."""
+        for seed in self._seeds((Mapping.MANY_TO_MANY,)):
+            if seed.node not in self.grown and not is_product(seed.node):
+                self._grow(seed, "works on rows, and no block took it")
+
     def _grow(self, seed: Facts, reason: str) -> None:
         growth = self.grown[seed.node] = Growth(seed, reason)
         self._walk(growth, seed.node, behind=True)
-        for node in list(growth.nodes):
+        before = list(growth.nodes)
+        for node in before:
             self._walk(growth, node, behind=False)
+        if self.constraints.deep:
+            for node in list(growth.nodes)[len(before) :]:
+                self._walk(growth, node, behind=True)
 
     def _walk(self, growth: Growth, start: ir.Node, behind: bool) -> None:
         """Take neighbours in one direction, and theirs, depth first."""

@@ -24,7 +24,7 @@ from .variants import reduced_axes
 Axes = frozenset[int]
 
 NONE: Axes = frozenset()
-ASSUMED = 128
+ASSUMED = 512
 """What an unknown size counts as where the size of a tile is asked for."""
 
 
