@@ -41,7 +41,12 @@ def find_backend(target: str) -> Backend:
     backend = _open(target)
     if backend is None or all(one.name != target for one in backend.targets()):
         raise BackendMissing(f"the target {target} needs {NEEDED.get(family, family)}. This version serves: {', '.join(_served())}.")
-    return backend if target == CPU or FOLDERS[family] == PLAIN else Yardstick(backend, find_backend("ort-cpu"))
+    return backend if target == CPU or FOLDERS[family] == PLAIN else Yardstick(backend, find_backend(_plain_for(family)))
+
+
+def _plain_for(family: str) -> str:
+    """What a target of another backend is measured against: ONNX Runtime on the same device where it can use it."""
+    return "ort-cuda" if family == "tvm-cuda" and _serves("ort-cuda") else "ort-cpu"
 
 
 def _served() -> list[str]:

@@ -57,4 +57,8 @@ def backend(target: str = CPU) -> Backend:
         from .edge.backend import EdgeBackend
 
         return cast(Backend, EdgeBackend(target))
+    if target.partition(":")[0] == "tvm-cuda":
+        from .cuda.backend import GpuBackend
+
+        return GpuBackend(target)
     return TvmBackend()

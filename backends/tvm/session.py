@@ -31,12 +31,11 @@ class TvmRunner:
     """
 
     def __init__(self, executable: VMExecutable, inputs: Sequence[Port], outputs: Sequence[Port], kept: Sequence[int] = ()) -> None:
-        import tvm
         from tvm import relax
 
         self.executable = executable
         self.inputs, self.outputs = tuple(inputs), tuple(outputs)
-        self._machine: Any = relax.VirtualMachine(executable, tvm.cpu())
+        self._machine: Any = relax.VirtualMachine(executable, self._device())
         self._main: Callable[..., Any] | None = self._machine["main"]
         self._intake = Intake(self.inputs)
         self._kept = frozenset(kept)
@@ -69,6 +68,12 @@ class TvmRunner:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _device(self) -> Any:
+        """Where the machine runs."""
+        import tvm
+
+        return tvm.cpu()
 
     def _given(self, feeds: Mapping[str, Array]) -> list[Any]:
         if not (type(feeds) is dict and self._intake.takes_as_they_are(feeds)):
