@@ -76,5 +76,9 @@ def _open_cpu() -> Backend:
     """ONNX Runtime with TVM where there is one, or with why there is none."""
     from .partition.cpu import CpuBackend
 
+    return CpuBackend(find_backend("ort-cpu"), _tvm_or_why)
+
+
+def _tvm_or_why() -> Backend | str:
     tvm = _open("tvm-cpu") if _serves("tvm-cpu") else None
-    return CpuBackend(find_backend("ort-cpu"), tvm if tvm is not None else f"it needs {NEEDED['tvm-cpu']}")
+    return tvm if tvm is not None else f"it needs {NEEDED['tvm-cpu']}"

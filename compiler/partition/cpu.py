@@ -6,7 +6,8 @@ It is no folder of ``backends``: no backend may know another, and what puts seve
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import onnx_ir as ir
@@ -29,16 +30,20 @@ CALLS = 5
 
 
 class CpuBackend:
-    """Serves the target ``cpu`` with ``ort`` and ``tvm``; a text in place of ``tvm`` says why it is not there, and then everything runs with ``ort``.
+    """Serves the target ``cpu`` with ``ort`` and what ``find_tvm`` finds, which is asked when TVM is first needed: a text says why it is not there, and then
+    everything runs with ``ort``.
 
     Parts are looked for during ``search_s`` seconds, each timed for ``each_s``; a finished rival races for ``race_s``.
     """
 
     name = CPU
 
-    def __init__(self, ort: Plain, tvm: Backend | str, *, search_s: float = SEARCH_SECONDS, each_s: float = EACH_SECONDS, race_s: float = RACE_SECONDS) -> None:
+    def __init__(
+        self, ort: Plain, find_tvm: Callable[[], Backend | str], *, search_s: float = SEARCH_SECONDS, each_s: float = EACH_SECONDS, race_s: float = RACE_SECONDS
+    ) -> None:
         self._ort = ort
-        self._tvm = tvm
+        self._find_tvm = functools.cache(find_tvm)
+        self._table = functools.cache(open_table)
         self._limits = Limits(search_s, each_s, race_s)
 
     def targets(self) -> tuple[Target, ...]:
@@ -58,9 +63,10 @@ class CpuBackend:
         """Make the model ready under ONNX Runtime, and see whether TVM runs all or parts of it faster. Its options are a `Layout`."""
         usual = self._ort.build(model, samples, progress)
         first = Rival("onnxruntime", _seconds(usual.runner, samples))
-        if isinstance(self._tvm, str):
-            return self._told(usual, usual, (first,), (f"TVM was not tried: {self._tvm}",))
-        contest = Contest(model, usual, samples, self.targets()[0], self._ort, self._tvm, open_table(), progress, self._limits)
+        tvm = self._find_tvm()
+        if isinstance(tvm, str):
+            return self._told(usual, usual, (dataclasses.replace(first, chosen=True),), (f"TVM was not tried: {tvm}",))
+        contest = Contest(model, usual, samples, self.targets()[0], self._ort, tvm, self._table(), progress, self._limits)
         best = contest.run()
         first = dataclasses.replace(first, chosen=best is usual)
         return self._told(best, usual, (first, *contest.rivals), tuple(contest.notes))
@@ -93,9 +99,10 @@ class CpuBackend:
             return self._ort
         if place != RIVAL:
             raise BackendMissing(f"a part of this artifact is for the target {place}, which is not for this processor")
-        if isinstance(self._tvm, str):
-            raise BackendMissing(f"a part of this artifact runs under TVM, but {self._tvm}")
-        return self._tvm
+        tvm = self._find_tvm()
+        if isinstance(tvm, str):
+            raise BackendMissing(f"a part of this artifact runs under TVM, but {tvm}")
+        return tvm
 
 
 def _seconds(runner: Runner, samples: Sequence[Sample]) -> float:

@@ -17,9 +17,11 @@ from .cut import Part, Uncut, cut, take_turns
 
 __all__ = ["Splitter", "Stretch", "best_places", "light_regions", "regions_of"]
 
-SEARCH_SECONDS = 60.0
+SEARCH_SECONDS = 30.0
 LEAST_MS = 0.02
-"""Parts that take less are not looked at: two changes between backends cost half of it."""
+"""Parts that take less are not looked into: two changes between backends cost half of it."""
+LEAST_SHARE = 0.05
+"""Nor are those that take less than this share of the whole."""
 LIGHT_SHARE = 0.4
 """How much of the time is for what lies between the heavy operators."""
 LEAST_GAIN_MS = 0.002
@@ -79,15 +81,16 @@ class Splitter:
         end = self.clock() + self.seconds * (1.0 - LIGHT_SHARE)
         queue: list[tuple[float, int, Stretch]] = []
         roots = [self._measured(tuple(units)) for units in regions if units]
+        least = max(LEAST_MS, LEAST_SHARE * sum(root.stays_ms for root in roots))
         for root in roots:
-            self._push(queue, root)
+            self._push(queue, root, least)
         while queue and self.clock() < end:
             _, _, stretch = heapq.heappop(queue)
             place = split_place(stretch.units)
             halves = (self._measured(stretch.units[:place]), self._measured(stretch.units[place:]))
             stretch.halves = halves
             for half in halves:
-                self._push(queue, half)
+                self._push(queue, half, least)
         return roots
 
     def run_light(self, regions: Sequence[Sequence[Unit]]) -> list[Stretch]:
@@ -95,9 +98,9 @@ class Splitter:
         end = self.clock() + self.seconds * LIGHT_SHARE
         return [self._measured(tuple(units)) for units in regions if self.clock() < end]
 
-    def _push(self, queue: list[tuple[float, int, Stretch]], stretch: Stretch) -> None:
+    def _push(self, queue: list[tuple[float, int, Stretch]], stretch: Stretch, least: float) -> None:
         unknown = stretch.timing is None
-        if len(stretch.units) > 1 and (unknown or stretch.stays_ms >= LEAST_MS):
+        if len(stretch.units) > 1 and (unknown or stretch.stays_ms >= least):
             heapq.heappush(queue, (-float("inf") if unknown else -stretch.stays_ms, next(self._numbers), stretch))
 
     def _measured(self, units: tuple[Unit, ...]) -> Stretch:

@@ -64,7 +64,7 @@ def model_of(text: str) -> ir.Model:
 
 
 def quick(ort: OrtBackend, tvm: OrtBackend) -> CpuBackend:
-    return CpuBackend(ort, tvm, each_s=0.05, race_s=0.1)
+    return CpuBackend(ort, lambda: tvm, each_s=0.05, race_s=0.1)
 
 
 def sample(rows: int = 3, rate: int = 16) -> Sample:
@@ -137,7 +137,7 @@ def test_a_rival_that_computes_something_else_is_not_shipped() -> None:
 
 
 def test_without_tvm_onnx_runtime_serves_alone_and_one_sentence_says_so(tmp_path: Path) -> None:
-    backend = CpuBackend(OrtBackend(), "it needs apache-tvm: pip install 'graphwright[tvm]'")
+    backend = CpuBackend(OrtBackend(), lambda: "it needs apache-tvm: pip install 'graphwright[tvm]'")
     model = model_of(BRANCH)
     built = backend.build(model, (sample(),), silent)
     assert built.remarks == ("TVM was not tried: it needs apache-tvm: pip install 'graphwright[tvm]'",)
@@ -204,6 +204,6 @@ def test_a_part_that_was_changed_is_refused(saved: Path) -> None:
 
 
 def test_a_part_for_tvm_says_what_is_missing_without_it(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(targets, "_open_cpu", lambda: CpuBackend(OrtBackend(), "it needs apache-tvm"))
+    monkeypatch.setattr(targets, "_open_cpu", lambda: CpuBackend(OrtBackend(), lambda: "it needs apache-tvm"))
     with load_artifact(saved, targets.find_backend) as artifact, pytest.raises(BackendMissing, match="runs under TVM, but it needs apache-tvm"):
         artifact.run(sample())
