@@ -1,0 +1,1 @@
+"""Pruning: what may go from a graph, what should, and graphs that really shrink."""
