@@ -1,0 +1,192 @@
+"""The schedule of matrix products, convolutions and pools: a tile of the result is held in vector registers while the reduction runs.
+
+For each step of the reduction a tile of ``rows`` x ``vectors`` reads ``rows`` single values of one operand and ``vectors`` vectors of the other, and does
+``rows * vectors`` multiply-adds (Goto and van de Geijn, Anatomy of High-Performance Matrix Multiplication, 2008, section 6). The second operand is packed
+so that its vectors lie one behind the other: ahead of time where it is a weight (MetaSchedule's RewriteLayout), else into a buffer for each column.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from .blocks import Shape, vector_lanes
+from .flat import extent, vectorized
+from .machine import Machine
+
+if TYPE_CHECKING:
+    from tvm.s_tir import Schedule
+    from tvm.s_tir.schedule import LoopRV, SBlockRV
+
+MOST_VECTORS = 8
+MULTIPLIERS, LOADERS, LATENCY = 2, 2, 4
+"""Multiply-adds and loads that a core starts in a cycle, and the cycles until a multiply-add's result can be added to."""
+WASTED_TAIL = 1.05
+"""What it costs that the last tile is cut off."""
+UNROLLS = (1, 4)
+MOST_TILINGS = 24
+LEAST_WORK = 1 << 15
+"""Multiply-adds below which waking the other threads takes longer than the work."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a block is tiled. ``column`` is the loop that vectors run along, ``rows`` the loops whose values share a vector (outermost first).
+
+    ``packed`` is the place of the operand to copy into packed form, None where it is read as it lies.
+    """
+
+    column: int
+    rows: tuple[int, ...]
+    batch: tuple[int, ...]
+    packed: int | None
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """The size of a tile: ``vectors`` of ``lanes`` values wide, ``rows`` high in each row loop. ``unroll`` steps of the reduction are written out."""
+
+    lanes: int
+    vectors: int
+    rows: tuple[int, ...]
+    unroll: int = 1
+
+
+def plan_tile(shape: Shape, free: frozenset[str]) -> Plan | None:
+    """How to tile a reduction; None where its vectors would have to be gathered. ``free`` names the buffers that may be re-laid out ahead of time."""
+    if not shape.reduced or not shape.spatial or not shape.reads:
+        return None
+    column = next((loop for loop in reversed(shape.spatial) if shape.extents[loop] > 1), shape.spatial[-1])
+    along = [place for place, indices in enumerate(shape.reads) if any(column in index for index in indices)]
+    bent = [place for place in along if not (shape.straight[place] and shape.reads[place][-1] == {column}) and shape.buffers[place] not in free]
+    if not along or len(bent) > 1 or (bent and len(shape.reads) < 2):
+        return None
+    packed = bent[0] if bent else None
+    across = [loop for loop in shape.spatial if loop != column]
+    shared = [loop for loop in across if not any(loop in index for place in along for index in shape.reads[place])]
+    rows = tuple(loop for loop in (shared or across) if shape.extents[loop] > 1)[-2:]
+    return Plan(column, rows, tuple(loop for loop in across if loop not in rows), packed)
+
+
+def tilings(shape: Shape, plan: Plan, machine: Machine) -> tuple[Tiling, ...]:
+    """Tiles that fit into the registers, by how many cycles a multiply-add should take in them; the first is what an untuned build uses."""
+    lanes = vector_lanes(shape.extents[plan.column], machine.lanes)
+    columns = shape.extents[plan.column] // lanes
+    last = shape.extents[shape.reduced[-1]]
+    found: list[tuple[float, Tiling]] = []
+    for vectors in (width for width in range(1, MOST_VECTORS + 1) if columns % width == 0):
+        most = max(1, (machine.registers - vectors - 1) // vectors)
+        for rows in _heights([shape.extents[row] for row in plan.rows], most):
+            cost = _cycles(vectors, rows, [shape.extents[row] for row in plan.rows])
+            found += [(cost * (1 + place / 50), Tiling(lanes, vectors, rows, unroll)) for place, unroll in enumerate(UNROLLS) if last % unroll == 0]
+    found.sort(key=lambda one: (round(one[0], 4), -one[1].vectors * math.prod(one[1].rows)))
+    return tuple(tiling for _, tiling in found[:MOST_TILINGS])
+
+
+def tile(sch: Schedule, block: SBlockRV, shape: Shape, plan: Plan, tiling: Tiling, machine: Machine) -> None:
+    """Schedule a reduction as `plan_tile` says, with the block that reads its result (if that does nothing else) computed on each tile."""
+    copy = sch.cache_write(block, 0, "local")
+    pack = sch.cache_read(block, _read_index(sch, block, shape, plan.packed), "global") if plan.packed is not None else None
+    loops = sch.get_loops(block)
+    column, column_vectors, column_lanes = sch.split(loops[plan.column], [None, tiling.vectors, tiling.lanes])
+    halves = [sch.split(loops[loop], [None, count]) for loop, count in zip(plan.rows, tiling.rows, strict=True)]
+    row_out, row_in = [half[0] for half in halves], [half[1] for half in halves]
+    batch = [loops[index] for index in plan.batch]
+    reduced = [loops[index] for index in shape.reduced]
+    steps: list[LoopRV] = []
+    if tiling.unroll > 1:
+        reduced[-1], step = sch.split(reduced[-1], [None, tiling.unroll])
+        steps = [step]
+    sch.reorder(*batch, column, *row_out, *reduced, *steps, *row_in, column_vectors, column_lanes)
+    outer = sch.fuse(*batch, column, *([] if pack is not None else row_out))
+    if shape.work >= LEAST_WORK * tiling.lanes and extent(sch, outer) > 1:
+        sch.parallel(outer)
+    place = row_out[-1] if pack is not None and row_out else outer
+    _unroll_all(sch, [*steps, *row_in, column_vectors])
+    if tiling.lanes > 1:
+        sch.vectorize(column_lanes)
+    if pack is not None:
+        sch.compute_at(pack, outer, preserve_unit_loops=True)
+    _finish(sch, copy, place, machine)
+    sch.decompose_reduction(block, reduced[0])
+
+
+def _heights(sizes: Sequence[int], most: int) -> list[tuple[int, ...]]:
+    """Heights of a tile in each row loop: more than one row of an outer loop only where the inner one is whole."""
+    if not sizes:
+        return [()]
+    inner = [height for height in range(1, min(sizes[-1], most) + 1) if sizes[-1] % height == 0 or (height > 3 and _used(height, sizes[-1]) > 0.9)]
+    found = [(*[1] * (len(sizes) - 1), height) for height in inner]
+    if len(sizes) > 1 and sizes[-1] <= most:
+        found += [(*outer, sizes[-1]) for outer in _heights(sizes[:-1], most // sizes[-1]) if math.prod(outer) > 1]
+    return found
+
+
+def _cycles(vectors: int, rows: Sequence[int], sizes: Sequence[int]) -> float:
+    """Cycles for each multiply-add of a vector that counts."""
+    height = math.prod(rows)
+    step = max(vectors * height / MULTIPLIERS, (vectors + height) / LOADERS, LATENCY)
+    used = math.prod(_used(row, size) for row, size in zip(rows, sizes, strict=True))
+    return step / (vectors * height * used) * (1.0 if used == 1 else WASTED_TAIL)
+
+
+def _used(height: int, size: int) -> float:
+    return size / (-(-size // height) * height)
+
+
+def _read_index(sch: Schedule, block: SBlockRV, shape: Shape, place: int) -> int:
+    """The place among the block's read regions of what its body reads at ``place``."""
+    names = [str(region.source.name) for region in sch.get(block).reads]
+    return names.index(shape.buffers[place])
+
+
+def _unroll_all(sch: Schedule, loops: Sequence[LoopRV]) -> None:
+    for loop in loops:
+        if extent(sch, loop) > 1:
+            sch.unroll(loop)
+
+
+def _finish(sch: Schedule, copy: SBlockRV, place: LoopRV, machine: Machine) -> None:
+    """Write the tile out: through the block that reads it where there is just one, which then reads the registers."""
+    last = _epilogue(sch, copy, place)
+    loops = sch.get_loops(last)
+    inner = loops[_depth(sch, place, loops) :]
+    if not inner:
+        return
+    over = vectorized(sch, inner[-1], machine)
+    _unroll_all(sch, inner[:-1] if over is inner[-1] else [*inner[:-1], over])
+
+
+def _epilogue(sch: Schedule, copy: SBlockRV, place: LoopRV) -> SBlockRV:
+    consumers = sch.get_consumers(copy)
+    if len(consumers) == 1 and not _reduces(sch, consumers[0]):
+        trial = sch.copy()
+        if _moves(trial, copy, consumers[0], place):
+            _moves(sch, copy, consumers[0], place)
+            return consumers[0]
+    sch.reverse_compute_at(copy, place)
+    return copy
+
+
+def _moves(sch: Schedule, copy: SBlockRV, consumer: SBlockRV, place: LoopRV) -> bool:
+    from tvm.s_tir import ScheduleError
+
+    try:
+        sch.compute_inline(copy)
+        sch.reverse_compute_at(consumer, place)
+    except ScheduleError:
+        return False
+    return True
+
+
+def _reduces(sch: Schedule, block: SBlockRV) -> bool:
+    from tvm.tirx import IterVar
+
+    return any(variable.iter_type == IterVar.CommReduce for variable in sch.get(block).iter_vars)
+
+
+def _depth(sch: Schedule, place: LoopRV, loops: Sequence[LoopRV]) -> int:
+    wanted = sch.get_sref(place)
+    return next(index for index, loop in enumerate(loops) if sch.get_sref(loop).same_as(wanted)) + 1
