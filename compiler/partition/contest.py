@@ -21,11 +21,11 @@ from ..manifest import port_entries
 from ..samples import generate
 from ..timing import Comparison, compare_runners
 from ..verify import Verifier
-from .cut import Group, Part, Uncut, cut, take_turns
+from .cut import Group, Part, cut, take_turns
 from .flowing import Flow
 from .layout import Layout, PartEntry, SizeEntry
 from .package import BuiltParts, guarded
-from .part_timer import PartTimer
+from .part_timer import PartTimer, reason_of
 from .search import Splitter, Stretch, best_places, light_regions, regions_of
 from .sizes import simplified, switches
 
@@ -170,8 +170,8 @@ class Contest:
         self.progress(f"building {name}")
         try:
             candidate = self._built(name, cut(self._fixed, groups))
-        except (Uncut, GraphwrightError) as error:
-            self.rivals.append(Rival(name, failure=str(error)))
+        except Exception as error:  # Whatever a runtime says: the model runs without it, and the report says why.
+            self.rivals.append(Rival(name, failure=reason_of(error)))
             return None
         worst = self._verifier.check_runner(candidate.runner, Drift.ROUNDING)
         if worst.broken:

@@ -75,7 +75,9 @@ class CpuBackend:
         """Write the whole model, the parts that run it where there are some, and run.py."""
         layout = read_layout(built.options)
         if isinstance(built, BuiltParts):
-            return write_parts(built, layout, self._find, folder)
+            written = write_parts(built, layout, self._find, folder)
+            built.notes = tuple(dict.fromkeys(note for _, made in built.parts for note in made.notes))
+            return written
         plain = dataclasses.replace(built, options=layout.whole)
         files = self._ort.package(plain, folder)
         built.notes = plain.notes

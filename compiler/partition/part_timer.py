@@ -17,7 +17,7 @@ from ..timing import compare_runners
 from .cut import Part
 from .flowing import Flow
 
-__all__ = ["PartTimer"]
+__all__ = ["PartTimer", "reason_of"]
 
 EACH_SECONDS = 0.3
 MILLI = 1000.0
@@ -67,8 +67,8 @@ class PartTimer:
                 return self._compare(part, other, one, (feeds,))
             finally:
                 one.runner.close()
-        except GraphwrightError as error:
-            self.failures.append(str(error))
+        except Exception as error:  # Whatever a runtime says: the part stays where it is, and the report says why.
+            self.failures.append(reason_of(error))
         return None
 
     def _compare(self, part: Part, rival: Built, usual: Built, samples: Sequence[Sample]) -> Timing:
@@ -79,6 +79,13 @@ class PartTimer:
             rival.runner.close()
         shapes = tuple(f"{value.dtype}{value.shape}" for value in part.model.graph.inputs)
         return Timing(RULE, shapes, found.median_b * MILLI, found.median_a * MILLI, found.ratio, found.low, found.high)
+
+
+def reason_of(error: Exception) -> str:
+    """Why something could not be built or run, on one line."""
+    if isinstance(error, GraphwrightError):
+        return str(error)
+    return f"{type(error).__name__}: {(str(error).strip().splitlines() or ['no reason given'])[0][:200]}"
 
 
 def state_of(backend: Backend) -> str:
