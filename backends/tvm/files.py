@@ -75,7 +75,7 @@ def write_signature(signature: Signature, path: Path) -> None:
     """Write ``model.json``."""
     ports = {kind: [[port.name, port.dtype, port.shape] for port in getattr(signature, kind)] for kind in ("inputs", "outputs")}
     weights = [[weight.offset, weight.dtype, weight.shape] for weight in signature.weights]
-    path.write_text(json.dumps({**ports, "weights": weights}, indent=1) + "\n", encoding="utf-8")
+    path.write_text(json.dumps({**ports, "weights": weights}) + "\n", encoding="utf-8")
 
 
 def read_signature(folder: Path) -> Signature:

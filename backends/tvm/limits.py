@@ -1,4 +1,4 @@
-"""Relu, Clip and their like with NaN kept, as ONNX has it.
+"""Relu, Clip and their like with NaN treated as ONNX and ONNX Runtime do.
 
 Generated code computes ``maximum(a, b)`` as a > b ? a : b, and minimum likewise: with the limit first, NaN comes through at no cost. TVM's own converters
 write the limit last, which makes NaN the limit.
@@ -45,6 +45,22 @@ def hard_sigmoid(importer: Importer, node: ir.Node) -> Any:
     alpha, beta = attribute(node, "alpha", 0.2), attribute(node, "beta", 0.5)
     line = relax.op.add(relax.op.multiply(value, _number(alpha, value)), _number(beta, value))
     return relax.op.maximum(_number(0, value), relax.op.minimum(_number(1, value), line))
+
+
+def place_of_extreme(importer: Importer, node: ir.Node) -> Any:
+    """ArgMax and ArgMin of floats: NaN is passed over unless it comes first, as ONNX Runtime does. TVM's kernels give a place that is none."""
+    from tvm import relax
+
+    value, normalize = importer.tensor(_first(node)), importer.builder.normalize
+    dtype = str(value.ty.dtype)
+    if not dtype.startswith("float") or attribute(node, "select_last_index", 0):
+        return None
+    axis, keep = int(attribute(node, "axis", 0)), bool(attribute(node, "keepdims", 1))  # type: ignore[call-overload]
+    largest = node.op_type == "ArgMax"
+    finite = normalize(relax.op.where(normalize(relax.op.isnan(value)), relax.const(-np.inf if largest else np.inf, dtype), value))
+    found = normalize((relax.op.argmax if largest else relax.op.argmin)(finite, axis, keepdims=keep))
+    first = normalize(relax.op.take(value, relax.const([0] if keep else 0, "int64"), axis=axis))
+    return relax.op.where(normalize(relax.op.isnan(first)), relax.const(0, "int64"), found)
 
 
 def _first(node: ir.Node) -> ir.Value:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import importlib.metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ...compiler.core.backend import Port
 from ...compiler.core.errors import ArtifactError, BackendMissing
 from .files import LIBRARY, SIGNATURE, WEIGHTS, Signature, write_signature, write_weights
 from .run_template import program
 
 if TYPE_CHECKING:
-    import tvm
-    from tvm.relax import VMExecutable
+    from tvm.relax.vm_build import VMExecutable
+    from tvm.runtime import Module
+
+    from .session import TvmRunner
 
 RUN = "run.py"
 RUNTIME = "libtvm_runtime.so"
@@ -21,25 +22,23 @@ FFI = "libtvm_ffi.so"
 MEBIBYTE = 2**20
 
 
-def write_package(
-    executable: VMExecutable, weights: Sequence[tvm.runtime.Tensor], inputs: Sequence[Port], outputs: Sequence[Port], folder: Path
-) -> tuple[tuple[Path, ...], tuple[str, ...]]:
-    """Write everything into ``folder``; returns the files, and a sentence about what must be on the device besides.
+def write_package(runner: TvmRunner, folder: Path) -> tuple[tuple[Path, ...], tuple[str, ...]]:
+    """Write a built model into ``folder``; returns the files, and a sentence about what must be on the device besides.
 
-    ``weights`` are what `weights.lift_weights` took out. Raises ArtifactError when the disk refuses, BackendMissing when there is no C compiler to link with.
+    Raises ArtifactError when the disk refuses, BackendMissing when there is no C++ compiler to link with.
     """
     files = [folder / LIBRARY, folder / SIGNATURE, folder / RUN]
     try:
-        export(executable, folder / LIBRARY)
-        written = write_weights(weights, folder / WEIGHTS) if weights else ()
-        write_signature(Signature(tuple(inputs), tuple(outputs), written), folder / SIGNATURE)
+        export(runner.executable, folder / LIBRARY)
+        written = write_weights(runner.weights, folder / WEIGHTS) if runner.weights else ()
+        write_signature(Signature(runner.inputs, runner.outputs, written), folder / SIGNATURE)
         (folder / RUN).write_text(program(), encoding="utf-8")
     except OSError as error:
         raise ArtifactError(f"the model cannot be written to '{folder}': {error.strerror}") from error
     return (*files, *([folder / WEIGHTS] if written else [])), (runtime_needed(),)
 
 
-def export(executable: VMExecutable, path: Path) -> None:
+def export(executable: VMExecutable | Module, path: Path) -> None:
     """Link a VM executable into a library. Raises BackendMissing when there is no C compiler, ArtifactError when it fails."""
     from tvm.support import cc
 
@@ -63,4 +62,5 @@ def runtime_files() -> dict[str, int]:
 def runtime_needed() -> str:
     """What must be on the device, with sizes, and where it comes from."""
     sizes = ", ".join(f"{name} {size / MEBIBYTE:.1f} MiB" for name, size in runtime_files().items())
-    return f"needs on the device: numpy, the package apache-tvm-ffi, and {RUNTIME} beside run.py (from the wheel of apache-tvm); here {sizes}"
+    ffi, runtime = (importlib.metadata.version(name) for name in ("apache-tvm-ffi", "apache-tvm"))
+    return f"needs on the device: numpy, apache-tvm-ffi {ffi}, and {RUNTIME} of apache-tvm {runtime} beside run.py ({sizes})"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -43,13 +44,13 @@ def _lifter() -> Any:
     class Lifter(relax.PyExprMutator):  # type: ignore[misc]
         def __init__(self) -> None:
             super().__init__()
-            self.parameters: dict[int, Any] = {}
+            self.parameters: dict[tuple[str, str, bytes], Any] = {}
             self.tensors: list[Any] = []
 
         def visit_generic_const_(self, op: Any) -> Any:
             if not is_lifted(op):
                 return op
-            key = int(op.value.data_ptr())
+            key = content_of(op)
             if key not in self.parameters:
                 self.tensors.append(op.value)
                 self.parameters[key] = relax.Var(f"weight_{len(self.tensors) - 1}", op.ty)
@@ -65,3 +66,9 @@ def is_lifted(constant: Any) -> bool:
         return False
     dtype = str(value.dtype)
     return dtype in PLAIN and math.prod(value.shape) * np.dtype(dtype).itemsize >= SMALLEST_LIFTED
+
+
+def content_of(constant: Any) -> tuple[str, str, bytes]:
+    """What two constants have in common that are the same tensor: schedules lay a weight out once for each kernel that reads it."""
+    value = constant.value
+    return str(value.dtype), str(tuple(value.shape)), hashlib.blake2b(value.numpy().tobytes()).digest()

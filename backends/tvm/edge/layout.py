@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ....compiler.core.errors import TargetError
+from ..weights import content_of
 
 if TYPE_CHECKING:
     import tvm
@@ -113,8 +114,8 @@ class _Walk:
     layout: Layout
     values: dict[Any, Any] = field(default_factory=dict)
     """A Relax variable -> the number of its tensor, a storage, a tuple of these, or None."""
-    held: dict[int, int] = field(default_factory=dict)
-    """A weight's address -> the number of its tensor."""
+    held: dict[tuple[str, str, bytes], int] = field(default_factory=dict)
+    """A weight's content -> the number of its tensor."""
 
     def new(self, shape: tuple[int, ...], dtype: str) -> int:
         """A tensor with memory of its own."""
@@ -154,7 +155,7 @@ class _Walk:
         return found
 
     def weight(self, constant: Any) -> int:
-        key = int(constant.value.data_ptr())
+        key = content_of(constant)
         if key not in self.held:
             self.held[key] = self.place(_shape_of(constant.ty), str(constant.ty.dtype), self.layout.weight_bytes, is_weight=True)
             self.layout.weights.append(constant.value)

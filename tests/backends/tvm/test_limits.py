@@ -39,3 +39,15 @@ def test_whole_numbers_are_limited_too(model):
     got = build_model(made, DEFAULT, this_machine(), lambda text: None).run(feeds)
     for name, value in expected.items():
         np.testing.assert_array_equal(got[name], value)
+
+
+@pytest.mark.parametrize("operator", ["ArgMax", "ArgMin"])
+@pytest.mark.parametrize(("axis", "keep"), [(0, 0), (1, 1), (-1, 0)])
+def test_the_place_of_an_extreme_passes_over_nan_unless_it_comes_first(model, operator, axis, keep):
+    made = model(f"g (float[N,5] x) => (int64[{'A,B' if keep else 'A'}] y) {{ y = {operator}<axis={axis}, keepdims={keep}>(x) }}")
+    noise = np.random.default_rng(0)
+    reference, runner = OrtBackend().reference(made), build_model(made, DEFAULT, this_machine(), lambda text: None)
+    for part in (0.0, 0.3, 0.6, 1.0):
+        x = noise.integers(-9, 9, (6, 5)).astype(np.float32)
+        x[noise.random(x.shape) < part] = np.nan
+        np.testing.assert_array_equal(runner.run({"x": x})["y"], reference.run({"x": x})["y"])

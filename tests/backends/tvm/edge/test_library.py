@@ -87,7 +87,7 @@ def test_another_machine_computes_the_model_under_an_emulator(model, foreign):
 @cross
 def test_a_library_for_another_machine_refers_to_the_c_library_only(foreign):
     text = subprocess.run(["readelf", "-d", str(foreign.draft / "model.so")], capture_output=True, text=True, check=True).stdout
-    assert sorted(line.rsplit("[")[-1].rstrip("]") for line in text.splitlines() if "NEEDED" in line) == ["libc.so.6", "libm.so.6"]
+    assert {line.rsplit("[")[-1].rstrip("]") for line in text.splitlines() if "NEEDED" in line} <= {"libc.so.6", "libm.so.6"}
 
 
 @pytest.mark.parametrize("threads", [1, 3])
