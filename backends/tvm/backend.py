@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import cast
@@ -11,8 +12,11 @@ import onnx_ir as ir
 from ...compiler.core.backend import Backend, Built, Progress, Runner, Sample
 from ...compiler.core.errors import TargetError
 from ...compiler.core.target import Target
+from ...compiler.core.tuning import Tuning
 from .machine import CPU, cpu_target, this_machine
-from .options import DEFAULT, Options
+from .options import DEFAULT, Options, read_options
+from .session import TvmRunner
+from .tuning.session import TuningSession
 
 
 class TvmBackend:
@@ -20,8 +24,13 @@ class TvmBackend:
 
     name = "tvm"
 
-    def __init__(self, options: Options = DEFAULT) -> None:
+    def __init__(self, options: Options = DEFAULT, tuning: TuningSession | None = None) -> None:
         self.options = options
+        self._tuning = tuning
+
+    def tuned(self, tuning: Tuning) -> TvmBackend:
+        """The backend that tunes its kernels as far as that allows, all models that it builds together, and uses what was found before."""
+        return TvmBackend(self.options, TuningSession(tuning))
 
     def targets(self) -> tuple[Target, ...]:
         """The target served. Raises BackendMissing when TVM is not installed."""
@@ -39,16 +48,31 @@ class TvmBackend:
         """Generate code for the model. Raises TargetError naming the operator that TVM cannot take."""
         from .build import build_model
 
-        runner = build_model(model, self.options, this_machine(), progress)
-        return Built(model, runner, self.options.to_dict(), samples=tuple(samples))
+        remarks: list[str] = []
+        target = this_machine()
+        scheduler = self._tuning.scheduler(target, progress, remarks) if self._tuning is not None else None
+        runner = build_model(model, self.options, target, progress, scheduler)
+        options = dataclasses.replace(self.options, kept=runner.kept)
+        return Built(model, runner, options.to_dict(), samples=tuple(samples), remarks=tuple(remarks))
+
+    def refusal(self, node: ir.Node) -> str | None:
+        """Why TVM does not take a node, by its operator and types alone; None when it may."""
+        from .refusals import refusal
+
+        return refusal(node)
 
     def package(self, built: Built, folder: Path) -> tuple[Path, ...]:
-        """Write the generated code and what runs it into ``folder``."""
-        raise TargetError("packaging of tvm is not there yet")
+        """Write model.so, its weights in model.params, model.json and run.py; what a device needs besides is in ``built.notes``."""
+        from .package import write_package
+
+        files, built.notes = write_package(cast(TvmRunner, built.runner), folder)
+        return files
 
     def load(self, folder: Path, options: Mapping[str, object]) -> Runner:
-        """Run what `package` wrote."""
-        raise TargetError("packaging of tvm is not there yet")
+        """Run what `package` wrote. Raises ArtifactError when a file is missing or the options are not ones."""
+        from .opening import open_package
+
+        return open_package(folder, read_options(options).kept)
 
 
 def backend(target: str = CPU) -> Backend:

@@ -8,7 +8,7 @@ import onnx_ir as ir
 
 from ...compiler.core.backend import Progress
 from ...compiler.core.graph import constant
-from .building import Scheduler, executable_of, fused_module, scheduled
+from .building import Scheduler, code_of, fused_module, scheduled
 from .options import Options
 from .session import TvmRunner, ports_of
 
@@ -23,8 +23,8 @@ def build_model(model: ir.Model, options: Options, target: tvm.target.Target, pr
     progress("scheduling kernels")
     module = scheduled(module, target, scheduler)
     progress("generating code")
-    executable = executable_of(module, target)
+    executable, weights = code_of(module, target)
     graph = model.graph
     inputs = [value for value in graph.inputs if not value.is_initializer()]
     kept = [place for place, value in enumerate(graph.outputs) if value.producer() is None or constant(value) is not None]
-    return TvmRunner(executable, ports_of(inputs, outward=False), ports_of(graph.outputs, outward=True), kept)
+    return TvmRunner(executable, ports_of(inputs, outward=False), ports_of(graph.outputs, outward=True), kept, weights)

@@ -1,8 +1,8 @@
 """From a model to machine code: import, fuse, schedule, generate.
 
-    module = fused_module(model, options)               # Relax; every kernel is a PrimFunc called from ``main``
-    module = scheduled(module, target, kernels)         # every kernel has a schedule; weights are laid out for them
-    executable = executable_of(module, target)          # runs in `session.TvmRunner`, or is exported
+module = fused_module(model, options)               # Relax; every kernel is a PrimFunc called from ``main``
+module = scheduled(module, target, kernels)         # every kernel has a schedule; weights are laid out for them
+executable, weights = code_of(module, target)       # runs in `session.TvmRunner`, or is exported
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from .importing import import_model, sentence
 from .options import DEFAULT, Options
 from .planned import mark_plan
 from .prepare import prepare
+from .vector_math import legalisations
+from .weights import lift_weights
 
 if TYPE_CHECKING:
     import tvm
@@ -41,12 +43,9 @@ def fused_module(model: ir.Model, options: Options = DEFAULT, target: tvm.target
     imported = import_model(prepared)
     with _blamed("fuse"), target or contextlib.nullcontext():
         module = outline(imported) if options.fusion == "plan" else imported.module
-        steps = [relax.transform.ConvertToDataflow(1), relax.transform.DecomposeOpsForInference()]
-        if options.fast_math:
-            from tvm.relax.transform import FastMathTransform
-
-            steps.append(FastMathTransform())
-        steps += [relax.backend.DispatchSortScan(), relax.transform.LegalizeOps(), relax.transform.FoldConstant()]
+        legalised = relax.transform.LegalizeOps(legalisations() if options.fast_math else None)
+        steps = [relax.transform.ConvertToDataflow(1), relax.transform.DecomposeOpsForInference(), relax.backend.DispatchSortScan(), legalised]
+        steps.append(relax.transform.FoldConstant())
         module = transform.Sequential(steps)(module)
         if options.fusion == "plan":
             module = settle(module)
@@ -56,22 +55,37 @@ def fused_module(model: ir.Model, options: Options = DEFAULT, target: tvm.target
 
 
 def scheduled(module: tvm.IRModule, target: tvm.target.Target, scheduler: Scheduler | None = None) -> tvm.IRModule:
-    """The module with every kernel scheduled, by ``scheduler`` or in the plainest way, and the weights laid out as the schedules want them."""
+    """The module with every kernel scheduled, by ``scheduler`` or by the best guess, and the weights laid out as the schedules want them."""
     from tvm import relax, transform
 
+    from .schedules.default import schedule_kernels
+
     with _blamed("schedule"), target:
-        module = relax.transform.AttachAttrLayoutFreeBuffers()(module)
+        free = relax.transform.AttachAttrLayoutFreeBuffers()(module)
+        settle_layouts = transform.Sequential([relax.transform.SplitLayoutRewritePreproc(), relax.transform.FoldConstant()])
         if scheduler is not None:
-            module = scheduler(module)
-        return transform.Sequential([relax.transform.SplitLayoutRewritePreproc(), relax.transform.FoldConstant()])(module)
+            return settle_layouts(scheduler(free))
+        try:
+            return settle_layouts(schedule_kernels(free, target))
+        except Exception:  # noqa: BLE001 (a guess that does not fit: kernels as they come are right, and the race tells how fast they are)
+            return module
+
+
+def code_of(module: tvm.IRModule, target: tvm.target.Target) -> tuple[VMExecutable, list[tvm.runtime.Tensor]]:
+    """Machine code for a scheduled module, and the weights that ``main`` is given after its inputs."""
+    from tvm import relax
+
+    with _blamed("compile"), transformed_quietly(), target:
+        lowered, weights = lift_weights(_lowering()(module))
+        return relax.build(lowered, target=target, relax_pipeline=None), weights
 
 
 def executable_of(module: tvm.IRModule, target: tvm.target.Target) -> VMExecutable:
-    """Machine code for a scheduled module."""
-    import tvm
+    """Machine code for a scheduled module, with the weights in it."""
+    from tvm import relax
 
-    with _blamed("compile"), transformed_quietly():
-        return tvm.compile(module, target=target, relax_pipeline=_lowering())
+    with _blamed("compile"), transformed_quietly(), target:
+        return relax.build(_lowering()(module), target=target, relax_pipeline=None)
 
 
 def kernels_of(module: tvm.IRModule) -> list[str]:

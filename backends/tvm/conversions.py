@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import onnx_ir as ir
 
 from ...compiler.core.dims import add, multiply
-from ...compiler.core.graph import attribute
+from ...compiler.core.graph import array, attribute
 from ...compiler.core.shapes import dims_of, known_ints
 from ...compiler.core.symbolic.reading import input_at, ints_at
-from .limits import clipped, hard_sigmoid, rectified
+from .limits import clipped, hard_sigmoid, place_of_extreme, rectified
 
 if TYPE_CHECKING:
     from .importing import Importer
@@ -48,13 +49,15 @@ def filled(importer: Importer, node: ir.Node) -> Any:
     """ConstantOfShape: one number everywhere."""
     from tvm import relax
 
+    from .importing import constant_of
+
     shape = importer.shape(node.outputs[0])
     if shape is None:
         return None
     given = node.attributes.get("value")
-    number = given.as_tensor().numpy().reshape(()) if given is not None else None
-    value = relax.const(number) if number is not None else relax.const(0.0, "float32")
-    return relax.op.full(relax.ShapeExpr(shape), value, value.ty.dtype.dtype)
+    number = given.as_tensor().numpy().reshape(()) if given is not None else np.zeros((), np.float32)
+    value = constant_of(np.asarray(number))
+    return relax.op.full(relax.ShapeExpr(shape), value, str(value.ty.dtype))
 
 
 def counted(importer: Importer, node: ir.Node) -> Any:
@@ -115,6 +118,35 @@ def transposed(importer: Importer, node: ir.Node) -> Any:
     return None if source is None else relax.op.permute_dims(importer.tensor(source), list(order) if isinstance(order, (tuple, list)) else None)
 
 
+def gathered(importer: Importer, node: ir.Node) -> Any:
+    """Gather. An index that is out of range reads the nearest place there is: TVM's own conversion reads whatever lies in memory there."""
+    from tvm import relax
+
+    from .importing import constant_of
+
+    data, indices = node.inputs[:2]
+    shape = dims_of(data)
+    if data is None or indices is None or shape is None:
+        return None
+    axis = int(attribute(node, "axis", 0)) % len(shape)  # type: ignore[call-overload]
+    size, known = shape[axis], array(indices)
+    if known is not None and isinstance(size, int) and size > 0:
+        places = np.clip(np.where(known < 0, known + size, known), 0, size - 1).astype(known.dtype)
+        if places.ndim == 0:
+            piece = relax.op.strided_slice(importer.tensor(data), [axis], [int(places)], [int(places) + 1], [1], assume_inbound=True)
+            return relax.op.squeeze(importer.emit(piece), [axis])
+        return relax.op.take(importer.tensor(data), constant_of(places), axis, mode="clip")
+    extent = importer.symbols.size(size)
+    if extent is None:
+        return None
+    places = importer.tensor(indices)
+    dtype = str(places.ty.dtype)
+    whole = relax.const(size, dtype) if isinstance(size, int) else importer.scalar(extent, dtype)
+    zero = relax.const(0, dtype)
+    settled = importer.emit(relax.op.where(relax.op.less(places, zero), relax.op.add(places, whole), places))
+    return relax.op.take(importer.tensor(data), settled, axis, mode="clip")
+
+
 def shape_itself(importer: Importer, node: ir.Node) -> Any:
     """Shape of something whose sizes are not known before it runs."""
     from tvm import relax
@@ -137,8 +169,11 @@ OWN: dict[str, Conversion] = {
     "Slice": cut,
     "Transpose": transposed,
     "Shape": shape_itself,
+    "Gather": gathered,
     "Relu": rectified,
     "Clip": clipped,
     "HardSigmoid": hard_sigmoid,
+    "ArgMax": place_of_extreme,
+    "ArgMin": place_of_extreme,
 }
 """Standard operator -> our conversion."""

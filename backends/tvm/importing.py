@@ -18,6 +18,7 @@ from ...compiler.core.shapes import dims_of
 from ...compiler.core.symbolic.contents import content
 from ...compiler.core.target import STANDARD_DOMAINS
 from .conversions import OWN
+from .forms import misread
 from .prepare import BLOCK
 from .symbols import Size, Symbols
 
@@ -25,8 +26,11 @@ if TYPE_CHECKING:
     import tvm
 
 NUMBERS = frozenset(
-    "FLOAT DOUBLE FLOAT16 BFLOAT16 INT8 INT16 INT32 INT64 UINT8 UINT16 UINT32 UINT64 BOOL FLOAT8E4M3FN FLOAT8E4M3FNUZ FLOAT8E5M2 FLOAT8E5M2FNUZ".split()
-)
+    {
+        "FLOAT", "DOUBLE", "FLOAT16", "BFLOAT16", "INT8", "INT16", "INT32", "INT64", "UINT8", "UINT16", "UINT32", "UINT64", "BOOL",
+        "FLOAT8E4M3FN", "FLOAT8E4M3FNUZ", "FLOAT8E5M2", "FLOAT8E5M2FNUZ",
+    }
+)  # fmt: skip
 """Element types that the generated code computes with."""
 LONGEST = 300
 
@@ -100,6 +104,16 @@ class Importer:
         """The shape of a value as expressions; None when a dimension is not known."""
         return self.symbols.sizes(dims_of(value))
 
+    def scalar(self, size: Size, dtype: str) -> Any:
+        """A size as a tensor without dimensions."""
+        from tvm import relax
+
+        block, self._block = self._block, None
+        made = self.emit(relax.op.reshape(self.emit(relax.op.shape_to_tensor(relax.ShapeExpr([size]))), ()))
+        made = made if dtype == "int64" else self.emit(relax.op.astype(made, dtype))
+        self._block = block
+        return made
+
     def emit(self, expression: Any) -> Any:
         """Bind an expression to a variable."""
         from tvm import relax
@@ -129,12 +143,10 @@ class Importer:
         return self._values[value]
 
     def _made(self, value: ir.Value) -> Any:
-        from tvm import relax
-
         tensor = constant(value)
         if tensor is not None:
             _refuse_type(value, f"the constant '{value.name}'", tensor.dtype)
-            return relax.const(np.ascontiguousarray(tensor.numpy()).reshape(tensor.shape.numpy()))
+            return constant_of(tensor.numpy())
         sizes = self.sizes(value)
         if sizes is None:
             raise TargetError(f"'{value.name}' is read before anything makes it")
@@ -147,7 +159,7 @@ class Importer:
         assert value.shape is not None
         shape, dtype = value.shape.numpy(), dtype_of(value)
         if all(isinstance(size, int) for size in sizes):
-            return relax.const(np.array(sizes).astype(dtype).reshape(shape))
+            return constant_of(np.array(sizes).astype(dtype).reshape(shape))
         block, self._block = self._block, None
         made = self.emit(relax.op.shape_to_tensor(relax.ShapeExpr(sizes)))
         if dtype != "int64":
@@ -171,7 +183,7 @@ class Importer:
 
     def _convert(self, node: ir.Node) -> list[Any]:
         for value in node.outputs:
-            if value.name and value.uses():
+            if value.name and (value.uses() or value.is_graph_output()):
                 _refuse_type(value, node_label(node))
         try:
             own = OWN.get(node.op_type) if node.domain in STANDARD_DOMAINS else None
@@ -187,6 +199,9 @@ class Importer:
         if converter is None or node.op_type in ("If", "Loop", "Scan"):
             name = node.op_type if node.domain in STANDARD_DOMAINS else f"{node.domain}::{node.op_type}"
             raise TargetError(f"tvm does not take {name} ({node_label(node)})")
+        wrong = misread(node)
+        if wrong is not None:
+            raise TargetError(f"tvm does not take {node_label(node)}: {wrong}")
         inputs = self._padded(None if value is None else self.tensor(value) for value in node.inputs)
         attributes = {name: _attribute(attr) for name, attr in node.attributes.items() if attr.value != ()}
         attributes["tvm_custom"] = {"name": node.name or "", "num_outputs": len(node.outputs)}
@@ -224,7 +239,7 @@ class Importer:
             return made
         if kind.ndim not in (-1, len(dims)):
             raise TargetError(f"tvm makes {kind.ndim} dimensions of {node_label(node)} instead of {len(dims)}")
-        theirs = list(kind.shape) if kind.shape is not None else [None] * len(dims)
+        theirs = list(kind.shape) if isinstance(kind.shape, relax.ShapeExpr) else [None] * len(dims)
         wanted = []
         for dim, size in zip(dims, theirs, strict=True):
             ours = self.symbols.size(dim)
@@ -232,11 +247,18 @@ class Importer:
                 self.symbols.define(dim, self.symbols.fresh() if size is None else size)
                 ours = self.symbols.size(dim)
             wanted.append(ours if ours is not None else self.symbols.fresh() if size is None else size)
-        if kind.shape is not None and all(_is_same(one, other) for one, other in zip(wanted, theirs, strict=True)):
+        if all(size is not None for size in theirs) and all(_is_same(one, other) for one, other in zip(wanted, theirs, strict=True)):
             return made
-        if all(isinstance(one, int) and not isinstance(other, int) and _number(other) not in (None, one) for one, other in zip(wanted, theirs, strict=True)) and wanted:
+        if any(_number(one) != _number(other) for one, other in zip(wanted, theirs, strict=True) if _number(one) is not None and _number(other) is not None):
             raise TargetError(f"tvm makes the shape {theirs} of {node_label(node)} instead of {wanted}")
         return self.builder.match_cast(made, relax.TensorType(wanted, str(kind.dtype)))
+
+
+def constant_of(array: np.ndarray) -> Any:
+    """An array as a constant of its own type; left to itself, TVM makes int32 of int64 and float32 of float64."""
+    from tvm import relax
+
+    return relax.const(np.ascontiguousarray(array).reshape(array.shape), array.dtype.name)
 
 
 def dtype_of(value: ir.Value) -> str:
@@ -296,4 +318,4 @@ def _is_same(one: Size, other: Size) -> bool:
     return bool(tvm_ffi.structural_equal(one, other)) or one.same_as(other)
 
 
-__all__ = ["BLOCK", "Imported", "Importer", "dtype_of", "import_model", "sentence"]
+__all__ = ["BLOCK", "Imported", "Importer", "constant_of", "dtype_of", "import_model", "sentence"]

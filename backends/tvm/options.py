@@ -14,17 +14,21 @@ Fusion = Literal["plan", "own", "none"]
 
 @dataclass(frozen=True)
 class Options:
-    """``fusion`` says who fuses, ``fast_math`` replaces exp, erf and tanh by polynomials that compilers vectorise (errors of a few units in the last place
-    are checked like all others), ``database`` is a folder with measured schedules ("" for none).
+    """How a model is built.
+
+    ``fusion`` says who fuses. ``fast_math`` computes exp, erf and tanh of single precision by polynomials that use all lanes of a processor
+    (`vector_math`: right to a few units in the last place). ``database`` is a folder with measured schedules ("" for none). ``kept`` is no wish but
+    found: the places of outputs that are inputs or constants as they are.
     """
 
     fusion: Fusion = "plan"
-    fast_math: bool = False
+    fast_math: bool = True
     database: str = ""
+    kept: tuple[int, ...] = ()
 
     def to_dict(self) -> dict[str, object]:
         """The options as a manifest holds them."""
-        return asdict(self)
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
 
 
 DEFAULT = Options()
@@ -37,4 +41,5 @@ def read_options(options: Mapping[str, object]) -> Options:
         if name in known and (name != "fusion" or value in get_args(Fusion)):
             continue
         raise ArtifactError(f"'{name}={value}' is no option of the tvm backend")
-    return Options(**options)  # type: ignore[arg-type]
+    kept = options.get("kept", ())
+    return Options(**{**options, "kept": tuple(kept) if isinstance(kept, (list, tuple)) else ()})  # type: ignore[arg-type]

@@ -59,9 +59,9 @@ def _write_out_blocks(model: ir.Model) -> None:
                     value.name = names.fresh(value.name)
         model.graph.insert_before(call, nodes)
         for old, new in zip(call.outputs, body.outputs, strict=True):
-            new = given.get(new, new)
-            assert new is not None
-            replace(old, new, names)
+            made = given.get(new, new)
+            assert made is not None
+            replace(old, made, names)
         erase(call)
     for key in [key for key in model.functions if key[0] == BLOCK]:
         del model.functions[key]

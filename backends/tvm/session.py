@@ -25,20 +25,23 @@ ALIGNMENT = 64
 
 
 class TvmRunner:
-    """Runs ``main`` of an executable, which takes the inputs in order and gives a tuple of the outputs.
+    """Runs ``main`` of an executable, which takes the inputs in order, then ``weights``, and gives a tuple of the outputs.
 
     ``kept`` are the places of outputs that are inputs or constants as they are: those are copied, so that a caller may change what he got.
     """
 
-    def __init__(self, executable: VMExecutable, inputs: Sequence[Port], outputs: Sequence[Port], kept: Sequence[int] = ()) -> None:
+    def __init__(
+        self, executable: VMExecutable, inputs: Sequence[Port], outputs: Sequence[Port], kept: Sequence[int] = (), weights: Sequence[Any] = ()
+    ) -> None:
         from tvm import relax
 
         self.executable = executable
+        self.weights = list(weights)
+        self.kept = tuple(kept)
         self.inputs, self.outputs = tuple(inputs), tuple(outputs)
         self._machine: Any = relax.VirtualMachine(executable, self._device())
         self._main: Callable[..., Any] | None = self._machine["main"]
         self._intake = Intake(self.inputs)
-        self._kept = frozenset(kept)
         self._foreign = {port.name for port in self.outputs if parse_type(port.dtype).is_foreign}
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
@@ -78,7 +81,7 @@ class TvmRunner:
     def _given(self, feeds: Mapping[str, Array]) -> list[Any]:
         if not (type(feeds) is dict and self._intake.takes_as_they_are(feeds)):
             feeds = self._intake.checked(feeds)
-        return [to_tensor(feeds[port.name]) for port in self.inputs]
+        return [*(to_tensor(feeds[port.name]) for port in self.inputs), *self.weights]
 
     def _alive(self) -> Callable[..., Any]:
         if self._main is None:
@@ -89,7 +92,7 @@ class TvmRunner:
         if port.name in self._foreign:
             return tensor.numpy().view(ELEMENTS[parse_type(port.dtype).element][1])
         array = np.from_dlpack(tensor)
-        return array.copy() if place in self._kept else array
+        return array.copy() if place in self.kept else array
 
 
 def to_tensor(array: Any) -> Any:

@@ -6,6 +6,7 @@ Each module holds a table ``EXPANSIONS``: "domain::Operator" ("Operator" for a s
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import onnx_ir as ir
 
@@ -15,6 +16,8 @@ from ....compiler.core.names import Names
 from ....compiler.core.shapes import infer_node
 from ....compiler.core.target import STANDARD_DOMAINS
 
+Pen = Any
+"""A `Build`, whose operators give one value or several: which, the one who draws knows."""
 Expansion = Callable[[Build, ir.Node], tuple[ir.Value | None, ...] | None]
 """Draws what stands in a node's place, one value for each output (None for one that nobody uses); None when it cannot."""
 

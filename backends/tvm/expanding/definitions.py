@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import onnx
 import onnx_ir as ir
 
@@ -38,7 +40,7 @@ def definition(node: ir.Node) -> onnx.FunctionProto | None:
         return None
     version = node.version or opset(node.graph)
     try:
-        schema = onnx.defs.get_schema(node.op_type, version, "")
+        schema: Any = onnx.defs.get_schema(node.op_type, version, "")
     except onnx.defs.SchemaError:
         return None
     if schema.has_function:
@@ -82,7 +84,7 @@ def _bind_attributes(inner: ir.Node, outer: ir.Node) -> None:
 
 EXPANSIONS = dict.fromkeys(
     (
-        "Attention", "BlackmanWindow", "CausalConvWithState", "Celu", "CenterCropPad", "HammingWindow", "HannWindow", "LinearAttention",
+        "Attention", "BlackmanWindow", "CausalConvWithState", "Celu", "CenterCropPad", "HammingWindow", "HannWindow",
         "NegativeLogLikelihoodLoss", "RotaryEmbedding", "SoftmaxCrossEntropyLoss", "SwiGLU", "Swish",
     ),
     defined,

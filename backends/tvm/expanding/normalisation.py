@@ -5,15 +5,14 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from ....compiler.core.build import Build
 from ....compiler.core.graph import attribute
-from . import Expansion
+from . import Expansion, Pen
 
 FLOAT = ir.DataType.FLOAT
 Made = tuple[ir.Value | None, ...] | None
 
 
-def layer_normalization(op: Build, node: ir.Node) -> Made:
+def layer_normalization(op: Pen, node: ir.Node) -> Made:
     """(x - mean(x)) / sqrt(mean((x - mean(x))^2) + epsilon) * scale + bias, over the axes from ``axis`` on."""
     x, scale, bias = _three(node)
     axes = _axes_from(x, int(attribute(node, "axis", -1)))  # type: ignore[call-overload]
@@ -31,7 +30,7 @@ def layer_normalization(op: Build, node: ir.Node) -> Made:
     return (result, mean, inverse)[: len(node.outputs)]
 
 
-def rms_normalization(op: Build, node: ir.Node) -> Made:
+def rms_normalization(op: Pen, node: ir.Node) -> Made:
     """x / sqrt(mean(x^2) + epsilon) * scale, over the axes from ``axis`` on."""
     x, scale, _ = _three(node)
     axes = _axes_from(x, int(attribute(node, "axis", -1)))  # type: ignore[call-overload]
@@ -43,7 +42,7 @@ def rms_normalization(op: Build, node: ir.Node) -> Made:
     return (op.Mul(_narrowed(op, op.Div(wide, root), wide, x), scale),)
 
 
-def instance_normalization(op: Build, node: ir.Node) -> Made:
+def instance_normalization(op: Pen, node: ir.Node) -> Made:
     """Each channel of each sample by its own mean and deviation."""
     x, scale, bias = _three(node)
     if x is None or x.shape is None or scale is None or bias is None:
@@ -57,7 +56,7 @@ def instance_normalization(op: Build, node: ir.Node) -> Made:
     return (op.Add(op.Mul(normal, op.Reshape(scale, shape)), op.Reshape(bias, shape)),)
 
 
-def lp_normalization(op: Build, node: ir.Node) -> Made:
+def lp_normalization(op: Pen, node: ir.Node) -> Made:
     """x by its norm along an axis, 0 where that is 0."""
     x = node.inputs[0]
     axis = op.const([int(attribute(node, "axis", -1))])  # type: ignore[call-overload]
@@ -80,13 +79,13 @@ def _axes_from(x: ir.Value | None, axis: int) -> list[int] | None:
     return list(range(axis % rank, rank))
 
 
-def _widened(op: Build, node: ir.Node, x: ir.Value) -> ir.Value:
+def _widened(op: Pen, node: ir.Node, x: ir.Value) -> ir.Value:
     """The input in the type that statistics are kept in."""
     kept = ir.DataType(int(attribute(node, "stash_type", 1)))  # type: ignore[call-overload]
     return x if x.dtype in (kept, ir.DataType.DOUBLE) else op.Cast(x, to=kept.value)
 
 
-def _narrowed(op: Build, value: ir.Value, wide: ir.Value, x: ir.Value) -> ir.Value:
+def _narrowed(op: Pen, value: ir.Value, wide: ir.Value, x: ir.Value) -> ir.Value:
     assert x.dtype is not None
     return value if wide is x else op.Cast(value, to=x.dtype.value)
 

@@ -4,30 +4,29 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from ....compiler.core.build import Build
-from . import Expansion
+from . import Expansion, Pen
 
 Made = tuple[ir.Value | None, ...] | None
 
 
-def qlinear_matmul(op: Build, node: ir.Node) -> Made:
+def qlinear_matmul(op: Pen, node: ir.Node) -> Made:
     """The product of the numbers meant, quantised."""
     a, a_scale, a_zero, b, b_scale, b_zero, y_scale, y_zero = node.inputs
     return (op.QuantizeLinear(op.MatMul(op.DequantizeLinear(a, a_scale, a_zero), op.DequantizeLinear(b, b_scale, b_zero)), y_scale, y_zero),)
 
 
-def qlinear_conv(op: Build, node: ir.Node) -> Made:
+def qlinear_conv(op: Pen, node: ir.Node) -> Made:
     """The convolution of the numbers meant, quantised; weights have a scale for each output channel or one for all."""
     x, x_scale, x_zero, w, w_scale, w_zero, y_scale, y_zero = node.inputs[:8]
     bias = node.inputs[8] if len(node.inputs) > 8 else None
-    attributes = {name: attr for name, attr in node.attributes.items()}
+    attributes = dict(node.attributes)
     if bias is not None:
         bias = op.Mul(op.Cast(bias, to=ir.DataType.FLOAT.value), op.Mul(x_scale, w_scale))
     made = op.node("Conv", (op.DequantizeLinear(x, x_scale, x_zero), op.DequantizeLinear(w, w_scale, w_zero, axis=0), bias), attributes).outputs[0]
     return (op.QuantizeLinear(made, y_scale, y_zero),)
 
 
-def conv_integer(op: Build, node: ir.Node) -> Made:
+def conv_integer(op: Pen, node: ir.Node) -> Made:
     """The convolution of whole numbers; double holds all of them."""
     x, w, x_zero, w_zero = (*node.inputs, None, None)[:4]
     wide = [_wide(op, x, x_zero, None), _wide(op, w, w_zero, w)]
@@ -35,7 +34,7 @@ def conv_integer(op: Build, node: ir.Node) -> Made:
     return (op.Cast(made, to=ir.DataType.INT32.value),)
 
 
-def _wide(op: Build, value: ir.Value | None, zero: ir.Value | None, channels_of: ir.Value | None) -> ir.Value:
+def _wide(op: Pen, value: ir.Value | None, zero: ir.Value | None, channels_of: ir.Value | None) -> ir.Value:
     numbers = op.Cast(value, to=ir.DataType.DOUBLE.value)
     if zero is None:
         return numbers

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from ....compiler.core.build import Build
-from ....compiler.core.graph import attribute
-from . import Expansion
+from ....compiler.core.graph import array, attribute
+from . import Expansion, Pen
 
 LONGEST = 256
 """Steps. Code for more of them would take minutes to generate."""
@@ -25,7 +24,7 @@ State = tuple[ir.Value, ir.Value | None]
 class _Direction:
     """One direction of a network: projections of the inputs [steps, batch, gates * hidden] done, what is left to do at each step."""
 
-    op: Build
+    op: Pen
     node: ir.Node
     hidden: int
     functions: list[Callable[[ir.Value], ir.Value]]
@@ -52,7 +51,7 @@ class _Direction:
         sigmoid, tanh, last = self.functions
         gate, forget, new = (sigmoid(_clipped(op, self.node, gate)), sigmoid(_clipped(op, self.node, forget)), tanh(_clipped(op, self.node, new)))
         if attribute(self.node, "input_forget", 0):
-            forget = op.Sub(op.const(np.ones((), forget_dtype(x))), gate)
+            forget = op.Sub(op.const(np.ones((), _dtype(self.node))), gate)
         made = op.Add(op.Mul(forget, cells), op.Mul(gate, new))
         if self.peepholes is not None:
             output = op.Add(output, op.Mul(self.peepholes[1], made))
@@ -74,15 +73,15 @@ class _Direction:
             update_h, reset_h = op.Split(op.MatMul(hidden, gates), _outputs=2, axis=1, num_outputs=2)
             update, reset = sigmoid(_clipped(op, self.node, op.Add(update_x, update_h))), sigmoid(_clipped(op, self.node, op.Add(reset_x, reset_h)))
             new = tanh(_clipped(op, self.node, op.Add(new_x, op.MatMul(op.Mul(reset, hidden), rest))))
-        kept = op.Sub(op.const(np.ones((), forget_dtype(x))), update)
+        kept = op.Sub(op.const(np.ones((), _dtype(self.node))), update)
         return op.Add(op.Mul(kept, new), op.Mul(update, hidden)), None
 
 
-def unrolled(op: Build, node: ir.Node) -> tuple[ir.Value | None, ...] | None:
+def unrolled(op: Pen, node: ir.Node) -> tuple[ir.Value | None, ...] | None:
     """The network step by step. None for lengths that differ within a batch, and for activations and lengths that are not known."""
     inputs = (*node.inputs, *[None] * 8)
     x, weights, recurrent, bias = inputs[:4]
-    if x is None or weights is None or recurrent is None or inputs[4] is not None or x.shape is None or weights.shape is None or x.dtype is None:
+    if x is None or weights is None or recurrent is None or _lengths_differ(node) or x.shape is None or weights.shape is None or x.dtype is None:
         return None
     batch_first = attribute(node, "layout", 0) == 1
     steps, hidden = x.shape[1 if batch_first else 0], attribute(node, "hidden_size", None)
@@ -96,14 +95,14 @@ def unrolled(op: Build, node: ir.Node) -> tuple[ir.Value | None, ...] | None:
     for place in range(directions):
         direction, projected = _prepared(op, node, x, hidden, place, functions[place * each : (place + 1) * each], inputs)
         backwards = place == 1 or attribute(node, "direction", "forward") == "reverse"
-        outputs, final = _walk(op, direction, projected, steps, backwards, _initial(op, node, x, hidden, place, inputs))
+        outputs, final = _walk(op, direction, projected, steps, backwards, _initial(op, node, hidden, place, inputs))
         sequences.append(outputs)
         finals.append(final)
     return _gathered(op, node, sequences, finals, batch_first)
 
 
 def _prepared(
-    op: Build, node: ir.Node, x: ir.Value, hidden: int, place: int, functions: list[Callable[[ir.Value], ir.Value]], inputs: Sequence[ir.Value | None]
+    op: Pen, node: ir.Node, x: ir.Value, hidden: int, place: int, functions: list[Callable[[ir.Value], ir.Value]], inputs: Sequence[ir.Value | None]
 ) -> tuple[_Direction, ir.Value]:
     gates = GATES[node.op_type]
     weights = op.Transpose(op.Gather(inputs[1], op.const(np.int64(place)), axis=0), perm=[1, 0])
@@ -122,7 +121,7 @@ def _prepared(
     return _Direction(op, node, hidden, functions, recurrent, apart, peepholes), projected
 
 
-def _walk(op: Build, direction: _Direction, projected: ir.Value, steps: int, backwards: bool, state: State) -> tuple[list[ir.Value], State]:
+def _walk(op: Pen, direction: _Direction, projected: ir.Value, steps: int, backwards: bool, state: State) -> tuple[list[ir.Value], State]:
     """The hidden state after each step, in the order of time, and the last state."""
     parts = op.Split(projected, _outputs=steps, axis=0, num_outputs=steps) if steps > 1 else projected
     parts = list(parts) if isinstance(parts, tuple) else [parts]
@@ -133,21 +132,23 @@ def _walk(op: Build, direction: _Direction, projected: ir.Value, steps: int, bac
     return [outputs[step] for step in range(steps)], state
 
 
-def _initial(op: Build, node: ir.Node, x: ir.Value, hidden: int, place: int, inputs: Sequence[ir.Value | None]) -> State:
+def _initial(op: Pen, node: ir.Node, hidden: int, place: int, inputs: Sequence[ir.Value | None]) -> State:
     def one(value: ir.Value | None) -> ir.Value:
         if value is not None:
             axis = 1 if attribute(node, "layout", 0) == 1 else 0
             return op.Gather(value, op.const(np.int64(place)), axis=axis)
-        assert x.dtype is not None and x.shape is not None
-        batch = x.shape[1]
-        size = op.const([batch]) if isinstance(batch, int) else op.Shape(x, start=1, end=2)
-        zero = ir.tensor(np.zeros(1, x.dtype.numpy()))
+        source = node.inputs[0]
+        assert source is not None and source.dtype is not None and source.shape is not None
+        axis = 0 if attribute(node, "layout", 0) == 1 else 1
+        batch = source.shape[axis]
+        size = op.const([batch]) if isinstance(batch, int) else op.Shape(source, start=axis, end=axis + 1)
+        zero = ir.tensor(np.zeros(1, source.dtype.numpy()))
         return op.ConstantOfShape(op.Concat(size, op.const([hidden]), axis=0), value=zero)
 
     return one(inputs[5]), one(inputs[6]) if node.op_type == "LSTM" else None
 
 
-def _gathered(op: Build, node: ir.Node, sequences: list[list[ir.Value]], finals: list[State], batch_first: bool) -> tuple[ir.Value | None, ...]:
+def _gathered(op: Pen, node: ir.Node, sequences: list[list[ir.Value]], finals: list[State], batch_first: bool) -> tuple[ir.Value | None, ...]:
     def stacked(values: Sequence[ir.Value], axis: int) -> ir.Value:
         parts = [op.Unsqueeze(value, op.const([axis])) for value in values]
         return parts[0] if len(parts) == 1 else op.Concat(*parts, axis=axis)
@@ -166,7 +167,7 @@ def _gathered(op: Build, node: ir.Node, sequences: list[list[ir.Value]], finals:
     return tuple(made)
 
 
-def _functions(op: Build, node: ir.Node) -> list[Callable[[ir.Value], ir.Value]] | None:
+def _functions(op: Pen, node: ir.Node) -> list[Callable[[ir.Value], ir.Value]] | None:
     """What the network applies, for each direction in turn; None when one of them is unknown here or has parameters."""
     directions = 2 if attribute(node, "direction", "forward") == "bidirectional" else 1
     given = node.attributes.get("activations")
@@ -176,20 +177,30 @@ def _functions(op: Build, node: ir.Node) -> list[Callable[[ir.Value], ir.Value]]
     return [_function(op, ACTIVATIONS[name]) for name in names]
 
 
-def _function(op: Build, name: str) -> Callable[[ir.Value], ir.Value]:
+def _function(op: Pen, name: str) -> Callable[[ir.Value], ir.Value]:
     return lambda value: getattr(op, name)(value)
 
 
-def _clipped(op: Build, node: ir.Node, value: ir.Value) -> ir.Value:
+def _clipped(op: Pen, node: ir.Node, value: ir.Value) -> ir.Value:
     limit = attribute(node, "clip", None)
     if not isinstance(limit, float) or limit <= 0:
         return value
     return op.Clip(value, op.const(np.float32(-limit)), op.const(np.float32(limit)))
 
 
-def forget_dtype(value: ir.Value) -> np.dtype:
-    """The element type that a gate has."""
-    return value.dtype.numpy() if value.dtype is not None else np.dtype(np.float32)
+def _dtype(node: ir.Node) -> np.dtype:
+    source = node.inputs[0]
+    return source.dtype.numpy() if source is not None and source.dtype is not None else np.dtype(np.float32)
+
+
+def _lengths_differ(node: ir.Node) -> bool:
+    """Whether a sequence of the batch may be shorter than the longest."""
+    lengths = node.inputs[4] if len(node.inputs) > 4 else None
+    x = node.inputs[0]
+    if lengths is None or x is None or x.shape is None:
+        return False
+    known = array(lengths)
+    return known is None or bool((known != x.shape[1 if attribute(node, "layout", 0) == 1 else 0]).any())
 
 
 EXPANSIONS: dict[str, Expansion] = {"LSTM": unrolled, "GRU": unrolled, "RNN": unrolled}

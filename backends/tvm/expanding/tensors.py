@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
 import onnx_ir as ir
 
-from ....compiler.core.build import Build
 from ....compiler.core.graph import attribute
-from . import Expansion
+from . import Expansion, Pen
 
 Made = tuple[ir.Value | None, ...] | None
 
 
-def padded_explicitly(op: Build, node: ir.Node) -> Made:
+def padded_explicitly(op: Pen, node: ir.Node) -> Made:
     """A convolution or pooling with ``auto_pad`` says its pads instead; the sizes must be known."""
     mode = attribute(node, "auto_pad", "NOTSET")
     if mode in ("NOTSET", ""):
@@ -27,7 +29,7 @@ def _pads(node: ir.Node, mode: str) -> list[int] | None:
     x, weights = node.inputs[0], node.inputs[1] if len(node.inputs) > 1 else None
     if x is None or x.shape is None or attribute(node, "ceil_mode", 0):
         return None
-    kernel = attribute(node, "kernel_shape", None) or (weights.shape[2:] if weights is not None and weights.shape is not None else None)
+    kernel: Any = attribute(node, "kernel_shape", None) or (weights.shape[2:] if weights is not None and weights.shape is not None else None)
     sizes = list(x.shape)[2:]
     if kernel is None or not all(isinstance(size, int) for size in kernel):
         return None
@@ -35,22 +37,33 @@ def _pads(node: ir.Node, mode: str) -> list[int] | None:
         return [0] * 2 * len(sizes)
     if not all(isinstance(size, int) for size in sizes):
         return None
-    strides = attribute(node, "strides", None) or [1] * len(sizes)
-    dilations = attribute(node, "dilations", None) or [1] * len(sizes)
+    strides: Any = attribute(node, "strides", None) or [1] * len(sizes)
+    dilations: Any = attribute(node, "dilations", None) or [1] * len(sizes)
     totals = [
         max((-(-size // stride) - 1) * stride + (width - 1) * spread + 1 - size, 0)
-        for size, width, stride, spread in zip(sizes, kernel, strides, dilations, strict=True)  # type: ignore[call-overload]
+        for size, width, stride, spread in zip(sizes, kernel, strides, dilations, strict=True)
     ]
     small, large = [total // 2 for total in totals], [total - total // 2 for total in totals]
     return [*small, *large] if mode == "SAME_UPPER" else [*large, *small]
 
 
-def wide_indices(op: Build, node: ir.Node) -> Made:
+def wide_indices(op: Pen, node: ir.Node) -> Made:
     """TVM wants indices of int64."""
     data, indices = node.inputs[:2]
     if indices is None or indices.dtype in (None, ir.DataType.INT64):
         return None
     return (op.node(node.op_type, (data, op.Cast(indices, to=ir.DataType.INT64.value), *node.inputs[2:]), dict(node.attributes)).outputs[0],)
+
+
+def one_infinity(op: Pen, node: ir.Node) -> Made:
+    """IsInf of one sign."""
+    x = node.inputs[0]
+    positive, negative = attribute(node, "detect_positive", 1), attribute(node, "detect_negative", 1)
+    if x is None or x.dtype is None or (positive and negative):
+        return None
+    if not positive and not negative:
+        return (op.And(op.IsInf(x), op.Not(op.IsInf(x))),)
+    return (op.Equal(x, op.const(np.array(np.inf if positive else -np.inf).astype(x.dtype.numpy()))),)
 
 
 EXPANSIONS: dict[str, Expansion] = {
@@ -59,4 +72,5 @@ EXPANSIONS: dict[str, Expansion] = {
     "MaxPool": padded_explicitly,
     "LpPool": padded_explicitly,
     "GatherND": wide_indices,
+    "IsInf": one_infinity,
 }
