@@ -29,6 +29,8 @@ KERNELS = "kernels.jsonl"
 """What was measured of single kernels (see `kernel_table`)."""
 CALIBRATION = "calibration"
 """Statistics of calibrations (see `calibration.shelf`)."""
+TUNING = "tuning"
+"""Measured schedules of generated kernels; it takes hours to measure them again, so that `Cache.clear` leaves them."""
 ARTIFACT = "artifact"
 OUR_NAMES = re.compile(r"[0-9a-f]{64}|\.[0-9a-f]{64}\..{8}\.(partial|previous)")
 

@@ -36,7 +36,8 @@ from .pipeline import Level, recipe
 from .report import AccuracyEntry, CacheEntry
 from .request import Request
 from .samples import generate
-from .targets import find_backend, find_target
+from .targets import find_backend, find_target, generates
+from .tuning import tuning_for, tuning_state
 from .verify import Verifier
 
 if TYPE_CHECKING:
@@ -201,7 +202,8 @@ def replay_home() -> Path:
 
 def _prepare(model: object, example_inputs: object, request: Request) -> tuple[Compilation, Cache | None, dict[str, str]]:
     """Check the request, import the model, and find the cache with the key of this compilation (None when it cannot serve)."""
-    target, backend = find_target(request.target), find_backend(request.target)
+    tuning = tuning_for(request.tuning)
+    target, backend = find_target(request.target), find_backend(request.target, tuning)
     steps = request.steps(target)
     if request.dims and example_inputs is not None:
         raise UsageError("sizes of dimensions (--dim) are for made-up inputs; the example inputs have theirs already")
@@ -230,6 +232,7 @@ def _prepare(model: object, example_inputs: object, request: Request) -> tuple[C
                 "dims": dict(request.dims),
                 "seed": request.seed,
                 "fast_math": request.fast_math,
+                "tuning": tuning_state(tuning) if generates(request.target) else None,
             }
             key = components(source.model, given, f"{target.name} {target.hardware}".strip(), recipe(steps), options)
     return compilation, cache, key

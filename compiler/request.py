@@ -13,6 +13,7 @@ from .core.drift import LOSSY
 from .core.errors import UsageError
 from .core.passes import OUR_PASSES, Pass
 from .core.target import Target
+from .core.tuning import Tuning
 from .pipeline import CALIBRATED, MIXED, SMALL, Level, demand, narrow, steps_of, with_options
 
 
@@ -27,6 +28,7 @@ class Request:
 
     ``method`` is how a precision finds its numbers. ``size`` says that a smaller model is wanted even if it is slower. ``allowance`` is what a mixed
     precision may take: ``size=0.3``, ``latency=0.8`` or ``drop=0.01``. ``preprocess`` is how images and texts of ``calibration`` become inputs.
+    ``tuning`` is how long generated kernels may be tuned.
     """
 
     target: str = "ort-cpu"
@@ -46,6 +48,7 @@ class Request:
     seed: int = 0
     fast_math: bool = False
     cache: bool = True
+    tuning: Tuning | None = None
     progress: Progress = silent
 
     def steps(self, target: Target) -> tuple[Pass, ...]:

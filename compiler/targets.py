@@ -8,6 +8,8 @@ from typing import cast
 from .core.backend import Backend
 from .core.errors import BackendMissing, TargetError
 from .core.target import Target
+from .core.tuning import Tuning
+from .tuning import with_tuning
 from .yardstick import Yardstick
 
 FOLDERS = {"onnx": "ort", "ort-cpu": "ort", "ort-cuda": "ort", "tvm-cpu": "tvm", "tvm-cuda": "tvm", "tvm-aarch64": "tvm"}
@@ -33,15 +35,26 @@ def find_target(name: str) -> Target:
     return next(target for target in find_backend(name).targets() if target.name == name)
 
 
-def find_backend(target: str) -> Backend:
-    """The backend that serves a target. Raises TargetError for an unknown one, BackendMissing when this installation has none for it."""
+def find_backend(target: str, tuning: Tuning | None = None) -> Backend:
+    """The backend that serves a target, tuning its kernels as far as allowed.
+
+    Raises TargetError for an unknown one, BackendMissing when this installation has none for it, UsageError when there is nothing to tune.
+    """
     family = target.partition(OPTION)[0]
     if family not in FOLDERS and target != CPU:
         raise TargetError(f"there is no target '{target}'; there are: {', '.join((CPU, *FOLDERS))}")
-    backend = _open(target)
+    backend = _open(target, tuning)
     if backend is None or all(one.name != target for one in backend.targets()):
         raise BackendMissing(f"the target {target} needs {NEEDED.get(family, family)}. This version serves: {', '.join(_served())}.")
-    return backend if target == CPU or FOLDERS[family] == PLAIN else Yardstick(backend, find_backend(_plain_for(family)))
+    if target == CPU:
+        return backend
+    backend = with_tuning(backend, target, tuning)
+    return backend if FOLDERS[family] == PLAIN else Yardstick(backend, find_backend(_plain_for(family)))
+
+
+def generates(target: str) -> bool:
+    """Whether kernels are generated for a target, which tuning can make faster."""
+    return target == CPU or FOLDERS.get(target.partition(OPTION)[0]) not in (None, PLAIN)
 
 
 def _plain_for(family: str) -> str:
@@ -61,10 +74,10 @@ def _serves(name: str) -> bool:
         return False
 
 
-def _open(target: str) -> Backend | None:
+def _open(target: str, tuning: Tuning | None = None) -> Backend | None:
     """What the module ``backend`` in the target's folder calls ``backend``, asked for this target; None when there is no such module."""
     if target == CPU:
-        return _open_cpu()
+        return _open_cpu(tuning)
     try:
         module = importlib.import_module(f"..backends.{FOLDERS[target.partition(OPTION)[0]]}.backend", __package__)
     except ModuleNotFoundError:
@@ -72,13 +85,13 @@ def _open(target: str) -> Backend | None:
     return cast(Backend, module.backend(target))
 
 
-def _open_cpu() -> Backend:
+def _open_cpu(tuning: Tuning | None) -> Backend:
     """ONNX Runtime with TVM where there is one, or with why there is none."""
     from .partition.cpu import CpuBackend
 
-    return CpuBackend(find_backend("ort-cpu"), _tvm_or_why)
+    return CpuBackend(find_backend("ort-cpu"), lambda: _tvm_or_why(tuning))
 
 
-def _tvm_or_why() -> Backend | str:
+def _tvm_or_why(tuning: Tuning | None) -> Backend | str:
     tvm = _open("tvm-cpu") if _serves("tvm-cpu") else None
-    return tvm if tvm is not None else f"it needs {NEEDED['tvm-cpu']}"
+    return with_tuning(tvm, "tvm-cpu", tuning) if tvm is not None else f"it needs {NEEDED['tvm-cpu']}"

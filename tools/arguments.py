@@ -17,6 +17,7 @@ from ..compiler.core.errors import GraphwrightError, InputError, UsageError
 
 if TYPE_CHECKING:
     from ..compiler.core.backend import Sample
+    from ..compiler.core.tuning import Tuning
     from ..compiler.request import Request
 
 Command = TypeVar("Command", bound=Callable[..., object])
@@ -77,6 +78,27 @@ def precision_options(command: Command) -> Command:
     for option in reversed(options):
         command = option(command)
     return command
+
+
+def tuning_options(command: Command) -> Command:
+    """The options that say how long generated kernels are tuned."""
+    options = [
+        click.option("--tune-trials", type=click.IntRange(1), metavar="N", help="Measure N schedules of the generated kernels, those of earlier runs counted."),
+        click.option("--tune-minutes", type=click.FloatRange(0, min_open=True), metavar="M", help="Measure schedules of the generated kernels for M minutes."),
+        click.option("--tune-database", metavar="FOLDER", help="Where tuning keeps what it finds, for all models; by default beside the cache."),
+        click.option("--tune-device", default="", metavar="HOST:PORT/KEY", help="Measure on the devices that an RPC tracker knows as KEY."),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def tuning_request(options: Mapping[str, Any]) -> Tuning:
+    """What those options mean."""
+    from ..compiler.core.tuning import Tuning
+
+    folder = options.get("tune_database")
+    return Tuning(options.get("tune_trials"), options.get("tune_minutes"), Path(folder) if folder else None, options.get("tune_device") or "")
 
 
 def precision_request(options: Mapping[str, Any]) -> dict[str, Any]:

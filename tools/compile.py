@@ -24,6 +24,8 @@ from .arguments import (
     read_dims,
     read_samples,
     target_option,
+    tuning_options,
+    tuning_request,
 )
 from .console import output, print_json, progress
 
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
 @target_option
 @pipeline_options
 @precision_options
+@tuning_options
 @inputs_option
 @dims_option
 @click.option("--metric", metavar="FILE.py:FUNCTION", help="A function of a runner (run({name: array}) -> {name: array}) to a number; higher is better.")
@@ -90,5 +93,6 @@ def request_of(model: str, options: Mapping[str, Any], tell: Callable[[str], Non
         output=Path(options["folder"]) if options.get("folder") else None,
         dims=read_dims(options["dims"]),
         cache=not options.get("no_cache", False),
+        tuning=tuning_request(options),
     )
     return source, given if given is not None else examples, request

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from .layouts import restrict_layouts
 from .machine import Machine, machine_of
 from .whole import schedule
 
@@ -17,17 +18,16 @@ SYMBOL = "global_symbol"
 
 def schedule_kernels(module: tvm.IRModule, target: tvm.target.Target) -> tvm.IRModule:
     """The module with the best guess as the schedule of every kernel that has none yet; kernels with open dimensions stay as they are."""
-    import tvm
     from tvm.tirx import PrimFunc
 
     machine = machine_of(target)
+    module = restrict_layouts(module)
     done: dict[tvm.ir.GlobalVar, tvm.tirx.PrimFunc] = {}
     for name, function in module.functions_items():
         if isinstance(function, PrimFunc) and not _has(function, SCHEDULED):
             made = guess(function, machine)
             if made is not None:
                 done[name] = made
-    module = tvm.IRModule(dict(module.functions), attrs=module.attrs)
     for name, function in done.items():
         module.update_func(name, function)
     return module

@@ -25,25 +25,38 @@ def schedule(sch: Schedule, machine: Machine, variant: int = 0, function: str = 
 
     0 with nothing changed where a block has loops without a fixed extent, or there is no such variant.
     """
-    blocks = _blocks(sch, function)
-    if not blocks or any(shape_of(sch, block) is None for block in blocks):
+    if not inlined(sch, function):
         return 0
-    _inline(sch, blocks)
-    tiled = _tiled(sch, function)
-    main = max(tiled, key=lambda one: one[1].work, default=None)
+    products = tiled(sch, function)
+    main = max(products, key=lambda one: one[1].work, default=None)
     count = len(tilings(main[1], main[2], machine)) if main is not None else 1
     if variant >= count:
         return 0
-    for one in tiled:
+    for one in products:
         block, shape, plan = one
         tile(sch, block, shape, plan, tilings(shape, plan, machine)[variant if one is main else 0], machine)
     _rest(sch, function, machine)
     return count
 
 
-def _tiled(sch: Schedule, function: str) -> list[tuple[SBlockRV, Shape, Plan]]:
+def inlined(sch: Schedule, function: str) -> bool:
+    """Compute what is cheap where it is read. False, with nothing changed, where a block has loops without a fixed extent."""
+    blocks = _blocks(sch, function)
+    if not blocks or any(shape_of(sch, block) is None for block in blocks):
+        return False
+    _inline(sch, blocks)
+    return True
+
+
+def every(sch: Schedule, function: str) -> list[tuple[SBlockRV, Shape]]:
+    """The blocks of a kernel with their shapes."""
+    return [(block, shape) for block in _blocks(sch, function) if (shape := shape_of(sch, block)) is not None]
+
+
+def tiled(sch: Schedule, function: str) -> list[tuple[SBlockRV, Shape, Plan]]:
+    """The reductions of a kernel that are computed in tiles."""
     free = _free_buffers(sch, function)
-    found = [(block, shape, plan_tile(shape, free)) for block in _blocks(sch, function) if (shape := shape_of(sch, block)) is not None]
+    found = [(block, shape, plan_tile(shape, free)) for block, shape in every(sch, function)]
     return [(block, shape, plan) for block, shape, plan in found if plan is not None]
 
 

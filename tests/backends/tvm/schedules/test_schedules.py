@@ -163,3 +163,15 @@ def test_a_kernel_with_open_dimensions_is_left_alone() -> None:
     x = te.placeholder((size, 8), name="x")
     module = tvm.IRModule({"main": te.create_prim_func([x, topi.exp(x)]).with_attr("global_symbol", "main")})
     assert schedule_kernels(module, this_machine())["main"].same_as(module["main"])
+
+
+def test_a_table_that_is_looked_things_up_in_keeps_its_layout() -> None:
+    table = te.placeholder((64, 32), name="table")
+    index = te.placeholder((8, 2), "int64", name="index")
+    function = te.create_prim_func([table, index, topi.gather_nd(table, topi.transpose(index))]).with_attr("layout_free_buffers", [0, 1])
+    made = schedule_kernels(tvm.IRModule({"main": function.with_attr("global_symbol", "main")}), this_machine())["main"]
+    assert "layout_free_buffers" not in made.attrs
+    assert [list(map(int, buffer.shape)) for buffer in made.params] == [[64, 32], [8, 2], [8]]
+    random = np.random.default_rng(0)
+    values, places = random.standard_normal((64, 32), dtype=np.float32), random.integers(0, 32, (8, 2))
+    np.testing.assert_array_equal(run(made, [values, places, np.zeros(8, np.float32)]), values[places[:, 0], places[:, 1]])

@@ -1,0 +1,37 @@
+"""How much a backend may measure to find faster kernels, and where it keeps what it found."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+from .backend import Backend
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """``trials`` measurements for all kernels of a model, earlier ones counted, or ``minutes`` of them; with neither, nothing is measured.
+
+    What was found before is used either way; it is kept in the folder ``database`` (None: nothing is kept or used). ``device`` is a remote one,
+    "host:port/key" of an RPC tracker ("" for this machine).
+    """
+
+    trials: int | None = None
+    minutes: float | None = None
+    database: Path | None = None
+    device: str = ""
+
+    @property
+    def asked(self) -> bool:
+        """Whether anything is to be measured."""
+        return self.trials is not None or self.minutes is not None
+
+
+@runtime_checkable
+class Tunable(Protocol):
+    """A backend that generates kernels."""
+
+    def tuned(self, tuning: Tuning) -> Backend:
+        """The backend that tunes as far as that allows."""
+        ...
