@@ -1,4 +1,8 @@
-"""Trials of methods summed up: one line a method and width, and whether it beats what it refines."""
+"""Trials of methods summed up: one line a method and width, and whether it beats what it refines.
+
+The rule is one for all: a method is better when the mean of the logarithm of its error by that of the other, at equal stored bits and on held-out data, is
+below zero with 95 % confidence (Student's t over sites). With a single site there is no interval, and its sign decides.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,7 @@ from dataclasses import dataclass
 
 from .method_bench import Trial
 
-__all__ = ["Line", "Verdict", "sum_up", "verdicts"]
+__all__ = ["Line", "Verdict", "interval", "student", "sum_up", "verdicts"]
 
 
 @dataclass(frozen=True)
@@ -17,7 +21,7 @@ class Line:
 
     ``error`` is the geometric mean of E on held-out data (exact sites left out), ``stored`` bits per weight, ``seconds`` in all. ``ratio`` is the geometric
     mean of its error by that of ``refines`` at equal stored bits, ``won`` on how many of ``compared`` sites it was lower; ``same_grid`` is the mean on equal
-    grids, whatever is stored. ``refused`` has each reason once.
+    grids, whatever is stored. ``low`` and ``high`` are the ends of the 95 % interval of ``ratio``. ``refused`` has each reason once.
     """
 
     method: str
@@ -29,6 +33,8 @@ class Line:
     sites: int
     refines: str | None
     ratio: float | None
+    low: float | None
+    high: float | None
     same_grid: float | None
     won: int
     compared: int
@@ -41,8 +47,8 @@ class Line:
 
     @property
     def beats(self) -> bool | None:
-        """Whether it is better than what it refines; None when there was nothing to compare."""
-        return None if self.ratio is None else self.ratio < 1
+        """Whether it is surely better than what it refines (the interval is below 1); None when there was nothing to compare."""
+        return None if self.high is None else self.high < 1
 
 
 @dataclass(frozen=True)
@@ -63,6 +69,9 @@ def sum_up(trials: Iterable[Trial]) -> list[Line]:
     return [_line(groups[key]) for key in sorted(groups, key=lambda key: key[:2])]
 
 
+PAIR = 2
+NORMAL = 1.959964
+STUDENT = (12.7062, 4.3027, 3.1824, 2.7764, 2.5706, 2.4469, 2.3646, 2.3060, 2.2622, 2.2281)
 WEIGHTS_ALONE = 64
 """More bits than any input has."""
 
@@ -82,6 +91,7 @@ def _line(trials: Sequence[Trial]) -> Line:
     first, taken = trials[0], [trial for trial in trials if not trial.refused]
     ratios = [ratio for trial in taken if (ratio := trial.ratio) is not None]
     same = [ratio for trial in taken if (ratio := trial.same_grid) is not None]
+    low, high = interval(ratios) if ratios else (None, None)
     parameters = sum(trial.parameters for trial in taken)
     return Line(
         first.method,
@@ -93,11 +103,32 @@ def _line(trials: Sequence[Trial]) -> Line:
         len(taken),
         first.refines,
         _mean(ratios) if ratios else None,
+        low,
+        high,
         _mean(same) if same else None,
         sum(ratio < 1 for ratio in ratios),
         len(ratios),
         tuple(dict.fromkeys(trial.refused for trial in trials if trial.refused)),
     )
+
+
+def interval(ratios: Sequence[float]) -> tuple[float, float]:
+    """The 95 % interval of the geometric mean of ratios, by Student's t; the ratio itself, twice, where there is one only."""
+    if min(ratios) <= 0 or math.inf in ratios or len(ratios) < PAIR:
+        return _mean(ratios), _mean(ratios)
+    logs = [math.log(ratio) for ratio in ratios]
+    middle = sum(logs) / len(logs)
+    spread = math.sqrt(sum((log - middle) ** 2 for log in logs) / (len(logs) - 1) / len(logs))
+    reach = student(len(logs) - 1) * spread
+    return math.exp(middle - reach), math.exp(middle + reach)
+
+
+def student(degrees: int) -> float:
+    """What 2.5 % of Student's t with so many degrees of freedom lie above: from a table, beyond it by Fisher's expansion about the normal quantile."""
+    if degrees <= len(STUDENT):
+        return STUDENT[degrees - 1]
+    z = NORMAL
+    return z + (z**3 + z) / (4 * degrees) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * degrees**2)
 
 
 def _mean(numbers: Sequence[float]) -> float:

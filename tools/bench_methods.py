@@ -67,7 +67,8 @@ def _record(table: MethodTable) -> dict[str, object]:
         {
             "method": line.method, "width": line.width, "bits": line.bits, "inputs_bits": line.inputs, "error": _number(line.error),
             "bits_per_weight": _number(line.stored),
-            "refines": line.refines, "ratio": _number(line.ratio), "ratio_on_same_grid": _number(line.same_grid), "beats": line.beats,
+            "refines": line.refines, "ratio": _number(line.ratio), "ratio_low": _number(line.low), "ratio_high": _number(line.high),
+            "ratio_on_same_grid": _number(line.same_grid), "beats": line.beats,
             "won": line.won, "compared": line.compared, "sites": line.sites, "seconds": line.seconds, "refused": list(line.refused),
         }
         for line in table.lines
@@ -107,7 +108,7 @@ def _show(table: MethodTable) -> None:
 
 def _cells(line: Line) -> list[str]:
     verdict = "" if line.beats is None else f"{'yes' if line.beats else 'no'} ({line.won} of {line.compared} sites)"
-    ratio = "" if line.ratio is None else f"{line.ratio:.3f}"
+    ratio = "" if line.ratio is None else f"{line.ratio:.3f} ({line.low:.3f} to {line.high:.3f})"
     return [line.method, line.width, f"{line.error:.3g}", f"{line.stored:.2f}", line.refines or "", ratio, verdict, f"{line.seconds:.1f}"]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -16,7 +16,7 @@ from graphwright.compiler.core.statistics import SiteStatistics
 from graphwright.compiler.method_bench import SiteBench
 from graphwright.compiler.method_candidates import JointCandidate, SiteData, WeightCandidate
 from graphwright.compiler.method_run import MethodRequest, bench_methods
-from graphwright.compiler.method_verdict import sum_up, verdicts
+from graphwright.compiler.method_verdict import interval, student, sum_up, verdicts
 from graphwright.passes.quantize.activation import ActivationGrid
 from graphwright.passes.quantize.coded import Affine, Sum
 from graphwright.passes.quantize.grid import Grid
@@ -150,6 +150,26 @@ def test_the_same_storage_may_go_into_finer_blocks(site: SiteData) -> None:
     assert found.stored == finer.stored and found.reference == min(finer.error, bench.trial(WeightCandidate(Rtn), Grid(5)).error)
 
 
+def test_the_interval_is_that_of_students_t() -> None:
+    from scipy import stats
+
+    for degrees in (1, 2, 5, 10, 11, 17, 40, 200):
+        assert student(degrees) == pytest.approx(stats.t.ppf(0.975, degrees), rel=1e-3)
+    ratios = [0.9, 1.02, 0.97, 0.88, 0.95]
+    logs = np.log(ratios)
+    expected = np.exp(stats.t.interval(0.95, 4, logs.mean(), stats.sem(logs)))
+    assert interval(ratios) == pytest.approx(tuple(expected), rel=1e-3)
+
+
+def test_a_mean_below_one_that_may_be_chance_is_no_victory(site: SiteData) -> None:
+    trial = SiteBench(site).trial(WeightCandidate(Worse), Grid(4))
+    trials = [replace(trial, error=ratio, reference=1.0) for ratio in (0.8, 1.15, 0.9, 1.1)]
+    (line,) = sum_up(trials)
+    assert line.ratio < 1 < line.high and line.beats is False
+    (line,) = sum_up([replace(trial, error=ratio, reference=1.0) for ratio in (0.8, 0.85, 0.9, 0.82)])
+    assert line.beats is True
+
+
 def test_a_refusal_is_kept_with_its_reason(site: SiteData) -> None:
     trial = SiteBench(site).trial(WeightCandidate(Never), Grid(4))
     assert trial.refused == "it is Tuesday" and math.isnan(trial.error) and trial.ratio is None
@@ -184,7 +204,7 @@ def test_a_model_is_benched_from_its_data() -> None:
         (name, width) for name, widths in (("rtn", ("W4", "W3", "W4A8", "W3A8")), ("gptq", ("W4", "W3")), ("smoothquant", ("W4A8", "W3A8"))) for width in widths
     }
     assert all(line.sites == 2 for line in table.lines)
-    assert [line.beats for line in table.lines if line.method == "gptq"] == [True, True]
+    assert all(line.ratio < 1 and line.won == 2 for line in table.lines if line.method == "gptq")
     assert "6 samples" in table.data and "judged on 2 others" in table.data
 
 
