@@ -12,6 +12,7 @@ from ...compiler.core.graph import array, erase, is_op, make_constant, scalar, s
 from ...compiler.core.names import Names
 from ...compiler.core.sites import Site
 from .grid import Grid
+from .kept_floats import keep_floats
 from .placement import CLAMPS, Placement, quantised_inputs
 from .steps import Steps, steps_for
 
@@ -56,6 +57,8 @@ class Writer:
     names: Names = field(init=False)
     codes: dict[ir.Value, ir.Value] = field(default_factory=dict)
     floats: dict[ir.Value, ir.Value] = field(default_factory=dict)
+    gemms: dict[ir.Node, ir.Node] = field(default_factory=dict)
+    """A product whose addition it took up -> the Gemm that stands for both."""
     _pairs: dict[ir.Value, Pair] = field(default_factory=dict)
     _zeros: dict[tuple[object, ...], ir.Value] = field(default_factory=dict)
 
@@ -70,6 +73,7 @@ class Writer:
             self._encode_constants(node)
         for node, weight in weights.items():
             self._store(node, weight)
+        keep_floats(self.model, {*self.found.sites, *self.gemms.values()}, self.names)
         sweep([*self.found.clamps.values(), *self.found.moves])
         self.model.graph.sort()
 
@@ -231,6 +235,7 @@ class Writer:
         old = added.outputs[0]
         self._declare(made.outputs[0], old, np.dtype(np.float32), "gemm")
         self._add(made)
+        self.gemms[product] = made
         for user, index in list(old.uses()):
             user.replace_input_with(index, made.outputs[0])
         if old.is_graph_output():
