@@ -99,6 +99,10 @@ class Remembered:
         if kept is not None:
             known.outputs[limit] = kept
 
+    def means(self, model: ir.Model, values: Sequence[str], limit: int | None = None, *, in_turn: bool = False) -> Iterator[tuple[str, np.ndarray]]:
+        """As `Calibrator.means`; nothing of it is remembered."""
+        yield from self._calibrator.means(model, values, limit, in_turn=in_turn)
+
     def _of(self, model: ir.Model) -> _Known:
         key = _key(model)
         if key not in self._known:

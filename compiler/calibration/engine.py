@@ -127,6 +127,17 @@ class Engine:
         finally:
             runner.close()
 
+    def means(self, model: ir.Model, values: Sequence[str], limit: int | None = None, *, in_turn: bool = False) -> Iterator[tuple[str, np.ndarray]]:
+        """As `Calibrator.means`."""
+        names = self._observable(model, values)
+        sizes, measured = self._sizes(model, names)
+        groups = [[name] for name in names] if in_turn else list(packed(sizes, dict.fromkeys(names, 0), self.budget // 2))
+        with self._stages(model, groups, measured, limit, stop_before=in_turn) as show:
+            for group in groups:
+                sums = {name: Channels() for name in group}
+                show(group, lambda name, array, sums=sums: sums[name].add(array))
+                yield from ((name, found.mean()) for name, found in sums.items())
+
     def _observable(self, model: ir.Model, names: Iterable[str]) -> list[str]:
         chosen = list(dict.fromkeys(names))
         self.unseen = unseen(model, chosen)
@@ -188,16 +199,22 @@ class Engine:
         return Moments(layout.groups, layout.width, moments=moments, rows=rows, seed=self.seed + zlib.crc32(name.encode()))
 
     @contextlib.contextmanager
-    def _stages(self, model: ir.Model, groups: Sequence[Sequence[str]], measured: int) -> Iterator[Show]:
+    def _stages(
+        self, model: ir.Model, groups: Sequence[Sequence[str]], measured: int, limit: int | None = None, *, stop_before: bool = False
+    ) -> Iterator[Show]:
         """What shows a group of values of every sample, each freed before the next is looked at; the groups fit for samples of ``measured`` bytes."""
-        stages = Stages(model, self.data, self.backend.reference, self.budget // 2)
+        stages = Stages(model, self.data, self.backend.reference, self.budget // 2, limit)
         left = [set(group) for group in groups]
 
         def show(names: Sequence[str], visit: Visit) -> None:
             while left and left.pop(0) != set(names):
                 pass  # Groups before this one were found as an earlier run kept them.
-            title, total = f"calibrating {len(names)} values", len(self.data)
-            stages.run(names, set().union(*left), measured, lambda place: self._tell(f"{title}: sample {place + 1} of {total}"), visit)
+            title, total = f"calibrating {len(names)} values", min(len(self.data), limit or len(self.data))
+
+            def tell(place: int) -> None:
+                self._tell(f"{title}: sample {place + 1} of {total}")
+
+            stages.run(names, set().union(*left), measured, tell, visit, stop_before=stop_before)
 
         try:
             yield show
@@ -207,6 +224,25 @@ class Engine:
     def _tell(self, text: str) -> None:
         if self.progress is not None:
             self.progress(text)
+
+
+class Channels:
+    """Adds up the channels of a value: its second dimension, or the only one there is."""
+
+    def __init__(self) -> None:
+        self._sum: np.ndarray | float = 0.0
+        self._count = 0
+
+    def add(self, array: np.ndarray) -> None:
+        """One more sample of it."""
+        axis = min(1, array.ndim - 1)
+        wide = np.moveaxis(array, axis, -1).reshape(-1, array.shape[axis])
+        self._sum = self._sum + wide.sum(axis=0, dtype=np.float64)
+        self._count += len(wide)
+
+    def mean(self) -> np.ndarray:
+        """The mean of each channel, float64 [C]; NaN where there was nothing."""
+        return np.asarray(self._sum) / self._count if self._count else np.full(np.shape(self._sum), np.nan)
 
 
 class Saved:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 
 import numpy as np
 import onnx_ir as ir
@@ -26,8 +27,8 @@ class Stages:
     room, the next group starts from where the last one did.
     """
 
-    def __init__(self, model: ir.Model, data: CalibrationData, open_runner: Open, budget: int) -> None:
-        self._model, self._data, self._open, self._budget = model, data, open_runner, budget
+    def __init__(self, model: ir.Model, data: CalibrationData, open_runner: Open, budget: int, limit: int | None = None) -> None:
+        self._model, self._data, self._open, self._budget, self._limit = model, data, open_runner, budget, limit
         self._values = main_values(model)
         self._nodes = list(model.graph)
         self._index = {value.name: place for place, node in enumerate(self._nodes) for value in node.outputs}
@@ -37,13 +38,16 @@ class Stages:
         self._held: dict[str, Callable[[], Sample]] | None = None
         self._store: Store | None = None
 
-    def run(self, names: Sequence[str], later: Iterable[str], measured: int, tell: Callable[[int], None], visit: Visit) -> None:
+    def run(
+        self, names: Sequence[str], later: Iterable[str], measured: int, tell: Callable[[int], None], visit: Visit, *, stop_before: bool = False
+    ) -> None:
         """Show ``visit`` the values ``names`` of every sample; ``later`` are those that will be asked for. They fit together for samples of ``measured`` bytes.
 
+        With ``stop_before`` the samples stand before the operators that make the values, which run once more: so that their constants can change.
         Raises InputError when no sample is left.
         """
-        wanted, later = set(names), set(later)
-        last = max(self._done, *(self._index.get(name, -1) for name in names))
+        wanted, later = set(names), set(later) | (set(names) if stop_before else set())
+        last = max(self._done, self._before(names) if stop_before else max(self._index.get(name, -1) for name in names))
         carried = self._needed_behind(last, later)
         fresh = [name for name in carried if name not in wanted and self._index.get(name, -1) > self._done]
         store, held = Store(MEMORY_BYTES), dict[str, Callable[[], Sample]]()
@@ -80,9 +84,16 @@ class Stages:
         if self._store is not None:
             self._store.close()
 
+    def _before(self, names: Sequence[str]) -> int:
+        """The operator before the first that makes one of the values, and before the DequantizeLinears in front of that: codes take less room."""
+        place = min(self._index.get(name, 0) for name in names) - 1
+        while place >= 0 and self._nodes[place].op_type == "DequantizeLinear":
+            place -= 1
+        return place
+
     def _feeds(self) -> Iterator[tuple[str, Sample]]:
         if self._held is None:
-            yield from self._data.named()
+            yield from islice(self._data.named(), self._limit)
             return
         for name, read in self._held.items():
             yield name, read()

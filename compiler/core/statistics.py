@@ -84,3 +84,11 @@ class Calibrator(Protocol):
     def outputs(self, model: ir.Model, limit: int | None = None) -> Iterator[dict[str, Array]]:
         """What the model makes of each sample (of the first ``limit``)."""
         ...
+
+    def means(self, model: ir.Model, values: Sequence[str], limit: int | None = None, *, in_turn: bool = False) -> Iterator[tuple[str, np.ndarray]]:
+        """Of each of these values the mean of every channel (along its second dimension), float64 [C], over all samples (the first ``limit``).
+
+        They come in the order of ``values``. With ``in_turn`` that is one in which the model computes them, and constants that whoever asks changes in the
+        model after one of them count for those that follow.
+        """
+        ...

@@ -28,6 +28,7 @@ from .output_error import output_error
 from .placement import Placement, place
 from .qdq import StoredWeight, Writer, activation_grid
 from .ranges import fit_range, hull
+from .shifts import means_of, settle
 from .shuffles import stack_shuffles
 from .surgery import Place, place_of
 from .weight_codes import WeightCodes, bias_of, code_weight, store_weight
@@ -62,8 +63,8 @@ class QuantizeStatic(Pass):
     u8s7, u8u8, s8s8, or auto: what this processor, or any for a portable target, multiplies exactly. ``activations`` is how many bits they get, 8 or 16.
     ``symmetric`` puts their zero in the middle. ``types`` names the only operators that may be quantised, ``keep`` sites that stay, ``only`` the only
     ones that do not. ``join`` lets all that a Concat joins share one scale. ``small`` quantises what is slower for it, too. ``bias_correction`` takes the
-    mean error of each channel off its bias. ``equalize`` scales channels between convolutions to reach equally far unless that changes the outputs
-    clearly more.
+    mean error of each channel off its bias, once the ranges are chosen. ``equalize`` scales channels between convolutions to reach equally far unless
+    that changes the outputs clearly more.
 
     Raises UsageError without calibration data.
     """
@@ -126,7 +127,9 @@ class _Work:
         found = self._without_slow(found, context.judge)
         how, loss = self._best(found, stored)
         if self.options.equalize:
-            found, how = self._equalised(found, stored, how, loss)
+            found, how, loss = self._equalised(found, stored, how, loss)
+        if self.options.bias_correction:
+            self._settle_biases(found, stored, how, loss)
         for site in (*found.sites.values(), *stored):
             self.coverage.take(site, "int8", _stored_bits(site, self.weights[site.name]), self.options.method)
         for node in found.mixes:
@@ -141,20 +144,46 @@ class _Work:
         self._code([*found.sites.values(), *stored])
         return found, stored
 
-    def _equalised(self, found: Placement, stored: list[Site], how: Way, loss: float) -> tuple[Placement, Way]:
+    def _equalised(self, found: Placement, stored: list[Site], how: Way, loss: float) -> tuple[Placement, Way, float]:
         """The same with channels equalised first, unless the outputs change clearly more with it."""
         sites = list(found.sites.values())
         twin = replace(self, model=clone_model(self.model), coverage=Coverage(), seen={}, weights={}, biases={})
         settle_shapes(twin.model)
         if not equalise(twin.model, _named(twin.model, sites), self.calibrator):
-            return found, how
+            return found, how, loss
         other, also_stored = twin._study(_named(twin.model, [*sites, *stored]))
         other_how, other_loss = twin._best(other, also_stored)
         if other_loss > loss * (1.0 + MARGIN):
-            return found, how
+            return found, how, loss
         equalise(self.model, sites, self.calibrator)
         self.seen, self.weights, self.biases = twin.seen, twin.weights, twin.biases
-        return self._place(self.model, _named(self.model, list(other.sites.values()))), other_how
+        return self._place(self.model, _named(self.model, list(other.sites.values()))), other_how, other_loss
+
+    def _settle_biases(self, found: Placement, stored: list[Site], how: Way, loss: float) -> None:
+        """Take what rounding shifts the channels by off the biases, site by site, if the outputs change less with it."""
+        spots = {site.name: _spot(site) for site in found.sites.values() if self.biases[site.name] is not None}
+        if not spots:
+            return
+        trial = clone_model(self.model)
+        settle_shapes(trial)
+        placed = self._place(trial, _named(trial, list(found.sites.values())))
+        names = {node: site.name for node, site in placed.sites.items()}
+        writer = self._write(trial, placed, _named(trial, stored), *how)
+        nodes = {name: writer.gemms.get(node, node) for node, name in names.items() if name in spots}
+        values = {name: str(spot.output.name) for name, spot in spots.items()}
+        means = means_of(self.model, list(dict.fromkeys(values.values())), self.calibrator)
+        loss = loss or self._loss(trial)
+        shifts = settle(trial, nodes, {name: means[value] for name, value in values.items() if value in means}, self.calibrator)
+        if not shifts or self._loss(trial) >= loss:
+            return
+        for name, shift in shifts.items():
+            self.biases[name] = self.biases[name] - shift
+
+    def _loss(self, trial: ir.Model) -> float:
+        """How much the outputs of a quantised model differ from those of the model."""
+        if self.truth is None:
+            self.truth = list(self.calibrator.outputs(self.model, TRIAL_SAMPLES))
+        return output_error(self.truth, self.calibrator.outputs(trial, TRIAL_SAMPLES))
 
     def _place(self, model: ir.Model, sites: list[Site]) -> Placement:
         types = frozenset(self.options.types) or None
@@ -273,20 +302,18 @@ class _Work:
         ways = TRIALS if options.ranges == "auto" else ((options.ranges, options.percentile or DEFAULT_PERCENTILE),)
         if len(ways) == 1 and not options.equalize:
             return ways[0], 0.0
-        if self.truth is None:
-            self.truth = list(self.calibrator.outputs(self.model, TRIAL_SAMPLES))
         losses = {}
         for way in ways:
             trial = clone_model(self.model)
             settle_shapes(trial)
             placed = self._place(trial, _named(trial, list(found.sites.values())))
             self._write(trial, placed, _named(trial, stored), *way)
-            losses[way] = output_error(self.truth, self.calibrator.outputs(trial, TRIAL_SAMPLES))
+            losses[way] = self._loss(trial)
         best = min(losses, key=losses.__getitem__)
         usual = ways[0] if losses[ways[0]] <= losses[best] * (1.0 + MARGIN) else best
         return usual, losses[usual]
 
-    def _write(self, model: ir.Model, found: Placement, stored: list[Site], how: str, percentile: float) -> None:
+    def _write(self, model: ir.Model, found: Placement, stored: list[Site], how: str, percentile: float) -> Writer:
         grid = activation_grid(self.form.activations, self.options.symmetric)
         steps = {}
         for root, members in found.groups().items():
@@ -300,6 +327,7 @@ class _Work:
         for site in stored:
             weights[site.node] = store_weight(Place(site), self.weights[site.name], self.form, None, None)
         writer.write(weights)
+        return writer
 
 
 def _named(model: ir.Model, sites: list[Site]) -> list[Site]:

@@ -46,6 +46,10 @@ class Counting:
         self.asked.append(limit)
         yield from self.engine.outputs(model, limit)
 
+    def means(self, model: ir.Model, values: Sequence[str], limit: int | None = None, *, in_turn: bool = False) -> Iterator[tuple[str, np.ndarray]]:
+        self.asked.append(list(values))
+        yield from self.engine.means(model, values, limit, in_turn=in_turn)
+
 
 def opened(**options: int) -> tuple[ir.Model, Counting, Remembered]:
     model = ir.from_proto(mlp())

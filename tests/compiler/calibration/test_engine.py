@@ -14,6 +14,7 @@ from graphwright.backends.ort.backend import OrtBackend
 from graphwright.compiler.calibration import engine as engine_module
 from graphwright.compiler.calibration import moments as moments_module
 from graphwright.compiler.calibration import probe as probe_module
+from graphwright.compiler.calibration import stages as stages_module
 from graphwright.compiler.calibration.engine import Engine
 from graphwright.compiler.calibration.opening import open_calibration
 from graphwright.compiler.calibration.packing import packed
@@ -434,3 +435,36 @@ def test_a_moment_of_very_many_rows_is_taken_from_an_even_part_of_them(monkeypat
     error = np.abs(found.moment - exact.T @ exact / len(exact)).max()
     assert 0 < error < 0.1
     assert found.count == len(exact) and found.high.tolist() == exact.max(axis=0).tolist()
+
+
+CHAIN = """<ir_version: 9, opset_import: ["" : 17]>
+g (float[n, 3, s] x) => (float[n, 2] z) { a = Mul(x, p)  b = Add(a, q)  c = Abs(b)  m = ReduceMean<axes = [2], keepdims = 0>(c)  z = Gemm(m, w) }"""
+
+
+@pytest.mark.parametrize("in_turn", [False, True])
+def test_means_are_those_of_every_channel_over_all_samples(in_turn: bool) -> None:
+    rng = np.random.default_rng(5)
+    constants = {name: rng.standard_normal((3, 1), dtype=np.float32) for name in "pq"}
+    model = read(CHAIN, **constants, w=rng.standard_normal((3, 2), dtype=np.float32))
+    samples = [{"x": rng.standard_normal((2, 3, size), dtype=np.float32)} for size in (4, 1, 6)]
+    found = dict(engine(model, samples).means(model, ["a", "b", "m", "z"], 2, in_turn=in_turn))
+    products = [(sample["x"] * constants["p"]).astype(np.float64) for sample in samples[:2]]
+    exact = np.concatenate([one.transpose(0, 2, 1).reshape(-1, 3) for one in products]).mean(axis=0)
+    np.testing.assert_allclose(found["a"], exact, rtol=1e-6)
+    np.testing.assert_allclose(found["b"], exact + constants["q"][:, 0], rtol=1e-5)
+    pooled = np.concatenate([np.abs(one + constants["q"]).mean(axis=2) for one in products])
+    np.testing.assert_allclose(found["m"], pooled.mean(axis=0), rtol=1e-5)
+    assert [len(mean) for mean in found.values()] == [3, 3, 3, 2]
+
+
+@pytest.mark.parametrize("memory", [0, 1 << 20])
+def test_a_constant_changed_between_means_counts_for_those_that_follow(memory: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stages_module, "MEMORY_BYTES", memory)
+    model = read(CHAIN, p=np.ones((3, 1), np.float32), q=np.zeros((3, 1), np.float32), w=np.ones((3, 2), np.float32))
+    samples = [{"x": np.full((2, 3, 4), number, np.float32)} for number in (1.0, 3.0)]
+    found = {}
+    for name, mean in engine(model, samples).means(model, ["a", "b", "m", "z"], in_turn=True):
+        found[name] = mean
+        if name == "b":
+            model.graph.initializers["q"].const_value = ir.tensor(np.full((3, 1), 10.0, np.float32), name="q")
+    assert {name: mean[0] for name, mean in found.items()} == {"a": 2.0, "b": 2.0, "m": 12.0, "z": 36.0}
