@@ -28,14 +28,19 @@ RUN = "run.py"
 NOT_TIMED = "nothing was timed: only the device itself can tell how fast it is (./run -r 100)"
 
 
+class Draft:
+    """A folder that goes when nobody holds this any more."""
+
+    def __init__(self) -> None:
+        self.path = Path(tempfile.mkdtemp(prefix="graphwright-edge-"))
+        weakref.finalize(self, shutil.rmtree, self.path, True)
+
+
 @dataclass
 class BuiltLibrary(Built):
-    """A library for a device and what was made along with it, in the folder ``draft``, which goes when this does."""
+    """A library for a device and what was made along with it."""
 
-    draft: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="graphwright-edge-")))
-
-    def __post_init__(self) -> None:
-        weakref.finalize(self, shutil.rmtree, self.draft, True)
+    draft: Draft = field(default_factory=Draft)
 
 
 class EdgeBackend:
@@ -78,12 +83,11 @@ class EdgeBackend:
         progress(f"compiling for {self.machine.architecture}")
         draft = self._compiled(model, self.machine, inputs, outputs)
         if emulator is not None:
-            runner: Runner = ProgramRunner(draft, inputs, outputs, emulator)
+            runner: Runner = ProgramRunner(draft.path, inputs, outputs, emulator, draft)
         else:
             progress("compiling the same kernels for this machine")
             own = self._compiled(model, this_machine(), inputs, outputs)
-            runner = LibraryRunner(own / LIBRARY, inputs, outputs)
-            shutil.rmtree(own)
+            runner = LibraryRunner(own.path / LIBRARY, inputs, outputs)
         built = BuiltLibrary(model, runner, {**DEFAULT.to_dict(), **self._options()}, samples=tuple(samples), draft=draft)
         built.remarks = (f"{self._checked(emulator)}; {NOT_TIMED}",)
         return built
@@ -93,7 +97,7 @@ class EdgeBackend:
         if not isinstance(built, BuiltLibrary):
             raise ArtifactError("the input as it is cannot be packed for a device: it was not compiled")
         try:
-            files = move_product(built.draft, folder)
+            files = move_product(built.draft.path, folder)
             (folder / RUN).write_text(PROGRAM, encoding="utf-8")
             write_signature(Signature(built.runner.inputs, built.runner.outputs), folder / SIGNATURE)
         except OSError as error:
@@ -111,18 +115,13 @@ class EdgeBackend:
         signature = read_signature(folder)
         return ProgramRunner(folder, signature.inputs, signature.outputs, emulator)
 
-    def _compiled(self, model: ir.Model, machine: Machine, inputs: Sequence[Port], outputs: Sequence[Port]) -> Path:
-        """A new folder with the library for a machine."""
+    def _compiled(self, model: ir.Model, machine: Machine, inputs: Sequence[Port], outputs: Sequence[Port]) -> Draft:
+        """The library for a machine, in a new folder."""
         import tvm
 
-        folder = Path(tempfile.mkdtemp(prefix="graphwright-edge-"))
-        try:
-            target = tvm.target.Target(machine.target())
-            build_library(scheduled(fused_module(model, DEFAULT, target), target), machine, inputs, outputs, folder)
-        except BaseException:
-            shutil.rmtree(folder, ignore_errors=True)
-            raise
-        return folder
+        draft, target = Draft(), tvm.target.Target(machine.target())
+        build_library(scheduled(fused_module(model, DEFAULT, target), target), machine, inputs, outputs, draft.path)
+        return draft
 
     def _options(self) -> dict[str, object]:
         return {"mcpu": self.machine.cpu, "mattr": ",".join(self.machine.features)}

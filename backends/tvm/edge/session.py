@@ -81,9 +81,13 @@ class LibraryRunner:
 
 
 class ProgramRunner:
-    """Runs the program of a package for another machine, with the command ``emulator`` before it. Each run is a process of its own."""
+    """Runs the program of a package for another machine, with the command ``emulator`` before it. Each run is a process of its own.
 
-    def __init__(self, folder: Path, inputs: Sequence[Port], outputs: Sequence[Port], emulator: Sequence[str]) -> None:
+    ``keeper`` is what the folder lives as long as.
+    """
+
+    def __init__(self, folder: Path, inputs: Sequence[Port], outputs: Sequence[Port], emulator: Sequence[str], keeper: object = None) -> None:
+        self._keeper = keeper
         self.inputs, self.outputs = tuple(inputs), tuple(outputs)
         self._command = [*emulator, str((folder / PROGRAM).resolve())]
         self._intake = Intake(self.inputs, ())

@@ -24,7 +24,9 @@ DEFAULT_FEATURES = ("+neon",)
 
 @dataclass(frozen=True)
 class Machine:
-    """A kind of computer: LLVM's words for it, its C compiler, the emulator that this computer would need, and the package that brings both (Debian's)."""
+    """A kind of computer: LLVM's words for it, its C compiler, the emulator that this one would need, and the package that brings the compiler (Debian's).
+    Loops are cut for ``cores`` threads; fewer may run them.
+    """
 
     architecture: str
     triple: str
@@ -34,6 +36,7 @@ class Machine:
     emulator: str = ""
     root: str = ""
     package: str = ""
+    cores: int = 4
 
     @property
     def is_here(self) -> bool:
@@ -43,7 +46,7 @@ class Machine:
     def target(self) -> dict[str, object]:
         """The target as TVM takes it."""
         chosen = {"mcpu": self.cpu, "mattr": list(self.features)} if self.cpu else {}
-        return {"kind": "llvm", "mtriple": self.triple, **chosen}
+        return {"kind": "llvm", "mtriple": self.triple, "num-cores": self.cores, **chosen}
 
     def find_compiler(self) -> str:
         """The compiler's path. Raises BackendMissing when it is not installed."""

@@ -1,5 +1,6 @@
 """A model of fixed sizes is one library that needs no runtime, on this machine and, under an emulator, on another."""
 
+import gc
 import shutil
 import subprocess
 import sys
@@ -86,7 +87,7 @@ def test_another_machine_computes_the_model_under_an_emulator(model, foreign):
 
 @cross
 def test_a_library_for_another_machine_refers_to_the_c_library_only(foreign):
-    text = subprocess.run(["readelf", "-d", str(foreign.draft / "model.so")], capture_output=True, text=True, check=True).stdout
+    text = subprocess.run(["readelf", "-d", str(foreign.draft.path / "model.so")], capture_output=True, text=True, check=True).stdout
     assert {line.rsplit("[")[-1].rstrip("]") for line in text.splitlines() if "NEEDED" in line} <= {"libc.so.6", "libm.so.6"}
 
 
@@ -214,13 +215,19 @@ def test_without_an_emulator_the_same_kernels_run_here(model, monkeypatch):
     agree(built.runner.run(feeds()), OrtBackend().reference(network(model)).run(feeds()))
     assert "the same kernels compiled for this machine" in built.remarks[0]
     with pytest.raises(BackendMissing, match="only with qemu-aarch64"):
-        EdgeBackend("tvm-aarch64", AARCH64).load(built.draft, {})
+        EdgeBackend("tvm-aarch64", AARCH64).load(built.draft.path, {})
 
 
 def test_cpu_and_features_are_named_with_the_target():
     machine = machine_of("cortex-a76,+dotprod,+fullfp16")
     assert (machine.cpu, machine.features) == ("cortex-a76", ("+dotprod", "+fullfp16"))
-    assert machine_of("").target() == {"kind": "llvm", "mtriple": "aarch64-linux-gnu", "mcpu": "cortex-a72", "mattr": ["+neon"]}
+    assert machine_of("").target() == {
+        "kind": "llvm",
+        "mtriple": "aarch64-linux-gnu",
+        "num-cores": 4,
+        "mcpu": "cortex-a72",
+        "mattr": ["+neon"],
+    }
     assert EdgeBackend("tvm-aarch64:cortex-a53").targets()[0].name == "tvm-aarch64:cortex-a53"
 
 
@@ -238,3 +245,10 @@ def test_a_library_for_another_machine_is_not_loaded(tmp_path):
     (tmp_path / "model.so").write_bytes(Path(sys.executable).read_bytes()[:100])
     with pytest.raises(ArtifactError, match="cannot be loaded on this machine"):
         LibraryRunner(tmp_path / "model.so", (), ())
+
+
+@here
+def test_a_runner_outlives_what_it_was_built_with(model):
+    runner = build(network(model), this_machine()).runner
+    gc.collect()
+    assert set(runner.run(feeds())) == {"y", "k", "p", "f"}
