@@ -1,6 +1,6 @@
 # Every target first makes the environment, .venv, with everything that it needs.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
-EXTRAS := torch,hf,graphsurgeon,dev
+EXTRAS := torch,tvm,hf,graphsurgeon,dev
 TYPED := compiler.core passes backends models
 JOBS ?= 2
 ARGS ?=

@@ -12,6 +12,15 @@ if TYPE_CHECKING:
     import tvm
 
 
+OPAQUE = frozenset(
+    {
+        "relax.topk", "relax.sort", "relax.argsort", "relax.cumsum", "relax.cumprod", "relax.unique", "relax.nonzero", "relax.bucketize",
+        "relax.scatter_elements", "relax.scatter_nd", "relax.index_put", "relax.multinomial_from_uniform",
+    }
+)  # fmt: skip
+"""Operators that become calls of a library or code written by hand: nothing is fused with them."""
+
+
 @dataclass
 class _Run:
     """Bindings of ``main`` that follow each other; ``block`` names the planned block they came from."""
@@ -37,13 +46,21 @@ def outline(imported: Imported) -> tvm.IRModule:
     builder = relax.BlockBuilder(module)
     written: list[Any] = []
     for serial, run in enumerate(runs):
-        if run.block is None or len(run.bindings) < 2 or any(isinstance(binding, relax.MatchCast) for binding in run.bindings):
+        if run.block is None or len(run.bindings) < 2 or any(_stands_alone(binding) for binding in run.bindings):
             written += run.bindings
             continue
         written += _outlined(run, needed[serial], builder)
     body = relax.SeqExpr([relax.BindingBlock(written)], main.body.body)
     builder.update_func(module.get_global_var("main"), relax.Function(main.params, body, main.ret_ty, is_pure=main.is_pure, attrs=main.attrs))
     return builder.get()
+
+
+def _stands_alone(binding: Any) -> bool:
+    """Whether nothing can be in one kernel with a binding."""
+    from tvm import relax
+
+    name = getattr(getattr(binding.value, "op", None), "name", "")
+    return isinstance(binding, relax.MatchCast) or name in OPAQUE or name.startswith("relax.vision.")
 
 
 def _runs(bindings: Sequence[Any], blocks: dict[str, str | None]) -> list[_Run]:

@@ -10,10 +10,15 @@ from ...compiler.core.backend import Progress
 from ...compiler.core.graph import constant
 from .building import Scheduler, code_of, fused_module, scheduled
 from .options import Options
+from .prepare import BLOCK
 from .session import TvmRunner, ports_of
 
 if TYPE_CHECKING:
     import tvm
+
+
+VIEWS = frozenset({"Identity", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Dropout", "Cast", "CastLike", "Expand"})
+"""Operators that may give out the memory they were given."""
 
 
 def build_model(model: ir.Model, options: Options, target: tvm.target.Target, progress: Progress, scheduler: Scheduler | None = None) -> TvmRunner:
@@ -26,5 +31,14 @@ def build_model(model: ir.Model, options: Options, target: tvm.target.Target, pr
     executable, weights = code_of(module, target)
     graph = model.graph
     inputs = [value for value in graph.inputs if not value.is_initializer()]
-    kept = [place for place, value in enumerate(graph.outputs) if value.producer() is None or constant(value) is not None]
+    kept = [place for place, value in enumerate(graph.outputs) if _is_passed_on(value)]
     return TvmRunner(executable, ports_of(inputs, outward=False), ports_of(graph.outputs, outward=True), kept, weights)
+
+
+def _is_passed_on(value: ir.Value) -> bool:
+    """Whether an output may share the memory of an input or a constant; of what a block gives out that is not looked at."""
+    node = value.producer()
+    while node is not None and node.op_type in VIEWS and node.inputs[0] is not None and constant(value) is None:
+        value = node.inputs[0]
+        node = value.producer()
+    return node is None or node.domain == BLOCK or constant(value) is not None

@@ -16,6 +16,7 @@ import onnx_ir as ir
 from ...compiler.core.errors import GraphwrightError, TargetError
 from .blocks import outline, settle
 from .importing import import_model, sentence
+from .machine import this_machine
 from .options import DEFAULT, Options
 from .planned import mark_plan
 from .prepare import prepare
@@ -31,7 +32,9 @@ Scheduler = Callable[["tvm.IRModule"], "tvm.IRModule"]
 
 
 def fused_module(model: ir.Model, options: Options = DEFAULT, target: tvm.target.Target | None = None) -> tvm.IRModule:
-    """The model as a Relax module in which every kernel is one PrimFunc without a schedule. Weights are constants of ``main``.
+    """The model as a Relax module in which every kernel is one PrimFunc without a schedule, for this machine or another ``target``.
+
+    Weights are constants of ``main``.
 
     Raises TargetError naming the operator that TVM cannot take.
     """
@@ -41,7 +44,7 @@ def fused_module(model: ir.Model, options: Options = DEFAULT, target: tvm.target
     if options.fusion == "plan":
         mark_plan(prepared)
     imported = import_model(prepared)
-    with _blamed("fuse"), target or contextlib.nullcontext():
+    with _blamed("fuse"), target or this_machine():
         module = outline(imported) if options.fusion == "plan" else imported.module
         legalised = relax.transform.LegalizeOps(legalisations() if options.fast_math else None)
         steps = [relax.transform.ConvertToDataflow(1), relax.transform.DecomposeOpsForInference(), relax.backend.DispatchSortScan(), legalised]

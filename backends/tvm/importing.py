@@ -127,7 +127,7 @@ class Importer:
         from tvm import relax
 
         if isinstance(made, relax.Var):
-            self._blocks[made.name] = self._block
+            self._blocks.setdefault(made.name, self._block)
         return made
 
     def _input(self, index: int, value: ir.Value) -> Any:

@@ -49,7 +49,8 @@ def _write_out_blocks(model: ir.Model) -> None:
             for index, value in enumerate(inner.inputs):
                 if value in given:
                     inner.replace_input_with(index, given[value])
-        nodes = list(body)
+        nodes, results = list(body), list(body.outputs)
+        body.outputs.clear()
         body.graph.remove(nodes)
         for node in nodes:
             node.meta[BLOCK] = f"{call.op_type}_{serial}"
@@ -58,7 +59,7 @@ def _write_out_blocks(model: ir.Model) -> None:
                 if value.name:
                     value.name = names.fresh(value.name)
         model.graph.insert_before(call, nodes)
-        for old, new in zip(call.outputs, body.outputs, strict=True):
+        for old, new in zip(call.outputs, results, strict=True):
             made = given.get(new, new)
             assert made is not None
             replace(old, made, names)

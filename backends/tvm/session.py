@@ -46,13 +46,13 @@ class TvmRunner:
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """All outputs by name. Raises InputError when the feeds do not fit or the model fails on them."""
+        self._alive()
         given = self._given(feeds)
         try:
             made = self._alive()(*given)
-        except RuntimeError as error:
-            self._alive()
-            raise _cannot_run(error) from error
         except Exception as error:  # TVM raises what it likes
+            self._alive()
+            self._intake.checked(feeds)  # It has the clearer words for a shape that does not fit.
             raise _cannot_run(error) from error
         return {port.name: self._array(place, port, made[place]) for place, port in enumerate(self.outputs)}
 
@@ -99,7 +99,7 @@ def to_tensor(array: Any) -> Any:
     """An array as a tensor of TVM; it shares the array's memory where that is aligned."""
     import tvm_ffi
 
-    if array.dtype.type.__module__ == "ml_dtypes":
+    if not array.size or array.dtype.type.__module__ == "ml_dtypes":
         import tvm
 
         return tvm.runtime.tensor(array)
