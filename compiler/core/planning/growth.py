@@ -15,6 +15,8 @@ from .operators import is_parameter, is_product
 from .plan import Block, Refusal, Step, border
 from .tiles import NONE, Axes, is_depthwise, tiled_axes
 
+READINGS = ("Cast", "DequantizeLinear")
+"""Operators that give what is stored another type."""
 ASSUMED = 8
 """What an unknown size counts as where arithmetic for one element is asked for; it cancels out."""
 
@@ -131,7 +133,11 @@ def _is_heavy(node: ir.Node) -> bool:
 
 
 def arithmetic(node: ir.Node) -> int:
-    """Additions that an operator does for each element it makes; many, when nobody knows."""
+    """Additions that an operator does for each element it makes; many, when nobody knows. What is stored in fewer bits is read at no cost, and what
+    reads constants alone is there before.
+    """
+    if node.op_type in READINGS or all(value is None or constant(value) is not None for value in node.inputs):
+        return 0
     made, elements = flops(node, ASSUMED), sizes(node.outputs[0], ASSUMED)
     if made is None:
         return TRANSCENDENTAL

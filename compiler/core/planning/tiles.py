@@ -24,6 +24,9 @@ from .variants import reduced_axes
 Axes = frozenset[int]
 
 NONE: Axes = frozenset()
+ROWS = -1
+"""Stands for all axes but the last: a row stays a row when those are counted otherwise ([batch, tokens, width] as [batch * tokens, width])."""
+VIEWS = ("Reshape", "Flatten", "Squeeze", "Unsqueeze")
 ASSUMED = 512
 """What an unknown size counts as where the size of a tile is asked for."""
 
@@ -41,20 +44,25 @@ def tiled_axes(node: ir.Node, index: int) -> Axes:
         rule = _every if node.op_type in ELEMENTWISE else _RULES.get(node.op_type)
     else:
         rule = _every if node.op_type in MICROSOFT_ELEMENTWISE else _MICROSOFT.get(node.op_type)
-    return rule(node, index) & _common(node, index) if rule is not None else NONE
+    found = rule(node, index) & _common(node, index) if rule is not None else NONE
+    return found | {ROWS} if _keeps_rows(node, index, found) else found
 
 
 def has_tiles(value: ir.Value, axes: Axes) -> bool:
-    """Whether the axes cut a value into more than one tile, or may do so."""
+    """Whether the axes cut a value into more than one tile, or may do so. A batch alone is none: what works on it has all of a sample at once."""
     dims = dims_of(value)
-    return dims is not None and any(dim != 1 for axis, dim in enumerate(dims) if axis in axes)
+    if dims is None:
+        return False
+    cut = dims[:-1] if ROWS in axes else [dim for axis, dim in enumerate(dims) if axis in axes and (axis > 0 or len(dims) < 3)]
+    return any(dim != 1 for dim in cut)
 
 
 def tile_bytes(values: Iterable[ir.Value], axes: Axes) -> int:
     """What one tile of each value takes together; an unknown size counts as `ASSUMED`."""
     total = 0
     for value in values:
-        inner = (dim if isinstance(dim, int) else ASSUMED for axis, dim in enumerate(dims_of(value) or ()) if axis not in axes)
+        dims = [dim if isinstance(dim, int) else ASSUMED for dim in dims_of(value) or ()]
+        inner = dims[-1:] if ROWS in axes else [dim for axis, dim in enumerate(dims) if axis not in axes]
         total += math.ceil(math.prod(inner) * (value.dtype.itemsize if value.dtype is not None else 4))
     return total
 
@@ -71,6 +79,16 @@ def _common(node: ir.Node, index: int) -> Axes:
     if len(read) == len(made):
         return frozenset(axis for axis, pair in enumerate(zip(read, made, strict=True)) if same(*pair))
     return frozenset(range(sum(1 for _ in itertools.takewhile(lambda pair: same(*pair), zip(read, made, strict=False)))))
+
+
+def _keeps_rows(node: ir.Node, index: int, found: Axes) -> bool:
+    """Whether each row along the last axis is made of the row in the same place."""
+    read, made = dims_of(node.inputs[index]) or (), dims_of(node.outputs[0]) or ()
+    if len(read) < 2 or len(made) < 2:
+        return False
+    if node.op_type in VIEWS and node.domain in STANDARD_DOMAINS:
+        return index == 0 and same(read[-1], made[-1])
+    return len(read) == len(made) and found >= frozenset(range(len(made) - 1))
 
 
 def _every(node: ir.Node, index: int) -> Axes:
@@ -214,7 +232,7 @@ _RULES: dict[str, _Rule] = {
     **dict.fromkeys(_REDUCTIONS, _beside_reduced),
     **dict.fromkeys(("CumSum", "CumProd"), _beside_summed),
     **dict.fromkeys(("Concat", "Split"), _beside_joined),
-    **dict.fromkeys(("Reshape", "Flatten", "Squeeze", "Unsqueeze"), _same_order),
+    **dict.fromkeys(VIEWS, _same_order),
     **dict.fromkeys(_POOLS, _first(2)),
     **dict.fromkeys(("MatMul", "MatMulInteger"), _matmul),
     **dict.fromkeys(("ConvTranspose", "DepthToSpace", "GroupNormalization", "SpaceToDepth"), _first(1)),

@@ -129,6 +129,12 @@ def test_arithmetic_is_not_put_where_it_would_be_repeated() -> None:
     assert titles(text) == ["MatMul+Erf", "MatMul"]
 
 
+def test_reading_what_is_stored_in_fewer_bits_is_no_arithmetic() -> None:
+    text = """g (uint8[4,8] x, float[8,8] w) => (float[4,8] y) <float s = {0.1}, uint8 z = {3}> {
+        d = DequantizeLinear(x, s, z) m = MatMul(d, w) y = Relu(m) }"""
+    assert titles(text, Constraints(repeated=0)) == ["DequantizeLinear+MatMul+Relu"]
+
+
 def test_a_computed_shape_is_not_in_the_block_that_needs_it() -> None:
     text = """g (float[2,6] x, int64[2] s, int64[2] t) => (float[?,?] y) { n = Mul(s, t) a = Relu(x) y = Reshape(a, n) }"""
     assert sorted(titles(text)) == ["Mul", "Relu+Reshape"]
