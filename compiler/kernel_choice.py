@@ -20,7 +20,7 @@ from .request import silent
 from .timing import compare_runners
 from .tolerance import is_float
 
-__all__ = ["KernelChoice"]
+__all__ = ["KernelChoice", "agree"]
 
 EACH_SECONDS = 0.3
 TOTAL_SECONDS = 20.0
@@ -75,7 +75,7 @@ class KernelChoice:
 
     def refusal(self, rule: str, before: ir.Model, after: ir.Model, doubtful: bool) -> Skip | None:
         """Why the replacement is not worth it; None when it is."""
-        return self._answer(rule, before, after, doubtful, _agree)
+        return self._answer(rule, before, after, doubtful, agree)
 
     def slower(self, rule: str, before: ir.Model, after: ir.Model) -> Skip | None:
         """As `judge.Judge.slower`."""
@@ -167,7 +167,8 @@ def _reads(piece: ir.Model) -> set[str | None]:
     return {value.name for value in piece.graph.inputs if value.uses()}
 
 
-def _agree(before: Mapping[str, Array], after: Mapping[str, Array]) -> bool:
+def agree(before: Mapping[str, Array], after: Mapping[str, Array]) -> bool:
+    """Whether two pieces seem to compute the same, by what they make of the same inputs."""
     return all(_close(before[name], after.get(name)) for name in before)
 
 
@@ -191,7 +192,7 @@ def _close(before: Array, after: Array) -> bool:
     old, new = before.astype(np.float64), after.astype(np.float64)
     finite = np.isfinite(old) & np.isfinite(new)
     allowed = np.sqrt(_eps(before.dtype)) * np.abs(old[finite]).max(initial=0.0)
-    return bool((np.abs(old - new)[finite] <= allowed).all())
+    return bool((np.abs(old[finite] - new[finite]) <= allowed).all())
 
 
 def _eps(dtype: np.dtype) -> float:

@@ -18,7 +18,7 @@ from .report import PortEntry
 MANIFEST = "manifest.json"
 KIND = "graphwright-artifact"
 FORMAT = 1
-TRACKED_PACKAGES = ("numpy", "onnx", "onnx-ir", "onnxruntime", "onnxruntime-gpu")
+TRACKED_PACKAGES = ("numpy", "onnx", "onnx-ir", "onnxruntime", "onnxruntime-gpu", "apache-tvm", "apache-tvm-ffi")
 NOT_OURS_BUT_HARMLESS = {"__pycache__", ".DS_Store", "Thumbs.db", MANIFEST}
 
 

@@ -9,7 +9,7 @@ from .core.backend import Backend
 from .core.errors import BackendMissing, TargetError
 from .core.target import Target
 from .core.tuning import Tuning
-from .tuning import with_tuning
+from .tuning import tuning_state, with_tuning
 from .yardstick import Yardstick
 
 FOLDERS = {"onnx": "ort", "ort-cpu": "ort", "ort-cuda": "ort", "tvm-cpu": "tvm", "tvm-cuda": "tvm", "tvm-aarch64": "tvm"}
@@ -87,9 +87,10 @@ def _open(target: str, tuning: Tuning | None = None) -> Backend | None:
 
 def _open_cpu(tuning: Tuning | None) -> Backend:
     """ONNX Runtime with TVM where there is one, or with why there is none."""
+    from .partition.contest import Plain
     from .partition.cpu import CpuBackend
 
-    return CpuBackend(find_backend("ort-cpu"), lambda: _tvm_or_why(tuning))
+    return CpuBackend(cast(Plain, find_backend("ort-cpu")), lambda: _tvm_or_why(tuning), lambda: tuning_state(tuning) if tuning is not None else "")
 
 
 def _tvm_or_why(tuning: Tuning | None) -> Backend | str:

@@ -78,6 +78,7 @@ class Contest:
     table: KernelTable
     progress: Progress
     limits: Limits
+    state: str = ""
     rivals: list[Rival] = field(default_factory=list, init=False)
     notes: list[str] = field(default_factory=list, init=False)
 
@@ -139,7 +140,7 @@ class Contest:
         simple = simplified(fixed, self.target)
         if (found := self._verifier.check(simple, Drift.ROUNDING)).broken:
             raise ContractError(f"made for these sizes alone it is another model: {found.reason or found.output}")
-        self._flow = Flow(simple, sample, self.ort.reference)
+        self._flow = Flow(simple, self._verifier.samples, self.ort.reference)
         return simple
 
     def _fits(self, sample: Sample) -> bool:
@@ -157,11 +158,12 @@ class Contest:
 
     def _measured(self, takes: Mapping[ir.Node, bool]) -> tuple[list[Stretch], list[Stretch]]:
         """What was measured of each region that TVM takes, and of what lies in it between heavy operators."""
-        timer = PartTimer(lambda part: self.ort.open(part, self.usual.options), self.tvm, self._flow, self.table, self.progress, self.limits.each_s)
+        timer = PartTimer(lambda part: self.ort.open(part, self.usual.options), self.tvm, self._flow, self.table, self.progress, self.limits.each_s, self.state)
         units = [block.nodes for block in plan(self._fixed).blocks]
         splitter = Splitter(self._fixed, timer.time, self.limits.search_s)
         stretches = splitter.run(regions_of(self._fixed.graph, takes, units))
         light = splitter.run_light(light_regions(self._fixed.graph, takes))
+        self.notes += dict.fromkeys(timer.remarks)
         self.notes += [f"TVM could not build a part of the model: {reason}" for reason in dict.fromkeys(timer.failures)]
         return stretches, light
 

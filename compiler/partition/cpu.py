@@ -31,7 +31,7 @@ CALLS = 5
 
 class CpuBackend:
     """Serves the target ``cpu`` with ``ort`` and what ``find_tvm`` finds, which is asked when TVM is first needed: a text says why it is not there, and then
-    everything runs with ``ort``.
+    everything runs with ``ort``. ``state`` tells what TVM has learnt so far: what was measured of a part before counts as long as that is the same.
 
     Parts are looked for during ``search_s`` seconds, each timed for ``each_s``; a finished rival races for ``race_s``.
     """
@@ -39,10 +39,18 @@ class CpuBackend:
     name = CPU
 
     def __init__(
-        self, ort: Plain, find_tvm: Callable[[], Backend | str], *, search_s: float = SEARCH_SECONDS, each_s: float = EACH_SECONDS, race_s: float = RACE_SECONDS
+        self,
+        ort: Plain,
+        find_tvm: Callable[[], Backend | str],
+        state: Callable[[], str] = str,
+        *,
+        search_s: float = SEARCH_SECONDS,
+        each_s: float = EACH_SECONDS,
+        race_s: float = RACE_SECONDS,
     ) -> None:
         self._ort = ort
         self._find_tvm = functools.cache(find_tvm)
+        self._state = state
         self._table = functools.cache(open_table)
         self._limits = Limits(search_s, each_s, race_s)
 
@@ -66,7 +74,7 @@ class CpuBackend:
         tvm = self._find_tvm()
         if isinstance(tvm, str):
             return self._told(usual, usual, (dataclasses.replace(first, chosen=True),), (f"TVM was not tried: {tvm}",))
-        contest = Contest(model, usual, samples, self.targets()[0], self._ort, tvm, self._table(), progress, self._limits)
+        contest = Contest(model, usual, samples, self.targets()[0], self._ort, tvm, self._table(), progress, self._limits, self._state())
         best = contest.run()
         first = dataclasses.replace(first, chosen=best is usual)
         return self._told(best, usual, (first, *contest.rivals), tuple(contest.notes))

@@ -5,15 +5,18 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import onnx_ir as ir
 
 from ..cache import hash_parts, machine
-from ..core.backend import Backend, Built, Progress, Sample
+from ..core.backend import Array, Backend, Built, Progress, Runner, Sample
 from ..core.errors import GraphwrightError
+from ..kernel_choice import agree
 from ..kernel_table import KernelTable, Timing, piece_key
 from ..manifest import versions
 from ..piece_samples import Unsized
 from ..timing import compare_runners
+from ..tolerance import is_float
 from .cut import Part
 from .flowing import Flow
 
@@ -29,18 +32,27 @@ class PartTimer:
     """Times parts of one model on a backend (``rival``) against the usual one, for which ``make_ready`` builds them.
 
     A part of the same operators, shapes and constants was measured before on this machine: its timing is looked up. One that the rival cannot
-    build or run has none, and ``failures`` says why.
+    build or run has none, and ``failures`` says why. ``state`` is what else decides how fast the rival is, as what it has learnt; ``remarks`` is what it
+    said when it built.
     """
 
     def __init__(
-        self, make_ready: Callable[[ir.Model], Built], rival: Backend, flow: Flow, table: KernelTable, progress: Progress, each_s: float = EACH_SECONDS
+        self,
+        make_ready: Callable[[ir.Model], Built],
+        rival: Backend,
+        flow: Flow,
+        table: KernelTable,
+        progress: Progress,
+        each_s: float = EACH_SECONDS,
+        state: str = "",
     ) -> None:
         self.failures: list[str] = []
+        self.remarks: list[str] = []
         self.measured = 0
         self._make_ready, self._rival = make_ready, rival
         self._flow, self._table, self._progress = flow, table, progress
         self._each_s = each_s
-        self._place = hash_parts([machine(), *(f"{name} {version}" for name, version in sorted(versions().items())), state_of(rival)])
+        self._place = hash_parts([machine(), *(f"{name} {version}" for name, version in sorted(versions().items())), state])
 
     def time(self, part: Part) -> Timing | None:
         """The part under ``rival`` (after) against ``usual`` (before), milliseconds; None when the rival cannot run it."""
@@ -64,11 +76,29 @@ class PartTimer:
             one = self._make_ready(part.model)
             try:
                 other = self._rival.build(part.model, (feeds,), self._progress)
+                self.remarks.extend(other.remarks)
+                if (fault := self._fault(part, other.runner, one.runner)) is not None:
+                    other.runner.close()
+                    self.failures.append(fault)
+                    return None
                 return self._compare(part, other, one, (feeds,))
             finally:
                 one.runner.close()
         except Exception as error:  # Whatever a runtime says: the part stays where it is, and the report says why.
             self.failures.append(reason_of(error))
+        return None
+
+    def _fault(self, part: Part, rival: Runner, usual: Runner) -> str | None:
+        """How the rival computes something else than the usual one; None when it does not seem to.
+
+        How far numbers may differ is for the whole model to say: here the ordinary first sample must be about right, and NaN and infinity come out of all.
+        """
+        for place, feeds in enumerate(self._flow.each(part.needs)):
+            expected, found = usual.run(feeds), rival.run(feeds)
+            if place == 0 and not agree(expected, found):
+                return f"it does not compute {', '.join(part.makes)} as ONNX Runtime does"
+            if not all(_same_holes(expected[name], found[name]) for name in expected):
+                return f"it does not make NaN and infinity of {', '.join(part.makes)} where ONNX Runtime does"
         return None
 
     def _compare(self, part: Part, rival: Built, usual: Built, samples: Sequence[Sample]) -> Timing:
@@ -81,14 +111,15 @@ class PartTimer:
         return Timing(RULE, shapes, found.median_b * MILLI, found.median_a * MILLI, found.ratio, found.low, found.high)
 
 
+def _same_holes(one: Array, other: Array) -> bool:
+    """Whether two results are NaN and infinite at the same places."""
+    if not isinstance(one, np.ndarray) or not isinstance(other, np.ndarray) or not is_float(one.dtype):
+        return True
+    return bool(np.array_equal(np.isnan(one), np.isnan(other)) and np.array_equal(np.isinf(one), np.isinf(other)))
+
+
 def reason_of(error: Exception) -> str:
     """Why something could not be built or run, on one line."""
     if isinstance(error, GraphwrightError):
         return str(error)
     return f"{type(error).__name__}: {(str(error).strip().splitlines() or ['no reason given'])[0][:200]}"
-
-
-def state_of(backend: Backend) -> str:
-    """What decides how fast a backend is besides its version: for one that tunes, what it has learnt."""
-    tell = getattr(backend, "state", None)
-    return str(tell()) if tell is not None else ""

@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import onnx_ir as ir
 
 from graphwright.backends.ort.backend import OrtBackend
@@ -58,11 +59,11 @@ class Usual(OrtBackend):
 
 
 class Rival(OrtBackend):
-    """ONNX Runtime again, without the operators ``lacks``; ``wrong`` adds to what it computes."""
+    """ONNX Runtime again, without the operators ``lacks``; ``wrong`` adds to what it computes, ``hides`` makes numbers of NaN."""
 
-    def __init__(self, *lacks: str, wrong: float = 0.0) -> None:
+    def __init__(self, *lacks: str, wrong: float = 0.0, hides: bool = False) -> None:
         super().__init__()
-        self.lacks, self.wrong = lacks, wrong
+        self.lacks, self.wrong, self.hides = lacks, wrong, hides
 
     def refusal(self, node: ir.Node) -> str | None:
         return f"tvm does not take {node.op_type}" if node.op_type in self.lacks else None
@@ -72,6 +73,8 @@ class Rival(OrtBackend):
         built = super().build(model, (), progress)
         if self.wrong:
             built.runner = Wrong(built.runner, self.wrong)
+        if self.hides:
+            built.runner = Blind(built.runner, 0.0)
         return built
 
     def package(self, built: Built, folder: Path) -> tuple[Path, ...]:
@@ -83,3 +86,10 @@ class Wrong(Slowed):
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         return {name: value + self._seconds for name, value in self._runner.run(feeds).items()}
+
+
+class Blind(Slowed):
+    """A runner that makes numbers of NaN."""
+
+    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        return {name: np.nan_to_num(value, posinf=np.inf, neginf=-np.inf) for name, value in self._runner.run(feeds).items()}

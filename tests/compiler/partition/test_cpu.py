@@ -129,11 +129,23 @@ def test_what_is_faster_nowhere_is_not_shipped() -> None:
     assert built.rivals[0].chosen
 
 
-def test_a_rival_that_computes_something_else_is_not_shipped() -> None:
-    backend = quick(Usual("Tanh"), Rival("Relu", wrong=0.01))
-    built = backend.build(model_of(BRANCH), (sample(),), silent)
+def test_a_rival_whose_parts_compute_something_else_gets_none() -> None:
+    built = quick(Usual("Tanh"), Rival("Relu", wrong=0.5)).build(model_of(BRANCH), (sample(),), silent)
+    assert not isinstance(built, BuiltParts)
+    assert [rival.name for rival in built.rivals] == ["onnxruntime"]
+    assert any("does not compute" in remark for remark in built.remarks)
+
+
+def test_a_rival_that_is_off_by_more_than_rounding_is_not_shipped() -> None:
+    built = quick(Usual("Tanh"), Rival("Relu", wrong=0.0002)).build(model_of(BRANCH), (sample(),), silent)
     assert not isinstance(built, BuiltParts)
     assert "does not compute what the model does" in next(rival.failure for rival in built.rivals if rival.name == "mixed")
+
+
+def test_a_rival_that_hides_nan_gets_none() -> None:
+    built = quick(Usual("Tanh"), Rival("Relu", hides=True)).build(model_of(BRANCH), (sample(),), silent)
+    assert not isinstance(built, BuiltParts)
+    assert any("NaN" in remark for remark in built.remarks)
 
 
 def test_without_tvm_onnx_runtime_serves_alone_and_one_sentence_says_so(tmp_path: Path) -> None:
@@ -153,7 +165,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     onnx.save(onnx.parser.parse_model(BRANCH), folder / "in.onnx")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GRAPHWRIGHT_CACHE", "off")
-        patch.setattr(targets, "_open_cpu", lambda: quick(Usual("Tanh"), Rival("Relu")))
+        patch.setattr(targets, "_open_cpu", lambda tuning=None: quick(Usual("Tanh"), Rival("Relu")))
         request = Request(target="cpu", output=folder / "out", cache=False)
         with compile_model(str(folder / "in.onnx"), sample(), request) as artifact:
             assert artifact.manifest.options["runtime"] == "mixed", artifact.report.runtimes
@@ -164,7 +176,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def saved(written: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of it, with the backend that wrote it in the place of the real one."""
-    monkeypatch.setattr(targets, "_open_cpu", lambda: quick(Usual("Tanh"), Rival("Relu")))
+    monkeypatch.setattr(targets, "_open_cpu", lambda tuning=None: quick(Usual("Tanh"), Rival("Relu")))
     return Path(shutil.copytree(written, tmp_path / "out"))
 
 
@@ -204,6 +216,6 @@ def test_a_part_that_was_changed_is_refused(saved: Path) -> None:
 
 
 def test_a_part_for_tvm_says_what_is_missing_without_it(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(targets, "_open_cpu", lambda: CpuBackend(OrtBackend(), lambda: "it needs apache-tvm"))
+    monkeypatch.setattr(targets, "_open_cpu", lambda tuning=None: CpuBackend(OrtBackend(), lambda: "it needs apache-tvm"))
     with load_artifact(saved, targets.find_backend) as artifact, pytest.raises(BackendMissing, match="runs under TVM, but it needs apache-tvm"):
         artifact.run(sample())
