@@ -18,13 +18,14 @@ class Shape:
     """Extents of a block's loops, and which of them each buffer that it reads is indexed by.
 
     ``kinds`` holds "s" (parallel) or "r" (reduced) for each loop. ``reads`` holds for each buffer the loops that appear in each of its indices;
-    ``straight`` says of each whether its last index is one loop with nothing done to it.
+    ``straight`` holds for each the loops that its last index is the
+    sum of: one step of such a loop is one element further.
     """
 
     kinds: str
     extents: tuple[int, ...]
     reads: tuple[tuple[frozenset[int], ...], ...]
-    straight: tuple[bool, ...]
+    straight: tuple[frozenset[int], ...]
     buffers: tuple[str, ...]
     costly: bool
     guarded: bool
@@ -54,7 +55,7 @@ def shape_of(sch: Schedule, block: SBlockRV) -> Shape | None:
     """The shape of a block; None where a loop has no fixed extent or is neither parallel nor reduced."""
     import tvm_ffi
     from tvm.ir import Call, TensorLoad
-    from tvm.tirx import IntImm, IterVar, Var
+    from tvm.tirx import Add, IntImm, IterVar, Var
 
     node = sch.get(block)
     places = {variable.var: index for index, variable in enumerate(node.iter_vars)}
@@ -63,7 +64,7 @@ def shape_of(sch: Schedule, block: SBlockRV) -> Shape | None:
         return None
     written = [region.source for region in node.writes]
     reads: list[tuple[frozenset[int], ...]] = []
-    straight: list[bool] = []
+    straight: list[frozenset[int]] = []
     buffers: list[str] = []
     found = {"costly": False, "guarded": False}
 
@@ -72,11 +73,17 @@ def shape_of(sch: Schedule, block: SBlockRV) -> Shape | None:
         tvm_ffi.structural_walk(expression, (Var, lambda item: seen.append(places[item]) if item in places else None))
         return frozenset(seen)
 
+    def addends(index: Any) -> list[int]:
+        if isinstance(index, Add):
+            shared = used(index.a) & used(index.b)
+            return [loop for loop in (*addends(index.a), *addends(index.b)) if loop not in shared]
+        return [places[index]] if isinstance(index, Var) and index in places else []
+
     def load(item: Any) -> None:
         if any(item.source.same_as(own) for own in written):
             return
         reads.append(tuple(used(index) for index in item.indices))
-        straight.append(bool(len(item.indices)) and isinstance(item.indices[-1], Var))
+        straight.append(frozenset(addends(item.indices[-1])) if len(item.indices) else frozenset())
         buffers.append(str(item.source.name))
 
     def call(item: Any) -> None:

@@ -60,7 +60,7 @@ def plan_tile(shape: Shape, free: frozenset[str]) -> Plan | None:
         return None
     column = next((loop for loop in reversed(shape.spatial) if shape.extents[loop] > 1), shape.spatial[-1])
     along = [place for place, indices in enumerate(shape.reads) if any(column in index for index in indices)]
-    bent = [place for place in along if not (shape.straight[place] and shape.reads[place][-1] == {column}) and shape.buffers[place] not in free]
+    bent = [place for place in along if column not in shape.straight[place] and shape.buffers[place] not in free]
     if not along or len(bent) > 1 or (bent and len(shape.reads) < 2):
         return None
     packed = bent[0] if bent else None

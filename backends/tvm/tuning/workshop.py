@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -13,6 +14,8 @@ from ....compiler.core.errors import BackendMissing
 from .worker import Device, Job, Timed, read_frame, write_frame
 
 PROGRAM = f"from {__name__.rpartition('.')[0]}.worker import main; main()"
+ANSWER_S = 5.0
+"""Within which a tracker has to answer."""
 
 
 class Workshop:
@@ -23,7 +26,7 @@ class Workshop:
 
     def __init__(self, device: Device | None = None, width: int | None = None) -> None:
         self.device = device or Device()
-        self.width = width or (_registered(self.device) if self.device.tracker else len(os.sched_getaffinity(0)))
+        self.width = width or (registered(self.device) if self.device.tracker else len(os.sched_getaffinity(0)))
         self._process: subprocess.Popen | None = None
 
     def measure(self, jobs: Sequence[Job]) -> list[Timed]:
@@ -68,12 +71,13 @@ class Workshop:
         return self._process
 
 
-def _registered(device: Device) -> int:
+def registered(device: Device) -> int:
     """How many devices the tracker has under the key. Raises BackendMissing when it does not answer or has none."""
     from tvm import rpc
 
     host, _, port = device.tracker.rpartition(":")
     try:
+        socket.create_connection((host, int(port)), timeout=ANSWER_S).close()  # TVM itself would try for a minute
         known = rpc.connect_tracker(host, int(port)).summary()["server_info"]
     except (ValueError, OSError, RuntimeError) as error:
         raise BackendMissing(f"no RPC tracker answers at '{device.tracker}': {error}. Start one: graphwright rpc tracker --port {port or 9190}") from None
