@@ -10,7 +10,7 @@ from .prepare import BLOCK
 def mark_plan(model: ir.Model) -> None:
     """Note on every node of the main graph which block it belongs to, and put the nodes of a block beside each other.
 
-    A model that already has blocks (`prepare`) keeps them.
+    An operator that stays alone is a block too: TVM may write it as several. A model that already has blocks (`prepare`) keeps them.
     """
     from ...compiler.core.planning.planner import plan
 
@@ -20,7 +20,7 @@ def mark_plan(model: ir.Model) -> None:
     planned = plan(model)
     order = [node for block in planned.blocks for node in block.nodes]
     for serial, block in enumerate(planned.blocks):
-        for node in block.nodes if block.fused else ():
+        for node in block.nodes:
             node.meta[BLOCK] = f"{serial}_{block.title}"
     graph.remove(order)
     graph.extend(order)
