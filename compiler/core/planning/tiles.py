@@ -191,10 +191,14 @@ def _conv(node: ir.Node, index: int) -> Axes:
     if weight is None or index != 0:
         return frozenset({0}) if index == 0 else NONE
     places = range(2, len(weight))
-    strides, pads = attribute(node, "strides"), attribute(node, "pads")
-    pointwise = all(weight[axis] == 1 for axis in places) and not any(pads or ()) and all(step == 1 for step in strides or ())  # type: ignore[call-overload, attr-defined]
-    pointwise = pointwise and attribute(node, "auto_pad", "NOTSET") in ("NOTSET", "VALID")
+    plain = all(step == 1 for step in _numbers(node, "strides")) and not any(_numbers(node, "pads"))
+    pointwise = plain and all(weight[axis] == 1 for axis in places) and attribute(node, "auto_pad", "NOTSET") in ("NOTSET", "VALID")
     return frozenset({0, *((1,) if is_depthwise(node) else ()), *(places if pointwise else ())})
+
+
+def _numbers(node: ir.Node, name: str) -> tuple[int, ...]:
+    attr = node.attributes.get(name)
+    return () if attr is None or attr.is_ref() else tuple(attr.as_ints())
 
 
 def _rows(node: ir.Node, index: int) -> Axes:
