@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -14,7 +15,7 @@ from ...compiler.core.graph import constant, is_op, node_label
 from ...compiler.core.target import STANDARD_DOMAINS
 from .operators import elementwise, movement, norms, products, reductions, rounding, windows
 from .operators.call import Call, Operator
-from .torch_there import device, need_torch
+from .torch_there import device, full_precision, need_torch
 
 if TYPE_CHECKING:
     import torch
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["TorchGraph"]
 
+CONVOLUTIONS = ("Conv", "ConvTranspose")
 FAMILIES = (elementwise, products, reductions, norms, movement, rounding, windows)
 
 
@@ -67,7 +69,8 @@ class TorchGraph:
             if name in taps:
                 held[name] = taps[name](held[name])
         for (node, call, operator), done in zip(self._steps, self._freed, strict=True):
-            found = operator(call, *(None if value is None else held[value.name or ""] for value in node.inputs))
+            with full_precision() if node.op_type in CONVOLUTIONS else contextlib.nullcontext():
+                found = operator(call, *(None if value is None else held[value.name or ""] for value in node.inputs))
             for value, tensor in zip(node.outputs, found if isinstance(found, tuple) else (found,), strict=False):
                 tap = taps.get(value.name or "")
                 held[value.name or ""] = tensor.to(self.device) if tap is None else tap(tensor.to(self.device))

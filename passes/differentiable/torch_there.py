@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from importlib.util import find_spec
 
 from ...compiler.core.errors import BackendMissing
 
-__all__ = ["device", "need_torch"]
+__all__ = ["device", "full_precision", "need_torch"]
 
 
 def need_torch(what: str = "learning from a graph") -> None:
@@ -20,3 +22,12 @@ def device() -> str:
     import torch
 
     return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+@contextlib.contextmanager
+def full_precision() -> Iterator[None]:
+    """float32 means float32 on a GPU as well: by default its convolutions round their factors to 10 bits."""
+    import torch
+
+    with torch.backends.cudnn.flags(enabled=torch.backends.cudnn.enabled, benchmark=torch.backends.cudnn.benchmark, allow_tf32=False):
+        yield

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ...compiler.core.errors import BackendMissing
+from ..differentiable.torch_there import device, need_torch
 from .activation import ActivationGrid
 from .grid import Grid
 from .joint import Precision, some_columns
@@ -53,13 +53,10 @@ def learn_turn(
     to keep, is not moved. Rounding passes gradients straight through. Every third row is not learned from: the step of all that is best on these is
     returned, the starts included. Raises BackendMissing without torch.
     """
-    try:
-        import torch
-    except ImportError:
-        raise BackendMissing("learning a rotation needs torch: pip install 'graphwright[torch]'") from None
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    sites = [_Site.of(*case, how, device) for case in cases]
-    writers = [_Site.of(*case, how, device, whole=True) for case in before]
+    need_torch("learning a rotation")
+    where = device()
+    sites = [_Site.of(*case, how, where) for case in cases]
+    writers = [_Site.of(*case, how, where, whole=True) for case in before]
     found = [_learned(sites, writers, precision, start, how, scaled, keeping_ones) for start in starts]
     _, turn, scale = min(found, key=lambda item: item[0])
     return _orthogonal(turn), scale
