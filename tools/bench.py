@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from .arguments import dims_option, find_model, inputs_option, json_option, read_dims, read_samples
+from .artifacts import is_artifact, model_in, refuse_far
 from .bench_methods import methods_command
 from .console import output, print_json, progress
 
@@ -86,15 +87,14 @@ def _import(name: str) -> ir.Model:
     from ..compiler.importer import import_model
 
     source, examples = find_model(name)
-    if isinstance(source, Path) and (source / "manifest.json").is_file():
-        source = source / "model.onnx"
-    return import_model(source, examples).model
+    return import_model(model_in(source), examples).model
 
 
 def _open(name: str, backend: Backend) -> Runner:
     from ..compiler.driver import load
 
-    if (Path(name) / "manifest.json").is_file():
+    if is_artifact(Path(name)):
+        refuse_far(Path(name))
         return load(name).runner
     return backend.baseline(_import(name))
 

@@ -9,6 +9,7 @@ import click
 
 from ..compiler.core.errors import UsageError
 from .arguments import find_model, json_option, model_argument
+from .artifacts import describe_code, is_artifact, is_code, model_in, show_code
 from .console import output, print_json, progress
 
 if TYPE_CHECKING:
@@ -40,14 +41,11 @@ def _draw(model: str, path: Path, deep: bool) -> dict[str, object]:
     """Write the picture; returns the plan as JSON has it."""
     from ..compiler.atomic import write_file
     from ..compiler.core.planning.plan import Constraints
-    from ..compiler.manifest import MANIFEST
     from ..compiler.plan_drawing import draw
     from ..compiler.plan_report import plan_as_it_stands
 
     source, examples = find_model(model)
-    if isinstance(source, Path) and (source / MANIFEST).is_file():
-        source = source / "model.onnx"
-    report = plan_as_it_stands(source, examples, Constraints(deep=deep))
+    report = plan_as_it_stands(model_in(source), examples, Constraints(deep=deep))
     write_file(path, draw(report).encode())
     return {"picture": str(path), "summary": report.summary(), **report.entries()}
 
@@ -55,14 +53,15 @@ def _draw(model: str, path: Path, deep: bool) -> dict[str, object]:
 def _describe(model: str) -> dict[str, Any]:
     from ..compiler.census import census, symbols
     from ..compiler.importer import import_model
-    from ..compiler.manifest import MANIFEST, read_manifest
+    from ..compiler.manifest import read_manifest
 
     source, examples = find_model(model)
+    if is_code(source):
+        return describe_code(Path(str(source)))
     found: dict[str, Any] = {}
-    if isinstance(source, Path) and (source / MANIFEST).is_file():
-        found["artifact"] = read_manifest(source).model_dump(mode="json")
-        source = source / "model.onnx"
-    imported = import_model(source, examples).model
+    if is_artifact(source):
+        found["artifact"] = read_manifest(Path(str(source))).model_dump(mode="json")
+    imported = import_model(model_in(source), examples).model
     counted = census(imported)
     return {
         "inputs": [_port(value) for value in imported.graph.inputs],
@@ -94,6 +93,9 @@ def _weights(model: ir.Model) -> list[dict[str, object]]:
 
 
 def _show(title: str, found: dict[str, Any]) -> None:
+    if "nodes" not in found:
+        show_code(title, found)
+        return
     from rich.markup import escape
     from rich.table import Table
 
