@@ -13,7 +13,7 @@ from .channels import channels_of
 from .coded import Coded, Dense
 from .joint import JointMethod, Precision, row_extremes
 
-__all__ = ["Decomposed", "LlmInt8"]
+__all__ = ["Decomposed", "LlmInt8", "outlying_channels"]
 
 HALF_BITS = 16
 
@@ -57,13 +57,18 @@ class LlmInt8(JointMethod):
 
     def apply(self, weight: np.ndarray, statistics: SiteStatistics, precision: Precision) -> Decomposed:
         """As `JointMethod.apply`. An input that is always zero has no outliers."""
-        inputs, _ = row_extremes(weight, statistics)
-        outliers = inputs > self.threshold * _middling(statistics)
+        row_extremes(weight, statistics)
+        outliers = outlying_channels(statistics, self.threshold)
         grid = replace(precision.inputs, symmetric=True, token=True)
         content = weight[outliers].astype(np.float16).astype(np.float32)
         kept = Dense(content, float(content.size * HALF_BITS))
         rest = None if outliers.all() else precision.rounded(weight[~outliers], channels_of(statistics, ~outliers))
         return Decomposed(outliers, grid, rest, kept)
+
+
+def outlying_channels(statistics: SiteStatistics, threshold: float = LlmInt8.threshold) -> np.ndarray:
+    """Which input channels have any ``|x| > threshold`` (as in `LlmInt8`), bool [K]."""
+    return np.asarray(statistics.abs_max > threshold * _middling(statistics))
 
 
 def _middling(statistics: SiteStatistics) -> float:

@@ -10,19 +10,21 @@ import numpy as np
 import onnx_ir as ir
 
 from ...compiler.core.drift import LOSSY, Drift
-from ...compiler.core.errors import ModelError
+from ...compiler.core.errors import ModelError, UsageError
 from ...compiler.core.graph import all_graphs, array, clone_model, is_op
 from ...compiler.core.passes import Context, Pass
 from ...compiler.core.reasons import Skip
 from ...compiler.core.sites import Site, all_sites
 from ...compiler.core.statistics import SiteStatistics
+from ...compiler.core.target import Target
 from .choosing import ASKED_TO_STAY, chosen_sites
 from .coded import Affine
 from .formats import format_for
 from .forms.choice import ways_of
-from .forms.integer import convolved_way, integer_way, recurrent_way
+from .forms.integer import convolved_way, decomposed_way, integer_way, recurrent_way
 from .forms.nbits import nbits_way
 from .grid import Grid
+from .llm_int8 import LlmInt8, outlying_channels
 from .outlying import block_error, tensor_error
 from .rtn import Rtn
 from .surgery import Place, Recurrent, Surgery, Way, place_of
@@ -33,6 +35,8 @@ __all__ = ["QuantizeDynamic"]
 BITS, PAIRED_BITS = 8, 7
 BLOCK, EXACT_INPUTS = 64, 4
 ROWS = 256
+METHODS = (Rtn.name, LlmInt8.name)
+HALF_LARGEST = float(np.finfo(np.float16).max)
 UNTIMED = "integer convolutions pay on few machines, and nothing was timed"
 
 
@@ -42,13 +46,15 @@ class QuantizeDynamic(Pass):
 
     ``format`` is as for static quantisation: "auto" keeps weights within 7 bits where the processor's kernels would saturate. Where calibration shows that
     one scale for a whole tensor costs an output more than ``limit`` (its relative error), the data is rounded block by block (MatMulNBits) if that is
-    better. Embeddings are stored as int8; convolutions and LSTMs change only where that was timed to be faster, or with ``small``, which is also what keeps
+    better. ``method`` "llm.int8" keeps input channels with outliers, as calibration shows them, out of that: they are multiplied in floats, and added.
+    Embeddings are stored as int8; convolutions and LSTMs change only where that was timed to be faster, or with ``small``, which is also what keeps
     products from staying floats because they are as fast. ``only`` names the sites to compress (none: all), ``keep`` those that stay.
     """
 
     name: ClassVar[str] = "quantize-dynamic"
     drift: ClassVar[Drift] = LOSSY
 
+    method: str = Rtn.name
     format: str = "auto"
     limit: float = 0.1
     embeddings: bool = True
@@ -57,7 +63,11 @@ class QuantizeDynamic(Pass):
     keep: tuple[str, ...] = ()
 
     def run(self, model: ir.Model, context: Context) -> int:
-        """Replace what can be; returns how many sites and LSTMs were."""
+        """Replace what can be; returns how many sites and LSTMs were. Raises UsageError for a method whose numbers no integer kernel computes."""
+        if self.method not in METHODS:
+            raise UsageError(f"quantize-dynamic has no form for the method '{self.method}': kernels round data with one scale; it takes {', '.join(METHODS)}")
+        if self.method == LlmInt8.name and context.calibrator is None:
+            raise UsageError("llm.int8 looks for outliers in activations: --calibration FILE, or --calibration random, which says less")
         bits = PAIRED_BITS if format_for(self.format, context.target).paired else BITS
         surgery = Surgery(model, context, self.name)
         tied = untie(model)
@@ -96,7 +106,7 @@ class QuantizeDynamic(Pass):
         if isinstance(way, Skip):
             coverage.leave(site, str(way))
             return False
-        return surgery.replace(place, way, Rtn.name) is None
+        return surgery.replace(place, way, self.method if site.kind in ("MatMul", "Gemm") else Rtn.name) is None
 
     def _ways(self, place: Place, statistics: SiteStatistics | None, context: Context, bits: int) -> list[Way] | Skip:
         site, target = place.site, context.target
@@ -109,8 +119,17 @@ class QuantizeDynamic(Pass):
         if site.kind in ("Conv", "ConvTranspose"):
             way = convolved_way(place, coded)
             return way if isinstance(way, Skip) else [way]
-        way = self._blockwise(place, matrices[0], coded[0], statistics, context) or integer_way(place, coded[0], target)
+        way = self._decomposed(place, matrices[0], statistics, target, bits) if self.method == LlmInt8.name else None
+        way = way or self._blockwise(place, matrices[0], coded[0], statistics, context) or integer_way(place, coded[0], target)
         return way if isinstance(way, Skip) else [way]
+
+    def _decomposed(self, place: Place, weight: np.ndarray, statistics: SiteStatistics | None, target: Target, bits: int) -> Way | Skip | None:
+        """The outliers apart; None where there are none, or nothing else, or their weights are too large for 16 bits."""
+        outliers = np.zeros(len(weight), bool) if statistics is None else outlying_channels(statistics)
+        if not outliers.any() or outliers.all() or np.abs(weight[outliers]).max() > HALF_LARGEST:
+            return None
+        rest = Rtn().quantize(np.where(outliers[:, None], 0.0, weight).astype(np.float32), None, Grid(bits, True, 0, narrow=True))
+        return decomposed_way(place, rest, outliers, weight[outliers], target)
 
     def _blockwise(self, place: Place, weight: np.ndarray, coded: Affine, statistics: SiteStatistics | None, context: Context) -> Way | None:
         """Data rounded block by block, where one scale for all of it costs too much."""

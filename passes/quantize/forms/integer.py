@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import onnx_ir as ir
 
 from ....compiler.core.build import Build
-from ....compiler.core.graph import attribute
+from ....compiler.core.graph import STORED, attribute
 from ....compiler.core.reasons import Skip, skip
 from ....compiler.core.target import Target
 from ..coded import Affine
 from ..surgery import Place, Recurrent, Way
 from .nbits import MICROSOFT, is_plain_product
 
-__all__ = ["convolved_way", "integer_way", "recurrent_way"]
+__all__ = ["convolved_way", "decomposed_way", "integer_way", "recurrent_way"]
 
 BYTE = 8
 OPSET = 13
@@ -38,6 +40,28 @@ def integer_way(place: Place, coded: Affine, target: Target) -> Way | Skip:
         return found if place.bias is None else op.Add(found, op.const(place.bias, "bias"))  # type: ignore[return-value]
 
     return Way("int8", fused if target.has(MICROSOFT, "MatMulIntegerToFloat") else standard, OPSET)
+
+
+def decomposed_way(place: Place, coded: Affine, outliers: np.ndarray, kept: np.ndarray, target: Target) -> Way | Skip:
+    """LLM.int8(): two products added, ``outliers`` (bool [K]) of the data times their rows of the weight, ``kept`` in 16 bits, and the rest in integers.
+
+    ``coded`` has zeros in the rows of the outliers. The data is rounded with one scale for the whole tensor, which is what kernels take.
+    """
+    bare = replace(place, added=None, bias=None) if place.site.kind == "MatMul" else place
+    inner = integer_way(bare, coded, target)
+    if isinstance(inner, Skip):
+        return inner
+    channels, rest = np.flatnonzero(outliers), np.where(outliers, 0.0, 1.0).astype(np.float32)
+
+    def compose(op: Build, data: ir.Value) -> ir.Value:
+        picked = op.Gather(data, op.const(channels.astype(np.int64), "outliers"), axis=-1)
+        rows = op.node("Cast", (op.const(kept.astype(np.float16), "kept"),), {"to": ir.DataType.FLOAT.value})
+        rows.metadata_props[STORED] = "decodes a weight"
+        apart = op.MatMul(picked, rows.outputs[0])
+        found = op.Add(inner.compose(op, op.Mul(data, op.const(rest, "rest"))), apart)  # type: ignore[arg-type]
+        return op.Add(found, op.const(place.bias, "bias")) if bare is not place and place.bias is not None else found  # type: ignore[return-value]
+
+    return Way("int8", compose, inner.lifts)
 
 
 def convolved_way(place: Place, coded: tuple[Affine, ...]) -> Way | Skip:

@@ -10,6 +10,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
+from graphwright.compiler.core.errors import UsageError
 from graphwright.compiler.core.graph import all_graphs
 from graphwright.compiler.core.judge import Willing
 from graphwright.compiler.core.reasons import Skip, skip
@@ -209,3 +210,42 @@ def test_a_weight_that_is_not_finite_stays_and_the_coverage_says_why(draw: Calla
     weight[0, 0] = np.inf
     _, context = compress(draw("g (float[N,32] x) => (float[N,8] y) { y = MatMul(x, w) }", w=weight), "quantize-dynamic")
     assert "NaN or infinite" in context.coverage.records["y"].why
+
+
+def two_outliers() -> np.ndarray:
+    data = noise(64, 128)
+    data[:, [5, 77]] *= 60.0
+    return data
+
+
+@pytest.mark.parametrize("target", TWO)
+@pytest.mark.parametrize("kind", ["MatMul", "Gemm"])
+def test_llm_int8_adds_a_product_of_the_outliers_to_one_in_integers(kind: str, target: str, draw: Callable, compress: Callable, run_twice: Callable) -> None:
+    weight, bias, data = noise(128, 48), noise(48, seed=1), two_outliers()
+    body = "p = MatMul(x, w) y = Add(p, b)" if kind == "MatMul" else "y = Gemm(x, w, b)"
+    model = draw(f"g (float[N,128] x) => (float[N,48] y) {{ {body} }}", w=weight, b=bias)
+    small, context = compress(model, "quantize-dynamic{method=llm.int8,format=u8s8}", target, calibrator=Fed(data))
+    outliers = np.zeros(128, bool)
+    outliers[[5, 77]] = True
+    rest = as_it_comes(np.where(outliers, 0.0, data).astype(np.float32)) @ rounded(np.where(outliers[:, None], 0.0, weight).astype(np.float32))
+    expected = rest + data[:, outliers] @ weight[outliers].astype(np.float16).astype(np.float32) + bias
+    for found in run_twice(small, {"x": data}):
+        np.testing.assert_allclose(found["y"], expected, rtol=0, atol=1e-5 * np.abs(expected).max())
+    exact = data @ weight + bias
+    plain, _ = compress(model, "quantize-dynamic{limit=inf}", target)
+    errors = [np.abs(next(iter(run_twice(each, {"x": data})))["y"] - exact).max() for each in (small, plain)]
+    assert errors[0] < errors[1] / 5
+    assert [record.method for record in context.coverage.records.values()] == ["llm.int8"]
+
+
+def test_llm_int8_without_outliers_is_one_product(draw: Callable, compress: Callable) -> None:
+    model = draw("g (float[N,128] x) => (float[N,48] y) { y = MatMul(x, w) }", w=noise(128, 48))
+    small, _ = compress(model, "quantize-dynamic{method=llm.int8}", calibrator=Fed(noise(64, 128)))
+    assert operators(small)["MatMulIntegerToFloat"] == 1 and "Gather" not in operators(small)
+
+
+@pytest.mark.parametrize(("method", "reason"), [("llm.int8", "calibration"), ("rptq", "no form for the method 'rptq'"), ("rrs", "no form")])
+def test_a_method_without_what_it_needs_is_refused(method: str, reason: str, draw: Callable, compress: Callable) -> None:
+    model = draw("g (float[N,8] x) => (float[N,4] y) { y = MatMul(x, w) }", w=noise(8, 4))
+    with pytest.raises(UsageError, match=reason):
+        compress(model, f"quantize-dynamic{{method={method}}}")
