@@ -13,7 +13,7 @@ from ...compiler.core.backend import Array
 from ...compiler.core.coverage import Coverage
 from ...compiler.core.drift import Drift
 from ...compiler.core.errors import ModelError, UsageError
-from ...compiler.core.graph import array, attribute, clone_model, constant, is_op, opset, users
+from ...compiler.core.graph import attribute, clone_model, is_op, opset, users
 from ...compiler.core.judge import Judge
 from ...compiler.core.passes import Context, Pass
 from ...compiler.core.shapes import settle_shapes
@@ -28,6 +28,7 @@ from .output_error import output_error
 from .placement import Placement, place
 from .qdq import StoredWeight, Writer, activation_grid
 from .ranges import fit_range, hull
+from .refusals import refusal_of
 from .shifts import means_of, settle
 from .shuffles import stack_shuffles
 from .surgery import Place, place_of
@@ -49,7 +50,10 @@ DEFAULT_PERCENTILE = 99.99
 TRIAL_SAMPLES = 64
 MATRIX = 2
 SMALL = 0.002
-"""Of all weights: as much may a site have that stays in float because it runs faster so."""
+"""Of all weights: as much may a site have that stays in float because it runs faster so, or makes so much noise."""
+LOUD, MUCH, WORTH, NOISE_SAMPLES = 1e-3, 0.1, 0.5, 16
+"""Small sites are looked at where the outputs change by more than the first; one stays in float when alone it makes the second of that, and with all of
+them in float no more than the third is left."""
 STORED_ONLY = ("ConvTranspose", "Gather")
 """No runtime multiplies these as integers: their weights are stored in codes, and decoded when they run."""
 
@@ -64,7 +68,7 @@ class QuantizeStatic(Pass):
     ``symmetric`` puts their zero in the middle. ``types`` names the only operators that may be quantised, ``keep`` sites that stay, ``only`` the only
     ones that do not. ``join`` lets all that a Concat joins share one scale. ``small`` quantises what is slower for it, too. ``bias_correction`` takes the
     mean error of each channel off its bias, once the ranges are chosen. ``equalize`` scales channels between convolutions to reach equally far unless
-    that changes the outputs clearly more.
+    that changes the outputs clearly more. ``spare`` leaves sites in float that hold next to no weights and make much of the noise: often the first ones.
 
     Raises UsageError without calibration data.
     """
@@ -82,6 +86,7 @@ class QuantizeStatic(Pass):
     per_channel: bool = True
     bias_correction: bool = True
     equalize: bool = True
+    spare: bool = True
     join: bool = True
     small: bool = False
     types: tuple[str, ...] = ()
@@ -127,9 +132,11 @@ class _Work:
         found = self._without_slow(found, context.judge)
         how, loss = self._best(found, stored)
         if self.options.equalize:
-            found, how, loss = self._equalised(found, stored, how, loss)
+            found, how = self._equalised(found, stored, how, loss)
+        if self.options.spare and not self.options.only:
+            found = self._without_noisy(found, stored, how)
         if self.options.bias_correction:
-            self._settle_biases(found, stored, how, loss)
+            self._settle_biases(found, stored, how)
         for site in (*found.sites.values(), *stored):
             self.coverage.take(site, "int8", _stored_bits(site, self.weights[site.name]), self.options.method)
         for node in found.mixes:
@@ -144,22 +151,22 @@ class _Work:
         self._code([*found.sites.values(), *stored])
         return found, stored
 
-    def _equalised(self, found: Placement, stored: list[Site], how: Way, loss: float) -> tuple[Placement, Way, float]:
+    def _equalised(self, found: Placement, stored: list[Site], how: Way, loss: float) -> tuple[Placement, Way]:
         """The same with channels equalised first, unless the outputs change clearly more with it."""
         sites = list(found.sites.values())
         twin = replace(self, model=clone_model(self.model), coverage=Coverage(), seen={}, weights={}, biases={})
         settle_shapes(twin.model)
         if not equalise(twin.model, _named(twin.model, sites), self.calibrator):
-            return found, how, loss
+            return found, how
         other, also_stored = twin._study(_named(twin.model, [*sites, *stored]))
         other_how, other_loss = twin._best(other, also_stored)
         if other_loss > loss * (1.0 + MARGIN):
-            return found, how, loss
+            return found, how
         equalise(self.model, sites, self.calibrator)
         self.seen, self.weights, self.biases = twin.seen, twin.weights, twin.biases
-        return self._place(self.model, _named(self.model, list(other.sites.values()))), other_how, other_loss
+        return self._place(self.model, _named(self.model, list(other.sites.values()))), other_how
 
-    def _settle_biases(self, found: Placement, stored: list[Site], how: Way, loss: float) -> None:
+    def _settle_biases(self, found: Placement, stored: list[Site], how: Way) -> None:
         """Take what rounding shifts the channels by off the biases, site by site, if the outputs change less with it."""
         spots = {site.name: _spot(site) for site in found.sites.values() if self.biases[site.name] is not None}
         if not spots:
@@ -172,18 +179,29 @@ class _Work:
         nodes = {name: writer.gemms.get(node, node) for node, name in names.items() if name in spots}
         values = {name: str(spot.output.name) for name, spot in spots.items()}
         means = means_of(self.model, list(dict.fromkeys(values.values())), self.calibrator)
-        loss = loss or self._loss(trial)
+        loss = self._loss(trial)
         shifts = settle(trial, nodes, {name: means[value] for name, value in values.items() if value in means}, self.calibrator)
         if not shifts or self._loss(trial) >= loss:
             return
         for name, shift in shifts.items():
             self.biases[name] = self.biases[name] - shift
 
-    def _loss(self, trial: ir.Model) -> float:
-        """How much the outputs of a quantised model differ from those of the model."""
+    def _loss_of(self, sites: list[Site], stored: list[Site], way: Way, limit: int = TRIAL_SAMPLES) -> float:
+        """How much the outputs change with these sites quantised; infinite where that cannot be."""
+        found = self._place(self.model, sites)
+        self._learn(found)
+        if self._useless(found):
+            return np.inf
+        trial = clone_model(self.model)
+        settle_shapes(trial)
+        self._write(trial, self._place(trial, _named(trial, sites)), _named(trial, stored), *way)
+        return self._loss(trial, limit)
+
+    def _loss(self, trial: ir.Model, limit: int = TRIAL_SAMPLES) -> float:
+        """How much the outputs of a quantised model differ from those of the model, on the first samples."""
         if self.truth is None:
             self.truth = list(self.calibrator.outputs(self.model, TRIAL_SAMPLES))
-        return output_error(self.truth, self.calibrator.outputs(trial, TRIAL_SAMPLES))
+        return output_error(self.truth[:limit], self.calibrator.outputs(trial, limit))
 
     def _place(self, model: ir.Model, sites: list[Site]) -> Placement:
         types = frozenset(self.options.types) or None
@@ -193,32 +211,16 @@ class _Work:
         for site in all_sites(self.model):
             if self.options.only and site.name not in self.options.only:
                 continue
-            reason = KEPT if site.name in self.options.keep else self._refusal(site)
+            reason = KEPT if site.name in self.options.keep else refusal_of(site, self.model, self.options.types)
             if reason is None:
                 yield site
             else:
                 self.coverage.leave(site, reason)
 
-    def _refusal(self, site: Site) -> str | None:
-        """Why a site stays as it is, as far as its form tells."""
-        if self.options.types and site.kind not in self.options.types:
-            return f"{site.kind} is not among the operators to quantise"
-        if site.node.graph is not self.model.graph:
-            return "it stands in a subgraph, which calibration does not look into"
-        if site.weight.dtype != ir.DataType.FLOAT or (site.kind != "Gather" and site.data.dtype != ir.DataType.FLOAT):
-            return f"it computes in {str(site.weight.dtype).lower()}, and integer kernels only stand in for float32"
-        content = array(site.weight)
-        if content is None or not np.isfinite(content).all():
-            return "its weight holds NaN or infinities"
-        return _bias_refusal(site)
-
     def _calibrate(self, found: Placement) -> Placement:
         """Learn the ranges; sites whose input has none that could be relied on are left, and the rest placed anew without them."""
         while found.sites:
-            wanted = [value.name or "" for members in found.groups().values() for value in members]
-            missing = [name for name in dict.fromkeys(wanted) if name not in self.seen]
-            if missing:
-                self.seen.update(self.calibrator.ranges(self.model, missing))
+            self._learn(found)
             useless = self._useless(found)
             if not useless:
                 return found
@@ -226,6 +228,13 @@ class _Work:
                 self.coverage.leave(site, reason)
             found = self._place(self.model, [site for site in found.sites.values() if site not in useless])
         return found
+
+    def _learn(self, found: Placement) -> None:
+        """The ranges of what gets codes, where they are not known yet."""
+        wanted = [value.name or "" for members in found.groups().values() for value in members]
+        missing = [name for name in dict.fromkeys(wanted) if name not in self.seen]
+        if missing:
+            self.seen.update(self.calibrator.ranges(self.model, missing))
 
     def _useless(self, found: Placement) -> dict[Site, str]:
         """Sites that read or make a value without a range, and why."""
@@ -296,19 +305,34 @@ class _Work:
                 left.append(site)
         return self._calibrate(self._place(self.model, [site for site in found.sites.values() if site not in left])) if left else found
 
+    def _without_noisy(self, found: Placement, stored: list[Site], how: Way) -> Placement:
+        """Leave the small sites that make much of the noise: with that at least half of it is gone, for next to no bytes."""
+        total = sum(site.parameters for site in found.sites.values())
+        small = [site for site in found.sites.values() if site.parameters <= SMALL * total]
+        if not small or (loss := self._loss_of(list(found.sites.values()), stored, how)) < LOUD:
+            return found
+        if self._loss_of([site for site in found.sites.values() if site not in small], stored, how) > WORTH * loss:
+            return found
+        alone = {site: self._loss_of([site], [], how, NOISE_SAMPLES) for site in small}
+        loud: list[Site] = []
+        for site in sorted(small, key=lambda one: -alone[one]):
+            if alone[site] >= MUCH * loss and sum(one.parameters for one in (*loud, site)) <= SMALL * total:
+                loud.append(site)
+        rest = [site for site in found.sites.values() if site not in loud]
+        if not loud or self._loss_of(rest, stored, how) > WORTH * loss:
+            return found
+        for site in loud:
+            share = f"rounding it alone adds {alone[site] / loss:.0%} of the noise that all sites together do"
+            self.coverage.leave(site, f"{share}, and it has {site.parameters:,} of {total:,} weights")
+        return self._calibrate(self._place(self.model, rest))
+
     def _best(self, found: Placement, stored: list[Site]) -> tuple[Way, float]:
         """The usual way of choosing ranges, or the one with which the outputs change clearly less, and how much they change."""
         options = self.options
         ways = TRIALS if options.ranges == "auto" else ((options.ranges, options.percentile or DEFAULT_PERCENTILE),)
         if len(ways) == 1 and not options.equalize:
             return ways[0], 0.0
-        losses = {}
-        for way in ways:
-            trial = clone_model(self.model)
-            settle_shapes(trial)
-            placed = self._place(trial, _named(trial, list(found.sites.values())))
-            self._write(trial, placed, _named(trial, stored), *way)
-            losses[way] = self._loss(trial)
+        losses = {way: self._loss_of(list(found.sites.values()), stored, way) for way in ways}
         best = min(losses, key=losses.__getitem__)
         usual = ways[0] if losses[ways[0]] <= losses[best] * (1.0 + MARGIN) else best
         return usual, losses[usual]
@@ -340,18 +364,6 @@ def _spot(site: Site) -> Place:
     """The site with what is added to it, where a Gemm can stand for both."""
     found = place_of(site)
     return Place(site) if site.kind == "MatMul" and found.rank != MATRIX else found
-
-
-def _bias_refusal(site: Site) -> str | None:
-    if site.bias is None or site.kind not in ("Conv", "Gemm"):
-        return None
-    tensor = constant(site.bias)
-    if tensor is None:
-        return "its bias is computed"
-    width = site.shape[site.channel_axis]
-    if tensor.size not in (1, width) or (tensor.size == width and tensor.shape.numpy()[-1] != width):
-        return f"its bias of shape {list(tensor.shape.numpy())} is no number for each of its {width} channels"
-    return None if np.isfinite(tensor.numpy().astype(np.float32)).all() else "its bias holds NaN or infinities"
 
 
 def _with_bits(form: Format, bits: int) -> Format:
