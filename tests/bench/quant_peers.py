@@ -20,6 +20,7 @@ PINNED = ("olive-ai==0.13.0", "requests")
 WORKER = Path(__file__).parent / "olive_worker.py"
 LIMIT_S = 600
 BLOCK = 32
+PER_CHANNEL = 13
 
 Quantiser = Callable[[Path, Sequence[Sample], Path], None]
 """(model, samples, output): writes a quantised model."""
@@ -107,6 +108,17 @@ def _prepared(model: Path, output: Path) -> Path:
     except Exception:
         return model
     return path
+
+
+def raised(model: Path, output: Path) -> Path:
+    """The model at the opset from which on weights can have a scale for each channel, as ONNX Runtime's documentation asks for; itself if it is there."""
+    import onnx
+
+    loaded = onnx.load(model)
+    if any(item.domain in ("", "ai.onnx") and item.version >= PER_CHANNEL for item in loaded.opset_import):
+        return model
+    onnx.save(onnx.version_converter.convert_version(loaded, PER_CHANNEL), output)
+    return output
 
 
 def vnni() -> bool:

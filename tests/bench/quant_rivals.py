@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from quant_peers import Quantiser, dynamic_peers, int4_peers, static_peers
+from quant_peers import Quantiser, dynamic_peers, int4_peers, raised, static_peers
 from quant_pictures import NAMES, Pictures, pictures
 from quant_sentences import Sentences, sentences
 from tables import Row, print_table
@@ -102,10 +102,11 @@ def quantised(contest: Contest, place: Path) -> tuple[dict[str, Callable[[], Run
     graphwright.compile(contest.path, precision=contest.precision, calibration=list(contest.calibration), output=out)
     files: dict[str, Callable[[], Runs]] = {OURS: lambda: graphwright.load(out)}
     rows = {"float32": row("float32", contest.path), OURS: row(OURS, out / "model.onnx")}
+    given = raised(contest.path, place / f"{contest.name}-raised.onnx")
     for index, (name, quantise) in enumerate(contest.peers.items()):
         path = place / f"{contest.name}-{contest.precision}-{index}.onnx"
         try:
-            quantise(contest.path, contest.calibration, path)
+            quantise(given, contest.calibration, path)
             Plain(path)
         except Exception as problem:
             rows[name] = row(f"{name} (fails: {type(problem).__name__}: {str(problem).splitlines()[0][:80]})", None)
