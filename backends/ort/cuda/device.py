@@ -20,7 +20,7 @@ DRIVER = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
 WHEELS = ("onnxruntime", "onnxruntime-gpu")
 FETCH = "pip install 'graphwright[gpu]'"
 NEEDS = "the target ort-cuda needs"
-SWAP = f"pip uninstall -y onnxruntime onnxruntime-gpu, then {FETCH}"
+REPAIR = "pip install --force-reinstall --no-deps onnxruntime-gpu"
 
 
 def installed_wheels() -> tuple[str, ...]:
@@ -121,8 +121,9 @@ def why_missing(device_id: int = 0, machine: Machine | None = None) -> str:
     asked = machine or Machine()
     if PROVIDER not in asked.providers():
         if len(asked.wheels()) > 1:
-            return f"{NEEDS} ONNX Runtime with CUDA, and the packages onnxruntime and onnxruntime-gpu, both installed, overwrite each other: {SWAP}"
-        return f"{NEEDS} ONNX Runtime with CUDA, which the installed package has not: {SWAP} on a machine with an NVIDIA GPU"
+            both = "of the packages onnxruntime and onnxruntime-gpu, which overwrite each other, the first came last"
+            return f"{NEEDS} ONNX Runtime with CUDA, and {both}: {REPAIR} (after {FETCH})"
+        return f"{NEEDS} ONNX Runtime with CUDA, which the installed package has not: {FETCH} on a machine with an NVIDIA GPU"
     devices = asked.devices()
     if isinstance(devices, str):
         return f"{NEEDS} an NVIDIA GPU: {devices}. Install NVIDIA's driver; the rest comes with {FETCH}"
