@@ -22,10 +22,11 @@ def folder(tmp_path: Path) -> Path:
     (place / "model.so").write_bytes(bytes(3 << 20))
     port = PortEntry(name="x", dtype="tensor(float)", shape=[1, 3])
     target = TargetEntry(name="tvm-aarch64", backend="tvm", device="aarch64")
-    manifest = Manifest(
-        graphwright="0", versions={}, target=target, level="2", precision="fp32", recipe="", seeds={}, inputs=[port], outputs=[port], options={"mcpu": "cortex-a72"}
+    options = {"mcpu": "cortex-a72"}
+    made = Manifest(
+        graphwright="0", versions={}, target=target, level="2", precision="fp32", recipe="", seeds={}, inputs=[port], outputs=[port], options=options
     )
-    write_manifest(place, manifest)
+    write_manifest(place, made)
     return place
 
 
