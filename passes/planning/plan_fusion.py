@@ -22,8 +22,8 @@ class PlanFusion(Pass):
     """Plans which operators become one kernel (DNNFusion), and puts each block of several operators into a model-local function.
 
     Whatever runs the model computes the same: a runtime that knows nothing of blocks inlines them, ``inline-functions`` does it in the file. Operators
-    that stay alone stay as they are. ``operators`` and ``inputs`` bound a block, ``live_bytes`` what one tile of it holds, ``repeated`` the arithmetic in
-    front of a Conv or MatMul, ``deep`` joins products with what works on their rows; see `Constraints`.
+    that stay alone, and those whose results nobody reads, stay as they are. ``operators`` and ``inputs`` bound a block, ``live_bytes`` what one tile of
+    it holds, ``repeated`` the arithmetic in front of a Conv or MatMul, ``deep`` joins products with what works on their rows; see `Constraints`.
     """
 
     name: ClassVar[str] = "plan-fusion"
@@ -40,8 +40,8 @@ class PlanFusion(Pass):
         plans = plan_model(model, Constraints(self.operators, self.inputs, self.live_bytes, self.repeated, self.deep), context.profile)
         outliner = Outliner(model)
         written = 0
-        for block in (block for plan in plans for block in plan.blocks if block.fused):
-            if context.ledger.permit(RULE, next(value.name or "" for value in block.outputs)):
+        for block in (block for plan in plans for block in plan.blocks if block.fused and block.outputs):
+            if context.ledger.permit(RULE, block.outputs[0].name or ""):
                 outliner.outline(block)
                 written += 1
         outliner.settle()

@@ -148,6 +148,12 @@ def test_a_block_that_is_denied_stays_written_out() -> None:
     assert not model.functions and [node.op_type for node in model.graph] == ["Relu", "Exp", "Neg"]
 
 
+def test_what_nobody_reads_is_no_function() -> None:
+    model = read("g (float[2,4] x) => (float[2,4] y) { a = Relu(x) b = Exp(a) y = Neg(x) }")
+    assert PlanFusion().run(model, Context()) == 0
+    assert sorted(node.op_type for node in model.graph) == ["Exp", "Neg", "Relu"]
+
+
 def test_a_block_can_be_cut_out_as_a_model(run_onnx: Callable[..., dict]) -> None:
     model = read(MODELS["weights become inputs of the function"])
     infer_shapes(model)
