@@ -43,7 +43,7 @@ def fused_module(model: ir.Model, options: Options = DEFAULT, target: tvm.target
     prepared = prepare(model)
     if options.fusion == "plan":
         mark_plan(prepared)
-    imported = import_model(prepared)
+    imported = import_model(prepared, turn=options.channels_last)
     with _blamed("fuse"), target or this_machine():
         module = outline(imported) if options.fusion == "plan" else imported.module
         legalised = relax.transform.LegalizeOps(legalisations() if options.fast_math else None)

@@ -6,6 +6,8 @@ reshapes, expansions and slices are written with the shape that our inference fo
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +21,7 @@ from ...compiler.core.symbolic.contents import content
 from ...compiler.core.target import STANDARD_DOMAINS
 from .conversions import OWN
 from .forms import misread
+from .layouts import TO_FIRST, TO_LAST, channels_last
 from .prepare import BLOCK
 from .symbols import Size, Symbols
 
@@ -47,15 +50,18 @@ class Imported:
     blocks: dict[str, str | None]
 
 
-def import_model(model: ir.Model) -> Imported:
-    """The Relax module of a prepared model (`prepare`). Raises TargetError naming the operator that TVM cannot take."""
-    return Importer(model).run()
+def import_model(model: ir.Model, *, turn: bool = True) -> Imported:
+    """The Relax module of a prepared model (`prepare`); ``turn`` lets images have their channels last (`layouts`).
+
+    Raises TargetError naming the operator that TVM cannot take.
+    """
+    return Importer(model, turn).run()
 
 
 class Importer:
     """Imports one model. Converters of ours are given it: they emit through it."""
 
-    def __init__(self, model: ir.Model) -> None:
+    def __init__(self, model: ir.Model, turn: bool = True) -> None:
         from tvm import relax
         from tvm.relax.frontend.onnx import onnx_frontend
 
@@ -66,6 +72,9 @@ class Importer:
         self._converters = onnx_frontend._get_convert_map()
         self._padded = onnx_frontend.onnx_input
         self._values: dict[ir.Value, Any] = {}
+        self._turn = turn
+        self._last: dict[ir.Value, Any] = {}
+        """Values that are held with their channels last (`layouts`)."""
         self._blocks: dict[str, str | None] = {}
         self._block: str | None = None
 
@@ -91,9 +100,42 @@ class Importer:
 
     def tensor(self, value: ir.Value) -> Any:
         """The expression of a value: a variable, or a constant."""
+        from tvm import relax
+
         if value not in self._values:
-            self._values[value] = self._made(value)
+            turned = self._last.get(value)
+            self._values[value] = self._made(value) if turned is None else self.emit(relax.op.permute_dims(turned, list(TO_FIRST)))
         return self._values[value]
+
+    def is_last(self, value: ir.Value) -> bool:
+        """Whether a value is held with its channels last."""
+        return value in self._last
+
+    def last(self, value: ir.Value) -> Any:
+        """A value of four dimensions with its channels last."""
+        from tvm import relax
+
+        if value not in self._last:
+            tensor = constant(value)
+            made = self.tensor(value) if tensor is None else None
+            self._last[value] = constant_of(tensor.numpy().transpose(TO_LAST)) if tensor is not None else self.emit(relax.op.permute_dims(made, list(TO_LAST)))
+        return self._last[value]
+
+    @contextlib.contextmanager
+    def standing_for(self, others: Mapping[ir.Value, Any]) -> Iterator[None]:
+        """Let other expressions stand for values meanwhile."""
+        before = self._values
+        self._values = {**before, **others}
+        try:
+            yield
+        finally:
+            self._values = before
+
+    def converted(self, node: ir.Node) -> list[Any]:
+        """The results of a node, one variable for each."""
+        own = OWN.get(node.op_type) if node.domain in STANDARD_DOMAINS else None
+        made = own(self, node) if own is not None else None
+        return self._unpacked(self._theirs(node) if made is None else made)
 
     def sizes(self, value: ir.Value | None) -> list[Size] | None:
         """What a small integer tensor holds, flattened, as expressions; None when that is not known."""
@@ -172,6 +214,10 @@ class Importer:
         if node.op_type == "Constant" or all(self._is_computed(value) for value in node.outputs if value.name):
             return
         self._block = node.meta.get(BLOCK)
+        if self._turn and node.domain in STANDARD_DOMAINS and (turned := self._turned(node)) is not None:
+            self._last[node.outputs[0]] = self._bound(turned)
+            self._block = None
+            return
         for value, result in zip(node.outputs, self._convert(node), strict=False):
             if value.name:
                 self._values[value] = self._bound(self._settled(node, value, result))
@@ -186,13 +232,31 @@ class Importer:
             if value.name and (value.uses() or value.is_graph_output()):
                 _refuse_type(value, node_label(node))
         try:
-            own = OWN.get(node.op_type) if node.domain in STANDARD_DOMAINS else None
-            made = own(self, node) if own is not None else None
-            return self._unpacked(self._theirs(node) if made is None else made)
+            return self.converted(node)
         except GraphwrightError:
             raise
         except Exception as error:  # TVM raises what it likes
             raise TargetError(f"tvm does not take {node_label(node)}: {sentence(error)}") from error
+
+    def _turned(self, node: ir.Node) -> Any:
+        """The result of a node with its channels last, a variable of the type and shape that our inference found; None where it is computed as it stands."""
+        value = node.outputs[0]
+        shape = self.shape(value)
+        if shape is None or len(shape) != 4 or not value.name or value.dtype is None or value.dtype.name not in NUMBERS:
+            return None
+        try:
+            found = channels_last(self, node)
+        except GraphwrightError:
+            raise
+        except Exception as error:  # TVM raises what it likes
+            raise TargetError(f"tvm does not take {node_label(node)}: {sentence(error)}") from error
+        if found is None:
+            return None
+        made = self.emit(found.expression)
+        fits = made.ty.shape is not None and all(_is_same(one, other) for one, other in zip(made.ty.shape, (shape[axis] for axis in TO_LAST), strict=True))
+        if not fits or str(made.ty.dtype) != dtype_of(value):
+            raise TargetError(f"tvm makes {made.ty} of {node_label(node)} instead of {dtype_of(value)} {[shape[axis] for axis in TO_LAST]}")
+        return made
 
     def _theirs(self, node: ir.Node) -> Any:
         converter = self._converters.get(node.op_type) if node.domain in STANDARD_DOMAINS else None

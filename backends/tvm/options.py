@@ -17,12 +17,14 @@ class Options:
     """How a model is built.
 
     ``fusion`` says who fuses. ``fast_math`` computes exp, erf and tanh of single precision by polynomials that use all lanes of a processor
-    (`vector_math`: right to a few units in the last place). ``database`` is a folder with measured schedules ("" for none). ``kept`` is no wish but
+    (`vector_math`: right to a few units in the last place). ``channels_last`` lets images have their channels last (`layouts`).
+    ``database`` is a folder with measured schedules ("" for none). ``kept`` is no wish but
     found: the places of outputs that are inputs or constants as they are.
     """
 
     fusion: Fusion = "plan"
     fast_math: bool = True
+    channels_last: bool = True
     database: str = ""
     kept: tuple[int, ...] = ()
 
