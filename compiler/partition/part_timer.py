@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 import onnx_ir as ir
@@ -15,7 +15,7 @@ from ..kernel_choice import agree
 from ..kernel_table import KernelTable, Timing, piece_key
 from ..manifest import versions
 from ..piece_samples import Unsized
-from ..timing import compare_runners
+from ..timing import compare_runs
 from ..tolerance import is_float
 from .cut import Part
 from .flowing import Flow
@@ -81,7 +81,7 @@ class PartTimer:
                     other.runner.close()
                     self.failures.append(fault)
                     return None
-                return self._compare(part, other, one, (feeds,))
+                return self._compare(part, other.runner, one.runner, feeds)
             finally:
                 one.runner.close()
         except Exception as error:  # Whatever a runtime says: the part stays where it is, and the report says why.
@@ -101,12 +101,15 @@ class PartTimer:
                 return f"it does not make NaN and infinity of {', '.join(part.makes)} where ONNX Runtime does"
         return None
 
-    def _compare(self, part: Part, rival: Built, usual: Built, samples: Sequence[Sample]) -> Timing:
+    def _compare(self, part: Part, rival: Runner, usual: Runner, feeds: Sample) -> Timing:
+        """Both in turns, with what handing values over costs: that is what a part more in a model costs, too."""
+        end = time.perf_counter() + self._each_s
         try:
-            end = time.perf_counter() + self._each_s
-            found = compare_runners(rival.runner, usual.runner, samples, budget_s=self._each_s, min_rounds=6, enough=lambda _: time.perf_counter() > end)
+            found = compare_runs(
+                lambda: rival.run(feeds), lambda: usual.run(feeds), budget_s=self._each_s, min_rounds=6, enough=lambda _: time.perf_counter() > end
+            )
         finally:
-            rival.runner.close()
+            rival.close()
         shapes = tuple(f"{value.dtype}{value.shape}" for value in part.model.graph.inputs)
         return Timing(RULE, shapes, found.median_b * MILLI, found.median_a * MILLI, found.ratio, found.low, found.high)
 
