@@ -44,7 +44,10 @@ def find_backend(target: str, tuning: Tuning | None = None) -> Backend:
     if family not in FOLDERS and target != CPU:
         raise TargetError(f"there is no target '{target}'; there are: {', '.join((CPU, *FOLDERS))}")
     backend = _open(target, tuning)
-    if backend is None or all(one.name != target for one in backend.targets()):
+    served = [one.name for one in backend.targets()] if backend is not None else []
+    if family in served and target not in served:
+        raise TargetError(f"there is no target '{target}': {family} takes nothing after a colon")
+    if backend is None or target not in served:
         raise BackendMissing(f"the target {target} needs {NEEDED.get(family, family)}. This version serves: {', '.join(_served())}.")
     if target == CPU:
         return backend

@@ -29,9 +29,18 @@ model_argument = click.argument("model")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of tables.")
 
 
+class TargetName(click.Choice):
+    """One of the targets, with what it may be told after a colon: ``ort-cuda:1``, ``tvm-aarch64:cortex-a76``."""
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The name as it is, when there is such a target."""
+        super().convert(value.partition(":")[0], param, ctx)
+        return value
+
+
 def target_choice(default: str) -> Callable[[Command], Command]:
     """The option that names the target."""
-    return click.option("--target", type=click.Choice(TARGETS), default=default, show_default=True, help="What to compile for.")
+    return click.option("--target", type=TargetName(TARGETS), default=default, show_default=True, help="What to compile for.")
 
 
 target_option = target_choice("ort-cpu")

@@ -77,6 +77,12 @@ def test_a_cuda_target_that_cannot_be_read_says_how_to_write_it(name):
         find_backend(name)
 
 
+@pytest.mark.parametrize("name", ["ort-cpu:fast", "onnx:17"])
+def test_a_target_that_takes_nothing_after_a_colon_says_so(name):
+    with pytest.raises(TargetError, match="takes nothing after a colon"):
+        find_backend(name)
+
+
 def test_onnx_and_ort_cpu_are_served_by_onnx_runtime():
     assert [target.name for target in OrtBackend().targets()] == ["onnx", "ort-cpu"]
     assert find_target("onnx").kernels == frozenset()

@@ -67,6 +67,7 @@ def test_the_package_runs_as_a_module() -> None:
         (["compile", "nowhere.onnx"], "there is no file or folder 'nowhere.onnx'"),
         (["compile", "nowhere.py:net"], "there is no file 'nowhere.py'"),
         (["compile", "x", "--target", "moon"], "'moon' is not one of"),
+        (["compile", "x", "--target", "moon:1"], "'moon' is not one of"),
         (["compile", "x", "--level", "9"], "9 is not in the range"),
         (["compile", "/", "--dim", "batch"], "--dim takes NAME=SIZE"),
         (["compile", "/", "--metric", "accuracy"], "--metric takes file.py:function, not 'accuracy'"),
