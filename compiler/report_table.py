@@ -132,8 +132,15 @@ def describe_compression(entry: CompressionEntry) -> str:
     counts = ", ".join(f"{form} x{count}" for form, count in forms.most_common())
     return (
         f"{entry.compressed} of {entry.sites} sites ({counts}): {entry.weight_share:.1%} of the weights, {entry.flops_share:.1%} of the arithmetic; "
-        f"{entry.bits:.2f} bits a weight there, {entry.size:.2f}x the size in all"
+        f"{entry.bits:.2f} bits a weight there, {entry.size:.2f}x the size in all{_wider(entry)}"
     )
+
+
+def _wider(entry: CompressionEntry) -> str:
+    """Codes that files have no type for."""
+    odd = {3: 4, 5: 8, 6: 8, 7: 8}
+    found = sorted({bits for bits in odd for place in entry.places if place.form == f"int{bits}"})
+    return "".join(f"; codes of {bits} bits are stored in {odd[bits]}" for bits in found)
 
 
 def describe_divergence(entry: DivergenceEntry) -> str:

@@ -119,8 +119,8 @@ class QuantizeDynamic(Pass):
         if site.kind in ("Conv", "ConvTranspose"):
             way = convolved_way(place, coded)
             return way if isinstance(way, Skip) else [way]
-        way = self._decomposed(place, matrices[0], statistics, target, bits) if self.method == LlmInt8.name else None
-        way = way or self._blockwise(place, matrices[0], coded[0], statistics, context) or integer_way(place, coded[0], target)
+        apart = self._decomposed(place, matrices[0], statistics, target, bits) if self.method == LlmInt8.name else None
+        way = apart or self._blockwise(place, matrices[0], coded[0], statistics, context) or integer_way(place, coded[0], target)
         return way if isinstance(way, Skip) else [way]
 
     def _decomposed(self, place: Place, weight: np.ndarray, statistics: SiteStatistics | None, target: Target, bits: int) -> Way | Skip | None:

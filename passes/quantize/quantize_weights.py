@@ -22,7 +22,8 @@ from .coded import Coded
 from .forms.choice import ways_of
 from .forms.nbits import ACCURACY_LEVELS
 from .grid import Grid
-from .method import Method, find_method
+from .joint import joint_methods
+from .method import Method, find_method, methods
 from .rtn import Rtn
 from .surgery import Surgery, place_of
 from .tied import share_codes, untie
@@ -31,6 +32,13 @@ __all__ = ["QuantizeWeights"]
 
 FEWEST_INPUTS, BYTE = 16, 8
 """Of fewer inputs (a depthwise convolution) each counts too much for few bits, and their weights are a small part of a model: they get 8."""
+_MEASURED = "no kernel computes what it needs; graphwright bench methods measures it"
+_ELSEWHERE = {
+    "llm.int8": "take --precision int8-dynamic",
+    "quarot": "put the pass rotate before this one",
+    "spinquant": "put the pass rotate{method=spinquant} before this one",
+    **dict.fromkeys(("smoothquant", "fptq", "outlier-suppression", "outlier-suppression+"), "put the pass smooth{method=...} before one that rounds them"),
+}
 Found = tuple[Site, list[SiteStatistics] | None]
 
 
@@ -73,6 +81,8 @@ class QuantizeWeights(Pass):
         return changes
 
     def _method(self, context: Context) -> Method | BlockMethod:
+        if self.method in joint_methods() and self.method not in methods():
+            raise UsageError(f"{self.method} rounds activations as well, and stored weights leave those as they are: {_ELSEWHERE.get(self.method, _MEASURED)}")
         together = block_methods().get(self.method)
         method = find_method(self.method)() if together is None else together()
         if (isinstance(method, BlockMethod) or method.calibrated()) and context.calibrator is None:

@@ -8,6 +8,7 @@ import math
 from pathlib import Path
 
 import jsonschema
+import pytest
 from rich.console import Console
 
 from graphwright.compiler.core.records import Difference, PassRecord, RolledBack
@@ -29,7 +30,7 @@ from graphwright.compiler.report import (
     schema,
 )
 from graphwright.compiler.report_html import render
-from graphwright.compiler.report_table import print_report
+from graphwright.compiler.report_table import describe_compression, print_report
 
 SCHEMA = Path(__file__).parents[2] / "docs" / "report.schema.json"
 WORST = Difference("y<b>", 1e-7, 2e-6, 1e-5, (0, 3), 1.0, 1.0000001, 2)
@@ -134,3 +135,9 @@ def test_what_was_compressed_and_what_was_not_and_why_can_be_read() -> None:
     page = render(a_report())
     for expected in ("&lt;head&gt;", "int8 (gptq)", "inf noise", "&lt;logits&gt;", "put back", "[b]fc[/b]"):
         assert expected in page, expected
+
+
+@pytest.mark.parametrize(("form", "told"), [("int3", "codes of 3 bits are stored in 4"), ("int6", "codes of 6 bits are stored in 8"), ("int4", None)])
+def test_the_report_says_where_codes_take_more_than_their_bits(form: str, told: str | None) -> None:
+    entry = COMPRESSION.model_copy(update={"places": [SiteEntry(name="a", kind="MatMul", form=form, bits=4.5, parameters=64)]})
+    assert (told in describe_compression(entry)) if told else "stored in" not in describe_compression(entry)

@@ -16,13 +16,15 @@ import onnx_ir as ir
 from ....compiler.core.build import Build
 from ....compiler.core.graph import STORED
 from ....compiler.core.reasons import Skip, skip
-from ..coded import Affine, Codebook, Coded, LowRank, Rows, Sparse, Sum
+from ..coded import Affine, Binaries, Codebook, Coded, LowRank, Rows, Sparse, Sum, Turned
 from ..equivalent import Rescaled
 from ..surgery import Place, Way
 from .pairs import storage
+from .turned import turn_numbers, turned
 
 __all__ = ["decoded_way"]
 
+BYTE = 8
 NARROW_INTEGERS = 21
 """The first opset in which a Cast reads codes of 4 bits."""
 FLOAT = ir.DataType.FLOAT.value
@@ -57,6 +59,12 @@ def _refusal(coded: Coded) -> Skip | None:
         return next((reason for part in coded.parts if (reason := _refusal(part)) is not None), None)
     if isinstance(coded, Rescaled):
         return _refusal(coded.inner)
+    if isinstance(coded, Turned):
+        if turn_numbers(coded) >= len(coded.before) * len(coded.after):
+            return skip("the matrices that turn it back take more room than the weight")
+        return _refusal(coded.content)
+    if isinstance(coded, Binaries):
+        return None if _sign_bits(coded) <= BYTE else skip("%d signs for each weight are more than a byte holds", len(coded.signs))
     if not isinstance(coded, (Affine, Codebook, LowRank, Rows, Sparse)):
         return skip("its method stores it in a way (%s) that no operators read", type(coded).__name__)
     if isinstance(coded, (Affine, Codebook)) and storage(coded.bits, False) is None:
@@ -74,6 +82,10 @@ def _decode(op: Build, coded: Coded) -> ir.Value:
         return op.MatMul(_halved(op, coded.left, "left"), _halved(op, coded.right, "right"))  # type: ignore[return-value]
     if isinstance(coded, Rescaled):
         return op.Mul(_decode(op, coded.inner), op.const((1.0 / coded.scale).astype(np.float32)[:, None], "unscale"))  # type: ignore[return-value]
+    if isinstance(coded, Turned):
+        return turned(op, coded, _decode(op, coded.content))
+    if isinstance(coded, Binaries):
+        return _signed(op, coded)
     if isinstance(coded, (Rows, Sparse)):
         return _added(op, op.ConstantOfShape(op.const(list(coded.shape), "shape")), coded)  # type: ignore[arg-type]
     assert isinstance(coded, Sum)
@@ -134,6 +146,40 @@ def _looked_up(op: Build, coded: Codebook) -> ir.Value:
         return found  # type: ignore[return-value]
     scales = _scales(op, coded.scales.astype(np.float32), coded.scale_bits)
     return op.Mul(found, _spread(op, scales, len(coded.scales), coded.block, len(coded.codes)))  # type: ignore[return-value]
+
+
+def _sign_bits(coded: Binaries) -> int:
+    """How many bits the signs of one weight take together."""
+    return max(1, math.ceil(len(coded.signs) * math.log2(2 if coded.signs.all() else 3)))
+
+
+def _signed(op: Build, coded: Binaries) -> ir.Value:
+    """The signs of a weight stand in one code, that of the first matrix in its lowest digit; a digit has a third value where a mask drops weights."""
+    digits = (-1, 1) if coded.signs.all() else (-1, 0, 1)
+    base, count, rows = len(digits), len(coded.signs), coded.signs.shape[1]
+    places = (coded.signs == 1).astype(np.int64) if base == 2 else coded.signs.astype(np.int64) + 1
+    content = sum(part * base**place for place, part in enumerate(places))
+    dtype = storage(_sign_bits(coded), False)
+    assert dtype is not None
+    codes = op.Cast(op.const(np.asarray(content).astype(dtype), "codes"), to=ir.DataType.INT32.value)
+    found: ir.Value | None = None
+    for place, scales in enumerate(coded.scales):
+        table = np.array([digits[code // base**place % base] for code in range(base**count)], np.float32)
+        part = op.Mul(op.Gather(op.const(table, "signs"), codes), _spread(op, _exact_half(op, scales, "scales"), len(scales), coded.block, rows))
+        found = part if found is None else op.Add(found, part)  # type: ignore[assignment]
+    if coded.left is not None:
+        found = op.Mul(found, _exact_half(op, coded.left[:, None], "left"))  # type: ignore[assignment]
+    if coded.offset is not None:
+        found = op.Add(found, _spread(op, _exact_half(op, coded.offset, "offset"), len(coded.offset), coded.block, rows))  # type: ignore[assignment]
+    assert found is not None
+    return found
+
+
+def _exact_half(op: Build, content: np.ndarray, hint: str) -> ir.Value:
+    """In 16 bits where these hold it to the last digit."""
+    with np.errstate(over="ignore"):
+        same = np.array_equal(content.astype(np.float16).astype(np.float32), content)
+    return _halved(op, content, hint) if same else op.const(content.astype(np.float32), hint)
 
 
 def _scales(op: Build, scales: np.ndarray, bits: float) -> ir.Value:

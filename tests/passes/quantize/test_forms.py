@@ -13,16 +13,22 @@ from graphwright.compiler.core.passes import Context, parse_pipeline
 from graphwright.compiler.core.reasons import Skip
 from graphwright.compiler.core.shapes import settle_shapes
 from graphwright.compiler.core.sites import all_sites
+from graphwright.compiler.core.statistics import SiteStatistics
 from graphwright.compiler.core.target import Target
 from graphwright.compiler.core.wellformed import check
 from graphwright.compiler.targets import find_target
-from graphwright.passes.quantize.coded import Affine, Codebook, Coded, Dense, LowRank, Rows, Sparse, Sum
+from graphwright.passes.quantize.bcq import Bcq
+from graphwright.passes.quantize.coded import Affine, Binaries, Codebook, Coded, Dense, LowRank, Rows, Sparse, Sum, Turned
 from graphwright.passes.quantize.equivalent import Rescaled
 from graphwright.passes.quantize.forms.bnb4 import NF4, bnb4_way
 from graphwright.passes.quantize.forms.choice import ways_of
+from graphwright.passes.quantize.forms.turned import kronecker_factors
 from graphwright.passes.quantize.fp8 import Fp8
 from graphwright.passes.quantize.grid import Grid
+from graphwright.passes.quantize.lut_gemm import LutGemm
 from graphwright.passes.quantize.nf4 import Nf4
+from graphwright.passes.quantize.orthogonal import random_hadamard, random_orthogonal
+from graphwright.passes.quantize.quip import Quip
 from graphwright.passes.quantize.rtn import Rtn
 from graphwright.passes.quantize.surgery import Surgery, Way, place_of
 
@@ -59,6 +65,28 @@ def rows() -> Rows:
     return Rows((ROWS, COLUMNS), np.array([3, 60]), halved(2, COLUMNS, seed=6))
 
 
+def signs_under_a_mask() -> Binaries:
+    """As stbllm leaves them: two matrices, some signs dropped, rows scaled."""
+    rng = np.random.default_rng(11)
+    signs = rng.integers(-1, 2, (2, ROWS, COLUMNS)).astype(np.int8)
+    return Binaries(signs, halved(2, ROWS // 16, COLUMNS, seed=12), 16, offset=halved(ROWS // 16, COLUMNS, seed=13), left=halved(ROWS, seed=14))
+
+
+def turns() -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(15)
+    return random_hadamard(ROWS, rng).T, random_hadamard(COLUMNS, rng)
+
+
+def turned(grid: Grid) -> Turned:
+    return Quip(rescale="always").quantize(noise(ROWS, COLUMNS), statistics(noise(200, ROWS, seed=16)), grid)
+
+
+def statistics(rows: np.ndarray) -> SiteStatistics:
+    wide = rows.astype(np.float64)
+    size, count = np.abs(wide), len(rows)
+    return SiteStatistics(wide.T @ wide / count, wide.min(axis=0), wide.max(axis=0), size.max(axis=0), size.mean(axis=0), wide.mean(axis=0), rows, count)
+
+
 CODED: dict[str, Coded] = {
     "steps": affine(),
     "steps with zero points": affine(symmetric=False),
@@ -80,6 +108,11 @@ CODED: dict[str, Coded] = {
     "steps and outliers": Sum((affine(), sparse())),
     "outliers and codebook": Sum((sparse(), codebook(3))),
     "steps and rows": Sum((affine(), rows())),
+    "signs": Bcq().quantize(noise(ROWS, COLUMNS), None, Grid(3, True, 16)),
+    "signs and an offset": LutGemm().quantize(noise(ROWS, COLUMNS), None, Grid(3, True, 16)),
+    "signs under a mask": signs_under_a_mask(),
+    "turned steps about zero": turned(Grid(3)),
+    "turned steps with zero points": Turned(affine(symmetric=False), *turns(), seed_bits=64, stretch=np.exp(noise(ROWS, seed=8)).astype(np.float32)),
     "rescaled": Rescaled(affine(), np.exp(noise(ROWS, seed=5)).astype(np.float64)),
 }
 
@@ -201,3 +234,32 @@ def test_what_is_stored_in_no_way_that_operators_read_is_refused_in_a_sentence(d
     ways, reason = ways_of(place_of(site), [Dense(noise(ROWS, COLUMNS), 1.0)], "dense", OURS, 0)
     assert not ways
     assert "Dense" in str(reason)
+
+
+@pytest.mark.parametrize("size", [1, 2, 12, 64, 172, 192])
+@pytest.mark.parametrize("transposed", [False, True])
+def test_a_random_hadamard_matrix_is_a_product_of_small_ones(size: int, transposed: bool) -> None:
+    turn = random_hadamard(size, np.random.default_rng(size))
+    turn = turn.T if transposed else turn
+    rows, columns, factors = kronecker_factors(turn)
+    found = np.ones((1, 1))
+    for factor in factors:
+        found = np.kron(found, factor)
+    np.testing.assert_allclose(rows[:, None] * found * columns, turn, atol=1e-12)
+    assert sum(factor.size for factor in factors) <= max(size * size // 4, 144)
+
+
+def test_a_weight_whose_turns_are_larger_than_itself_stays(draw: Callable) -> None:
+    random = np.random.default_rng(0)
+    coded = Turned(affine(), random_orthogonal(ROWS, random), random_orthogonal(COLUMNS, random), 64)
+    model = sited(draw)
+    settle(model)
+    (site,) = all_sites(model)
+    ways, reason = ways_of(place_of(site), [coded], "int4", OURS, 0)
+    assert not ways and "more room than the weight" in str(reason)
+
+
+def test_three_signs_of_a_weight_share_four_bits(draw: Callable) -> None:
+    coded = Bcq().quantize(noise(ROWS, COLUMNS), None, Grid(3))
+    _, context = written(sited(draw), ways_for(sited(draw), coded, PORTABLE)[0], PORTABLE)
+    assert 4 < context.coverage.records["p"].bits < 7

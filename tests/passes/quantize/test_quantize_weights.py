@@ -14,6 +14,7 @@ from graphwright.compiler.core.graph import all_graphs
 from graphwright.compiler.core.reasons import Skip, skip
 from graphwright.passes.quantize.coded import Affine
 from graphwright.passes.quantize.grid import Grid
+from graphwright.passes.quantize.method import find_method
 from graphwright.passes.quantize.rtn import Rtn
 
 EXACT = "quantize-weights{{bits={},block={},symmetric={},accuracy_level=0}}"
@@ -283,3 +284,25 @@ def test_codes_that_the_kernel_has_no_room_for_are_refused() -> None:
     found = unsigned(Affine(np.array([[9]]), np.ones((1, 1), np.float32), None, 1, 4), 4)
     assert isinstance(found, Skip)
     assert "9" in str(found)
+
+
+ELSEWHERE = {"llm.int8": "int8-dynamic", "smoothquant": "smooth", "quarot": "rotate", "rptq": "no kernel computes", "qllm": "bench methods", "rrs": "no kernel"}
+
+
+@pytest.mark.parametrize(("method", "reason"), [*ELSEWHERE.items(), ("nonsense", "there is no quantisation method")])
+def test_a_method_for_activations_is_refused_with_where_to_find_it(method: str, reason: str, draw: Callable, compress: Callable) -> None:
+    model = draw("g (float[N,32] x) => (float[N,8] y) { y = MatMul(x, w) }", w=noise(32, 8))
+    with pytest.raises(UsageError, match=reason):
+        compress(model, f"quantize-weights{{method={method}}}")
+
+
+@pytest.mark.parametrize("target", ["ort-cpu", "onnx"])
+@pytest.mark.parametrize(("method", "bits"), [("bcq", 3), ("lut_gemm", 2)])
+def test_signs_are_decoded_when_the_model_is_loaded(method: str, bits: int, target: str, draw: Callable, compress: Callable, run_twice: Callable) -> None:
+    weight, data = noise(64, 24), noise(5, 64, seed=2)
+    model = draw("g (float[N,64] x) => (float[N,24] y) { y = MatMul(x, w) }", w=weight)
+    small, context = compress(model, f"quantize-weights{{method={method},bits={bits},block=32}}", target)
+    expected = data @ find_method(method)().quantize(weight, None, Grid(bits, True, 32)).matrix()
+    for found in run_twice(small, {"x": data}):
+        np.testing.assert_allclose(found["y"], expected, rtol=0, atol=2e-5 * np.abs(expected).max())
+    assert context.coverage.taken == 1
