@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from ..compiler.core.errors import UsageError
-from ..compiler.manifest import MANIFEST, read_manifest
 
 MODEL = "model.onnx"
 MEBIBYTE = 2**20
@@ -14,6 +13,8 @@ MEBIBYTE = 2**20
 
 def is_artifact(source: object) -> bool:
     """Whether a path is a folder that ``graphwright compile`` wrote."""
+    from ..compiler.manifest import MANIFEST
+
     return isinstance(source, Path) and (source / MANIFEST).is_file()
 
 
@@ -24,6 +25,8 @@ def is_code(source: object) -> bool:
 
 def model_in(source: Any) -> Any:
     """The model file of an artifact; anything else as it is. Raises UsageError for an artifact of compiled code."""
+    from ..compiler.manifest import read_manifest
+
     if is_code(source):
         target = read_manifest(source).target.name
         raise UsageError(f"'{source}' holds code for {target} and no {MODEL}: its operators can no longer be told; name the model it was made of")
@@ -32,6 +35,7 @@ def model_in(source: Any) -> Any:
 
 def refuse_far(folder: Path) -> None:
     """Raise UsageError when an artifact's device is not this machine, so that there is nothing to time."""
+    from ..compiler.manifest import read_manifest
     from ..compiler.targets import find_target
 
     target = find_target(read_manifest(folder).target.name)
@@ -41,6 +45,8 @@ def refuse_far(folder: Path) -> None:
 
 def describe_code(folder: Path) -> dict[str, Any]:
     """An artifact of compiled code, as JSON."""
+    from ..compiler.manifest import read_manifest
+
     manifest = read_manifest(folder)
     ports = {kind: [{"name": port.name, "type": port.dtype, "shape": port.shape} for port in getattr(manifest, kind)] for kind in ("inputs", "outputs")}
     return {**ports, "artifact": manifest.model_dump(mode="json")}
