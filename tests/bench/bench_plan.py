@@ -117,10 +117,19 @@ def kind_of(model: ir.Model) -> str:
     types = {node.op_type for node in nodes}
     if types & RECURRENT:
         return "recurrent"
-    softmaxes = [node for node in nodes if node.op_type == "Softmax"]
-    if "Attention" in types or any(user.op_type == "MatMul" for node in softmaxes for user, _ in node.outputs[0].uses()):
+    if "Attention" in types or any(node.op_type == "Softmax" and _weighs(node) for node in nodes):
         return "transformer"
     return "convolutional" if types & {"Conv", "QLinearConv", "ConvInteger"} else "other"
+
+
+def _weighs(softmax: ir.Node, steps: int = 6) -> bool:
+    """Whether a Softmax makes weights for a product, moved about or masked on the way at most."""
+    reached = {softmax}
+    for _ in range(steps):
+        reached = {user for node in reached for value in node.outputs for user, _ in value.uses()}
+        if any(node.op_type in ("MatMul", "Einsum") for node in reached):
+            return True
+    return False
 
 
 def beside_tvm(model: ir.Model) -> Row:
