@@ -10,7 +10,10 @@ if TYPE_CHECKING:
     from tvm.s_tir import Schedule
     from tvm.s_tir.schedule import SBlockRV
 
-COSTLY = ("tirx.exp", "tirx.erf", "tirx.tanh", "tirx.log", "tirx.sqrt", "tirx.rsqrt", "tirx.pow", "tirx.sigmoid", "tirx.sin", "tirx.cos")
+COSTLY = frozenset("exp erf tanh log sqrt rsqrt pow sigmoid sin cos".split())
+"""Functions, whatever dialect of TVM their operator is in, that take many cycles."""
+POLYNOMIAL = 5
+"""Multiplications from which on an expression is taken for such a function spelled out."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,7 @@ def shape_of(sch: Schedule, block: SBlockRV) -> Shape | None:
     """The shape of a block; None where a loop has no fixed extent or is neither parallel nor reduced."""
     import tvm_ffi
     from tvm.ir import Call, TensorLoad
-    from tvm.tirx import Add, IntImm, IterVar, Var
+    from tvm.tirx import Add, IntImm, IterVar, Mul, Var
 
     node = sch.get(block)
     places = {variable.var: index for index, variable in enumerate(node.iter_vars)}
@@ -87,11 +90,13 @@ def shape_of(sch: Schedule, block: SBlockRV) -> Shape | None:
         buffers.append(str(item.source.name))
 
     def call(item: Any) -> None:
-        name = str(getattr(item.op, "name", ""))
+        name = str(getattr(item.op, "name", "")).rpartition(".")[2]
         found["costly"] |= name in COSTLY
-        found["guarded"] |= name == "tirx.if_then_else"
+        found["guarded"] |= name == "if_then_else"
 
-    tvm_ffi.structural_walk(node.body, [(TensorLoad, load), (Call, call)])
+    products: list[Any] = []
+    tvm_ffi.structural_walk(node.body, [(TensorLoad, load), (Call, call), (Mul, products.append)])
+    found["costly"] |= len(products) >= POLYNOMIAL
     extents = tuple(int(variable.dom.extent) for variable in node.iter_vars)
     return Shape(kinds, extents, tuple(reads), tuple(straight), tuple(buffers), found["costly"], found["guarded"])
 

@@ -36,9 +36,12 @@ def by_row(sch: Schedule, last: SBlockRV, before: Sequence[SBlockRV], depth: int
 
 
 def split_sum(sch: Schedule, block: SBlockRV, machine: Machine) -> list[SBlockRV]:
-    """Reduce in as many sums as a vector has lanes and add these up at the end, since floating point sums are not reordered later; the steps in order."""
+    """Reduce in as many sums as a vector has lanes and add these up at the end, since floating point sums are not reordered later; the steps in order.
+
+    What keeps two numbers (ArgMax: the largest and its place) stays as it is: lanes that update one before the other would tear them apart.
+    """
     shape = shape_of(sch, block)
-    if shape is None or not shape.reduced:
+    if shape is None or not shape.reduced or len(sch.get(block).writes) > 1:
         return [block]
     loop = sch.get_loops(block)[shape.reduced[-1]]
     lanes = vector_lanes(extent(sch, loop), machine.lanes)
