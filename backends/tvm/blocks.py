@@ -49,6 +49,8 @@ def outline(imported: Imported) -> tvm.IRModule:
         if run.block is None or len(run.bindings) < 2 or any(_stands_alone(binding) for binding in run.bindings):
             written += run.bindings
             continue
+        if not needed[serial]:
+            continue  # Nobody reads what it makes.
         written += _outlined(run, needed[serial], builder)
     body = relax.SeqExpr([relax.BindingBlock(written)], main.body.body)
     builder.update_func(module.get_global_var("main"), relax.Function(main.params, body, main.ret_ty, is_pure=main.is_pure, attrs=main.attrs))
@@ -153,21 +155,20 @@ def settle(module: tvm.IRModule) -> tvm.IRModule:
     module = relax.transform.DeadCodeElimination()(relax.transform.CanonicalizeBindings()(module))
     builder = relax.BlockBuilder(module)
     made: dict[str, tuple[Any, list[Any]]] = {}
-    mixed = False
+    apart: dict[Any, Any] = {}
     for variable, function in module.functions_items():
         if not _is_block(function):
             continue
         if not _is_plain(function):
-            builder.update_func(variable, function.without_attr("Primitive"))
-            mixed = True
+            apart[variable] = function.without_attr("Primitive")
         elif constants := _constants(function):
             made[variable.name_hint] = builder.add_func(_with_parameters(function, constants), variable.name_hint), constants
     main = module["main"]
     blocks = [_block_of([_handing_in(binding, made) for binding in block.bindings], block) for block in main.body.blocks]
     body = relax.SeqExpr(blocks, main.body.body)
-    builder.update_func(module.get_global_var("main"), relax.Function(main.params, body, main.ret_ty, main.is_pure, main.attrs))
-    settled = relax.transform.DeadCodeElimination()(builder.get())
-    return relax.transform.InlinePrivateFunctions()(settled) if mixed else settled
+    whole = relax.Function(main.params, body, main.ret_ty, main.is_pure, main.attrs)
+    builder.update_func(module.get_global_var("main"), whole.inline_functions(apart) if apart else whole)
+    return relax.transform.DeadCodeElimination()(builder.get())
 
 
 def _is_block(function: Any) -> bool:
