@@ -1,0 +1,48 @@
+"""The sites that read what the members of a group make, and which rows of their weights are whose."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+
+from ...compiler.core.sites import Site
+from .coupling.groups import Group, Slice
+
+__all__ = ["Reader", "find_readers"]
+
+
+@dataclass(frozen=True)
+class Reader:
+    """A site that sums over the members of a group: ``places`` int64 [members, n] are their rows of the unfolded weight [K, M]."""
+
+    site: Site
+    group: Group
+    places: np.ndarray
+
+
+def find_readers(groups: Sequence[Group], sites: Sequence[Site]) -> list[Reader]:
+    """Every pair of a group and a site of one group of channels that reads it, in the order of the sites."""
+    at: dict[tuple[ir.Value, int], list[tuple[Group, Slice]]] = {}
+    for group in groups:
+        for item in group.slices:
+            at.setdefault((item.weight, item.axis), []).append((group, item))
+    found = []
+    for site in sites:
+        if site.kind != "Gather" and site.groups == 1:
+            found += [Reader(site, group, _rows(site, item)) for group, item in at.get((site.weight, _input_axis(site)), [])]
+    return found
+
+
+def _input_axis(site: Site) -> int:
+    return 1 if site.kind == "Conv" else 0 if site.kind == "ConvTranspose" else 1 - site.channel_axis
+
+
+def _rows(site: Site, item: Slice) -> np.ndarray:
+    """A channel of a convolution has one row for each tap."""
+    if site.kind != "Conv":
+        return item.indices
+    taps = int(np.prod(site.shape[2:]))
+    return np.asarray((item.indices[:, :, None] * taps + np.arange(taps)).reshape(len(item.indices), -1))

@@ -1,0 +1,55 @@
+"""What a score of group members is, and where they are found."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from ...compiler.core.errors import UsageError
+from ...compiler.core.passes import modules_below
+from ...compiler.core.statistics import SiteStatistics
+
+__all__ = ["Score", "find_score", "scores"]
+
+
+@dataclass(frozen=True)
+class Score:
+    """How much the members of a group are missed when they are gone; pure numerics, it knows no graph.
+
+    A score looks at the slices of every weight of the group (`of_weight`), or, when it is ``calibrated``, at the sites that read what the members make
+    (`of_reader`). What it gives is brought to shares of the whole there, so that groups can be compared.
+    """
+
+    name: ClassVar[str]
+    refines: ClassVar[str | None] = None
+    calibrated: ClassVar[bool] = False
+
+    def of_weight(self, rows: np.ndarray) -> np.ndarray:
+        """``rows`` [members, numbers]: float64 [members]."""
+        raise TypeError(f"{type(self).__name__} has no of_weight")
+
+    def of_reader(self, weight: np.ndarray, statistics: SiteStatistics, places: np.ndarray) -> np.ndarray:
+        """``weight`` [K, M] of a site that reads the group; ``places`` int64 [members, n] says which rows are whose: float64 [members]."""
+        raise TypeError(f"{type(self).__name__} has no of_reader")
+
+
+@functools.cache
+def scores() -> dict[str, type[Score]]:
+    """Every score by name, from every module below ``passes/prune``."""
+    found: dict[str, type[Score]] = {}
+    for module in modules_below("passes.prune"):
+        for item in vars(module).values():
+            if isinstance(item, type) and issubclass(item, Score) and item.__module__ == module.__name__ and hasattr(item, "name"):
+                found[item.name] = item
+    return dict(sorted(found.items()))
+
+
+def find_score(name: str) -> type[Score]:
+    """A score by name. Raises UsageError when there is none."""
+    found = scores().get(name)
+    if found is None:
+        raise UsageError(f"there is no score '{name}'; there are: {', '.join(scores())}")
+    return found

@@ -1,0 +1,198 @@
+"""The pass that takes channels, heads, neurons and places of hidden states out of a graph."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import onnx_ir as ir
+
+from ...compiler.core.cost import flops
+from ...compiler.core.drift import LOSSY, Drift
+from ...compiler.core.errors import UsageError
+from ...compiler.core.graph import all_graphs, clone_model
+from ...compiler.core.names import Names
+from ...compiler.core.passes import Context, Pass
+from ...compiler.core.sites import Site, all_sites
+from .choosing import Choice, choose, meet
+from .coupling.groups import Coupling, Group, couple
+from .coupling.shrinking import shrink
+from .readers import Reader, find_readers
+from .refit import refit, takes_bias, write
+from .score import Score, find_score
+
+__all__ = ["PruneStructured"]
+
+FLOPS, PARAMETERS, MEMBERS = "flops", "parameters", "members"
+MEASURES = (FLOPS, PARAMETERS, MEMBERS)
+TYPICAL = 64
+"""What an unknown dimension counts as in the arithmetic of a model."""
+PRUNED = "pruned"
+
+
+@dataclass(frozen=True)
+class PruneStructured(Pass):
+    """Takes ``ratio`` of the model's ``of`` ("flops", "parameters"; "members": of each group of slices that must go together) out of the graph.
+
+    ``score`` says which are missed least (see `score.Score`; none: "obs" with calibration data, "magnitude" without). With calibration data, and unless
+    ``refit`` is false, what is left is fitted to what the model gave before. ``uniform`` takes the same share of every group; what stays of one is a
+    ``multiple``. ``only`` names the sites whose groups may shrink (none: all), ``keep`` those whose groups stay.
+    """
+
+    name: ClassVar[str] = "prune-structured"
+    drift: ClassVar[Drift] = LOSSY
+
+    ratio: float = 0.3
+    of: str = FLOPS
+    score: str = ""
+    refit: bool = True
+    uniform: bool = False
+    multiple: int = 1
+    only: tuple[str, ...] = ()
+    keep: tuple[str, ...] = ()
+
+    def run(self, model: ir.Model, context: Context) -> int:
+        """Shrink the graph; returns how many members went. Raises UsageError for an option that does not exist, or a score without its calibration data."""
+        score = self._score(context)
+        coupling, sites = couple(model), list(all_sites(model))
+        groups = [group for group in self._open(coupling, sites, context) if context.ledger.permit(self.name, group.name)]
+        if not groups:
+            return 0
+        missed, refits = self._missed(model, groups, sites, score, context)
+        choice = self._choice(model, groups, missed)
+        self._note(coupling, sites, choice, context, score.name)
+        if refits:
+            self._refit(model, coupling, groups, sites, choice, context)
+        shrink(model, coupling.follower, _members(groups, choice))
+        return sum(map(len, choice.values()))
+
+    def _score(self, context: Context) -> Score:
+        if self.of not in MEASURES or not 0 < self.ratio < 1 or self.multiple < 1:
+            raise UsageError(f"prune-structured takes a ratio between 0 and 1 of one of {', '.join(MEASURES)}, and a multiple from 1 on")
+        score = find_score(self.score or ("obs" if context.calibrator is not None else "magnitude"))()
+        if score.calibrated and context.calibrator is None:
+            raise UsageError(f"{score.name} needs calibration data: --calibration FILE, or --calibration random, which says less")
+        return score
+
+    def _open(self, coupling: Coupling, sites: Sequence[Site], context: Context) -> list[Group]:
+        """The groups that may shrink; coverage is told of the sites that no group reaches, and why."""
+        names = {weight: [site.name for site in sites if site.weight is weight] for weight in {site.weight for site in sites}}
+        found = []
+        for group in coupling.groups:
+            touched = {name for item in group.slices for name in names.get(item.weight, ())}
+            if group.size > 1 and not touched & set(self.keep) and (not self.only or touched & set(self.only)):
+                found.append(group)
+        reached = {item.weight for group in found for item in group.slices}
+        for site in sites:
+            if site.weight not in reached:
+                context.coverage.leave(site, coupling.refused.get(site.weight.name or "", "it was asked to stay"))
+        return found
+
+    def _missed(self, model: ir.Model, groups: list[Group], sites: list[Site], score: Score, context: Context) -> tuple[dict[str, np.ndarray], bool]:
+        missed = {group.name: np.zeros(group.size) for group in groups}
+        if not score.calibrated:
+            for group in groups:
+                for item in group.slices:
+                    missed[group.name] += _shares(score.of_weight(_rows(item.weight, item.axis, item.indices)))
+            return missed, self.refit and context.calibrator is not None
+        assert context.calibrator is not None
+        readers = find_readers(groups, sites)
+        for reader, statistics in _observed(model, readers, context):
+            missed[reader.group.name] += score.of_reader(reader.site.matrices()[0], statistics, reader.places) / _whole(reader, statistics)
+        return missed, self.refit
+
+    def _choice(self, model: ir.Model, groups: list[Group], missed: dict[str, np.ndarray]) -> Choice:
+        if self.of == MEMBERS:
+            return choose(groups, missed, self.ratio, self.multiple, self.uniform)
+        measure = _arithmetic if self.of == FLOPS else _parameters
+        before = measure(model)
+
+        def left(share: float) -> float:
+            """The part of the model that is left when a share of the groups' numbers goes."""
+            twin = clone_model(model)
+            coupling = couple(twin)
+            named = [coupling.by_name[group.name] for group in groups]
+            shrink(twin, coupling.follower, _members(named, choose(groups, missed, share, self.multiple, self.uniform)))
+            return measure(twin) / max(before, 1)
+
+        return choose(groups, missed, meet(self.ratio, left), self.multiple, self.uniform)
+
+    def _note(self, coupling: Coupling, sites: Sequence[Site], choice: Choice, context: Context, score: str) -> None:
+        """Tell coverage what is left of each site's weight."""
+        left: dict[ir.Value, float] = {}
+        for group in coupling.groups:
+            gone = len(choice.get(group.name, ()))
+            for item in group.slices:
+                whole = item.weight.shape.numpy()[item.axis]  # type: ignore[union-attr]
+                left[item.weight] = left.get(item.weight, 1.0) * (1 - gone * item.indices.shape[1] / max(whole, 1))
+        for site in sites:
+            share = left.get(site.weight, 1.0)
+            if share < 1:
+                context.coverage.take(site, PRUNED, 32.0 * share, score)
+            elif site.name not in context.coverage.records:
+                context.coverage.leave(site, "nothing of it is missed so little")
+
+    def _refit(self, model: ir.Model, coupling: Coupling, groups: list[Group], sites: list[Site], choice: Choice, context: Context) -> None:
+        """Fit the sites that read what goes, each from the inputs that it had before."""
+        by_site: dict[str, list[Reader]] = {}
+        for reader in find_readers(groups, sites):
+            if len(reader.site.weight.uses()) == 1 and len(choice[reader.group.name]):
+                by_site.setdefault(reader.site.name, []).append(reader)
+        names = Names(model)
+        for first, statistics in _observed(model, [readers[0] for readers in by_site.values()], context):
+            gone = np.zeros(len(statistics.mean), bool)
+            for reader in by_site[first.site.name]:
+                gone[reader.places[choice[reader.group.name]].reshape(-1)] = True
+            if not gone.all() and statistics.count:
+                site = first.site
+                bias = write(site, refit(site.matrices()[0], statistics, gone, takes_bias(site)), names)
+                if bias is not None:
+                    coupling.follower.axes[bias] = [coupling.follower.axes_of(site.weight)[site.channel_axis]]
+
+
+def _observed(model: ir.Model, readers: Sequence[Reader], context: Context) -> Iterable:
+    """Each reader whose site calibration knows, with its statistics."""
+    assert context.calibrator is not None
+    twin = clone_model(model)
+    wanted: dict[str, list[Reader]] = {}
+    for reader in readers:
+        wanted.setdefault(reader.site.name, []).append(reader)
+    for site, statistics in context.calibrator.sites(twin, [site for site in all_sites(twin) if site.name in wanted], moments=True):
+        for reader in wanted[site.name]:
+            yield reader, statistics[0]
+
+
+def _whole(reader: Reader, statistics: object) -> float:
+    """How much the site's outputs vary: what an error in them is a share of."""
+    weight = reader.site.matrices()[0].astype(np.float64)
+    moment, mean = statistics.moment, statistics.mean  # type: ignore[attr-defined]
+    varied = float(np.einsum("km,km->", weight, (moment - np.outer(mean, mean)) @ weight))
+    return varied if varied > 0 else 1.0
+
+
+def _rows(weight: ir.Value, axis: int, indices: np.ndarray) -> np.ndarray:
+    """What each member has of a weight, [members, numbers]."""
+    assert weight.const_value is not None
+    content = np.moveaxis(weight.const_value.numpy(), axis, 0)
+    return np.asarray(content[indices].reshape(len(indices), -1))
+
+
+def _shares(found: np.ndarray) -> np.ndarray:
+    total = float(found.sum())
+    return found / total if total > 0 else found
+
+
+def _members(groups: Sequence[Group], choice: Choice) -> list[int]:
+    return [int(member) for group in groups for member in group.members[choice[group.name]]]
+
+
+def _arithmetic(model: ir.Model) -> int:
+    return sum(flops(node, TYPICAL) or 0 for graph in all_graphs(model) for node in graph)
+
+
+def _parameters(model: ir.Model) -> int:
+    values = [value for graph in all_graphs(model) for value in graph.initializers.values()]
+    floats = [value for value in values if value.dtype is not None and value.dtype.is_floating_point()]
+    return sum(int(np.prod(value.shape.numpy(), dtype=np.int64)) for value in floats if value.shape is not None)
