@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from tvm.s_tir import Schedule
     from tvm.s_tir.schedule import SBlockRV
 
-COSTLY = frozenset("exp erf tanh log sqrt rsqrt pow sigmoid sin cos".split())
+COSTLY = frozenset(["exp", "erf", "tanh", "log", "sqrt", "rsqrt", "pow", "sigmoid", "sin", "cos"])
 """Functions, whatever dialect of TVM their operator is in, that take many cycles."""
 POLYNOMIAL = 5
 """Multiplications from which on an expression is taken for such a function spelled out."""
