@@ -20,6 +20,7 @@ from ...compiler.core.shapes import settle_shapes
 from ...compiler.core.sites import Site, all_sites
 from ...compiler.core.statistics import Calibrator, Range, SiteStatistics
 from .bias_correction import corrected_bias
+from .closest_codes import USUAL, can_be_careful, closest_codes
 from .cross_layer_equalization import equalise
 from .float_kernels import faster_in_float
 from .formats import Format, format_for
@@ -52,8 +53,7 @@ MATRIX = 2
 SMALL = 0.002
 """Of all weights: as much may a site have that stays in float because it runs faster so, or makes so much noise."""
 LOUD, MUCH, WORTH, NOISE_SAMPLES = 1e-3, 0.1, 0.5, 16
-"""Small sites are looked at where the outputs change by more than the first; one stays in float when alone it makes the second of that, and with all of
-them in float no more than the third is left."""
+"""Small sites are looked at where outputs change by the first; one stays when alone it makes the second of that, and with all gone the third is left."""
 STORED_ONLY = ("ConvTranspose", "Gather")
 """No runtime multiplies these as integers: their weights are stored in codes, and decoded when they run."""
 
@@ -62,7 +62,8 @@ STORED_ONLY = ("ConvTranspose", "Gather")
 class QuantizeStatic(Pass):
     """Int8 in QDQ form, which ONNX Runtime turns into integer kernels.
 
-    ``method`` quantises the weights (any that gives uniform steps), a scale for each output channel unless ``per_channel`` is false. ``ranges`` is
+    ``method`` quantises the weights (any that gives uniform steps; auto: gptq where all channels are multiplied together and that brings the products
+    closer, else rtn), a scale for each output channel unless ``per_channel`` is false. ``ranges`` is
     minmax, percentile, mse, entropy, or auto: mse, unless the model's outputs on calibration data change clearly less with another. ``format`` is u8s8,
     u8s7, u8u8, s8s8, or auto: what this processor, or any for a portable target, multiplies exactly. ``activations`` is how many bits they get, 8 or 16.
     ``symmetric`` puts their zero in the middle. ``types`` names the only operators that may be quantised, ``keep`` sites that stay, ``only`` the only
@@ -78,7 +79,7 @@ class QuantizeStatic(Pass):
 
     bits: int = 8
     activations: int = 8
-    method: str = "rtn"
+    method: str = "auto"
     ranges: str = "auto"
     percentile: float = 0.0
     format: str = "auto"
@@ -121,6 +122,7 @@ class _Work:
     seen: dict[str, Range] = field(default_factory=dict)
     weights: dict[str, WeightCodes] = field(default_factory=dict)
     biases: dict[str, np.ndarray | None] = field(default_factory=dict)
+    methods: dict[str, str] = field(default_factory=dict)
     truth: list[dict[str, Array]] | None = None
 
     def run(self, context: Context) -> int:
@@ -132,13 +134,13 @@ class _Work:
         found = self._without_slow(found, context.judge)
         how, loss = self._best(found, stored)
         if self.options.equalize:
-            found, how = self._equalised(found, stored, how, loss)
+            found = self._equalised(found, stored, how, loss)
         if self.options.spare and not self.options.only:
             found = self._without_noisy(found, stored, how)
         if self.options.bias_correction:
             self._settle_biases(found, stored, how)
         for site in (*found.sites.values(), *stored):
-            self.coverage.take(site, "int8", _stored_bits(site, self.weights[site.name]), self.options.method)
+            self.coverage.take(site, "int8", _stored_bits(site, self.weights[site.name]), self.methods[site.name])
         for node in found.mixes:
             self.coverage.take(node, "int8", 8.0)
         self._write(self.model, found, stored, *how)
@@ -151,20 +153,20 @@ class _Work:
         self._code([*found.sites.values(), *stored])
         return found, stored
 
-    def _equalised(self, found: Placement, stored: list[Site], how: Way, loss: float) -> tuple[Placement, Way]:
+    def _equalised(self, found: Placement, stored: list[Site], how: Way, loss: float) -> Placement:
         """The same with channels equalised first, unless the outputs change clearly more with it."""
         sites = list(found.sites.values())
-        twin = replace(self, model=clone_model(self.model), coverage=Coverage(), seen={}, weights={}, biases={})
+        twin = replace(self, model=clone_model(self.model), coverage=Coverage(), seen={}, weights={}, biases={}, methods={})
         settle_shapes(twin.model)
         if not equalise(twin.model, _named(twin.model, sites), self.calibrator):
-            return found, how
+            return found
         other, also_stored = twin._study(_named(twin.model, [*sites, *stored]))
-        other_how, other_loss = twin._best(other, also_stored)
-        if other_loss > loss * (1.0 + MARGIN):
-            return found, how
+        allowed = (loss or self._loss_of(sites, stored, how)) * (1.0 + MARGIN)
+        if twin._loss_of(list(other.sites.values()), also_stored, how) > allowed:
+            return found
         equalise(self.model, sites, self.calibrator)
-        self.seen, self.weights, self.biases = twin.seen, twin.weights, twin.biases
-        return self._place(self.model, _named(self.model, list(other.sites.values()))), other_how
+        self.seen, self.weights, self.biases, self.methods = twin.seen, twin.weights, twin.biases, twin.methods
+        return self._place(self.model, _named(self.model, list(other.sites.values())))
 
     def _settle_biases(self, found: Placement, stored: list[Site], how: Way) -> None:
         """Take what rounding shifts the channels by off the biases, site by site, if the outputs change less with it."""
@@ -263,35 +265,46 @@ class _Work:
 
     def _code(self, sites: list[Site]) -> None:
         """Codes and corrected biases of all sites."""
-        method = find_method(self.options.method)()
-        fed = [site for site in sites if site.kind not in STORED_ONLY]
-        statistics = self._statistics(fed, method.moments, method.rows) if method.calibrated() or self.options.bias_correction else iter(())
-        for site, known in statistics:
+        for site, known in self._statistics([site for site in sites if site.kind not in STORED_ONLY]):
             self._code_one(site, known)
         for site in sites:
             if site.name not in self.weights:
                 self._code_one(site, None)
 
-    def _statistics(self, sites: list[Site], moments: bool, rows: int) -> Iterator[tuple[Site, list[SiteStatistics]]]:
-        return self.calibrator.sites(self.model, sites, moments=moments, rows=rows)
+    def _statistics(self, sites: list[Site]) -> Iterator[tuple[Site, list[SiteStatistics]]]:
+        """What is known of their data, as far as their method or their bias needs it."""
+        if self.options.method != "auto":
+            method = find_method(self.options.method)()
+            if method.calibrated() or self.options.bias_correction:
+                yield from self.calibrator.sites(self.model, sites, moments=method.moments, rows=method.rows)
+            return
+        careful = [site for site in sites if can_be_careful(site) and self.options.per_channel]
+        rest = [site for site in sites if site not in careful]
+        yield from self.calibrator.sites(self.model, careful, moments=True) if careful else ()
+        yield from self.calibrator.sites(self.model, rest, moments=False) if rest and self.options.bias_correction else ()
 
     def _code_one(self, site: Site, known: list[SiteStatistics] | None) -> None:
-        name = self.options.method if site.kind not in STORED_ONLY else "rtn"
-        method = find_method(name)()
-        if method.calibrated() and known is None:
-            raise ModelError(f"'{site.name}' saw no calibration data, which the method '{name}' needs")
-        weight = code_weight(site, method, self.form, per_channel=self.options.per_channel, statistics=known)
+        """The codes of a site, and its bias with their mean error taken off."""
+        weight, name = self._coded(site, known)
         spot = _spot(site)
         bias = bias_of(spot) if site.kind not in STORED_ONLY else None
         if known is not None and self.options.bias_correction and (site.kind != "MatMul" or spot.added is not None):
             bias = corrected_bias(bias, weight.error, known)
-        self.weights[site.name], self.biases[site.name] = weight, bias
+        self.weights[site.name], self.biases[site.name], self.methods[site.name] = weight, bias, name
+
+    def _coded(self, site: Site, known: list[SiteStatistics] | None) -> tuple[WeightCodes, str]:
+        """The codes, and the method they come from."""
+        per_channel = self.options.per_channel
+        if self.options.method == "auto" and site.kind not in STORED_ONLY:
+            return closest_codes(site, self.form, known, per_channel=per_channel)
+        name = USUAL if site.kind in STORED_ONLY else self.options.method
+        method = find_method(name)()
+        if method.calibrated() and known is None:
+            raise ModelError(f"'{site.name}' saw no calibration data, which the method '{name}' needs")
+        return code_weight(site, method, self.form, per_channel=per_channel, statistics=known), name
 
     def _without_slow(self, found: Placement, judge: Judge | None) -> Placement:
-        """Leave the small sites at the inputs whose float kernel is faster: there is nothing to be gained there.
-
-        Between codes none is left: ONNX Runtime rounds the weights of a convolution by itself there, with one scale for all channels.
-        """
+        """Leave the small sites at the inputs whose float kernel is faster; between codes floats would have to be made first."""
         if judge is None or self.options.small:
             return found
         total = sum(site.parameters for site in found.sites.values())
@@ -330,7 +343,7 @@ class _Work:
         """The usual way of choosing ranges, or the one with which the outputs change clearly less, and how much they change."""
         options = self.options
         ways = TRIALS if options.ranges == "auto" else ((options.ranges, options.percentile or DEFAULT_PERCENTILE),)
-        if len(ways) == 1 and not options.equalize:
+        if len(ways) == 1:
             return ways[0], 0.0
         losses = {way: self._loss_of(list(found.sites.values()), stored, way) for way in ways}
         best = min(losses, key=losses.__getitem__)
