@@ -132,7 +132,7 @@ class Compilation:
             race = Race(self.source.model, self.request, self.backend, rewriter, self.compressor, timed, self.notes)
             rewritten, winner, trials = race.run(rewritten)
         self.rivals, self.checked = race.rivals, race.checked
-        return self._artifact(rewritten, winner, trials, self._verified(rewritten, winner, verifier))
+        return self._artifact(rewritten, winner, trials, self._verified(rewritten, winner, verifier, race))
 
     def _rewriter(self, verifier: Verifier, timed: Sequence[Sample]) -> Rewriter:
         calibrator = None
@@ -161,14 +161,14 @@ class Compilation:
         ordinary = [sample for sample in samples if not stress_of(sample).any]
         return ordinary or list(samples)
 
-    def _verified(self, rewritten: Rewritten, winner: Racer | Built, verifier: Verifier) -> VerificationEntry:
+    def _verified(self, rewritten: Rewritten, winner: Racer | Built, verifier: Verifier, race: Race) -> VerificationEntry:
         built = winner.built if isinstance(winner, Racer) else winner
         ours = built.model is not self.source.model
         holder = rewritten.verifier if ours else verifier
         worst = self.checked if self.checked is not None else holder.check_runner(built.runner, Drift.ROUNDING)
         compressed = ours and rewritten.compressed
         if compressed and worst.broken:
-            worst = dataclasses.replace(worst, broken=False, reason="integer kernels of the runtime's own; how far the answers are from the input's counts")
+            worst = dataclasses.replace(worst, broken=False, reason=_judged(race.noises.get(id(built.runner))))
         reference = COMPRESSED_REFERENCE if compressed else REFERENCE
         return VerificationEntry(samples=len(verifier.samples), given=len(self.given), reference=reference, worst=difference_entry(worst))
 
@@ -272,6 +272,12 @@ class Compilation:
             structure=describe(restore, len(report.outputs)) if restore is not None else None,
             options=report.options,
         )
+
+
+def _judged(noise: tuple[float, float] | None) -> str:
+    """What a compressed model was held to whose runtime computes in integers of its own."""
+    told = "" if noise is None else f": {noise[0]:.2g} of {noise[1]:.2g} allowed"
+    return f"the runtime's own integer kernels round otherwise, so the noise in the answers was judged instead{told}"
 
 
 def verdict(winner: Racer | Built, optimized: bool, rewritten: Rewritten, compression: CompressionEntry | None = None) -> str:

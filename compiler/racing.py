@@ -44,6 +44,8 @@ class Race:
     """The runtimes that the backend tried for the candidate built last."""
     checked: Difference | None = field(default=None, init=False)
     """How far the answers are of what was built for a device that is not here; None where that is still to be checked."""
+    noises: dict[int, tuple[float, float]] = field(default_factory=dict, init=False)
+    """The noise in the answers of candidates (by their runner's identity) that were judged by it, and how much was allowed."""
 
     def run(self, first: Rewritten) -> tuple[Rewritten, Racer | Built, list[TrialEntry]]:
         """Time what was made against the input; the winner is the fastest that gains beyond doubt, or the input as it is.
@@ -180,8 +182,10 @@ class Race:
         finally:
             plain.close()
         found = self.compressor.ruler.measure(runner).noise
-        close = found <= max(MORE_NOISE * meant, QUIET_NOISE)
+        allowed = max(MORE_NOISE * meant, QUIET_NOISE)
+        close = found <= allowed
         if close:
+            self.noises[id(runner)] = found, allowed
             own = "the runtime computes some compressed operators in integers of its own"
             self.notes.append(f"{own}: the noise in its answers is {found:.2g} instead of {meant:.2g}")
         return close

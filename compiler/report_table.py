@@ -71,6 +71,8 @@ def describe_error(difference: DifferenceEntry | None, drift: str) -> str:
         return "none"
     if not math.isfinite(difference.max_abs) and not difference.broken:
         return "only where numbers overflow"
+    if difference.reason and not difference.broken and drift != "exact":
+        return f"{difference.max_abs:.2g} ({difference.reason})"
     return f"{difference.max_abs:.2g} of {difference.allowed:.2g} allowed" if drift != "exact" else f"{difference.max_abs:.2g}"
 
 
