@@ -176,7 +176,7 @@ def load_artifact(folder: str | Path, find_backend: Callable[[str], Backend]) ->
         verify_files(source, manifest)
         for name in manifest.files:
             (draft / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(source / name, draft / name)
+            shutil.copy(source / name, draft / name)  # with its mode: a program stays one
         return ()
 
     return Artifact(manifest, report, fill, lambda: find_backend(manifest.target.name).load(source, manifest.options), lease=lease)

@@ -59,7 +59,7 @@ def place_of_extreme(importer: Importer, node: ir.Node) -> Any:
     largest = node.op_type == "ArgMax"
     finite = normalize(relax.op.where(normalize(relax.op.isnan(value)), relax.const(-np.inf if largest else np.inf, dtype), value))
     found = normalize((relax.op.argmax if largest else relax.op.argmin)(finite, axis, keepdims=keep))
-    first = normalize(relax.op.take(value, relax.const([0] if keep else 0, "int64"), axis=axis))
+    first = normalize(relax.op.take(value, relax.const([0] if keep else 0, "int64"), axis=axis, mode="clip"))
     return relax.op.where(normalize(relax.op.isnan(first)), relax.const(0, "int64"), found)
 
 

@@ -1,6 +1,7 @@
 """Devices that are not here: sizes are fixed first, answers are checked, and nothing is timed."""
 
 import json
+import os
 import shutil
 import subprocess
 
@@ -102,6 +103,12 @@ def test_its_program_runs_on_the_device(artifact, tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "latency" in done.stdout
     np.testing.assert_allclose(np.load(tmp_path / "0.npy"), expected(x)["y"], rtol=1e-4, atol=1e-6)
+
+
+def test_a_copy_of_the_artifact_can_still_be_run(artifact, tmp_path):
+    with graphwright.load(artifact) as loaded:
+        loaded.save(tmp_path / "copy")
+    assert os.access(tmp_path / "copy" / "run", os.X_OK)
 
 
 def test_the_report_says_how_it_was_checked_and_that_nothing_was_timed(artifact):

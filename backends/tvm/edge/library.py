@@ -28,8 +28,8 @@ GLIBC = re.compile(rb"GLIBC_([0-9]+\.[0-9]+)")
 MEBIBYTE = 2**20
 LARGEST_WEIGHTS = 1 << 30
 """Bytes. Code reaches only so far; a model with more is none for such a device."""
-LOOKED_UP = b"TVMFFIEnvModLookupFromImports"
-"""What an object file refers to when its kernels call functions of TVM's runtime by name."""
+FOREIGN = (b"TVMFFIEnvModLookupFromImports", b"TVMFFIFunctionCall", b"TVMFFIHandleInitOnce", b"TVMBackendParallelBarrier")
+"""What an object file refers to when its kernels need more of TVM's runtime than there is here: functions by name, mostly."""
 CALL_BY_NAME = re.compile(r'call_(?:c?packed|cpacked_lowered)\("([^"]+)"')
 
 
@@ -93,7 +93,8 @@ def _compile_kernels(module: tvm.IRModule, layout: Layout, target: tvm.target.Ta
         return
     built = tvm.tirx.build(tvm.IRModule(kernels, attrs=module.attrs), target=target)
     built.write_to_file(str(path))
-    if LOOKED_UP in path.read_bytes():
+    content = path.read_bytes()
+    if any(name in content for name in FOREIGN):
         texts = (function.script() for function in kernels.values())
         names = sorted({name for text in texts for name in CALL_BY_NAME.findall(text)})
         raise TargetError(f"a kernel calls {', '.join(names) or 'a function'} of TVM's runtime, which a device without one has not")

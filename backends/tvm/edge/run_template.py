@@ -13,6 +13,7 @@ library = c.CDLL(str(pathlib.Path(__file__).resolve().with_name("model.so")))
 library.graphwright_open.restype, library.graphwright_error.restype = c.c_void_p, c.c_char_p
 library.graphwright_inputs.restype = library.graphwright_outputs.restype = c.POINTER(Port)
 model = c.c_void_p(library.graphwright_open(int(os.environ.get("GRAPHWRIGHT_THREADS", "1"))))
+if not model: sys.exit("not enough memory for the model")
 def arrays(ports):  # The model's own memory, seen by numpy.
     found = {}
     while (port := ports[len(found)]).name is not None:

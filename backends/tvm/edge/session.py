@@ -45,7 +45,10 @@ class LibraryRunner:
             raise ArtifactError(f"'{library}' cannot be loaded on this machine: {error}") from None
         self._library.graphwright_open.restype = ctypes.c_void_p
         self._library.graphwright_error.restype = ctypes.c_char_p
+        self._library.graphwright_memory.restype = ctypes.c_size_t
         self._model: ctypes.c_void_p | None = ctypes.c_void_p(self._library.graphwright_open(threads))
+        if not self._model:
+            raise ArtifactError(f"there is not enough memory for '{library}': it takes {self._library.graphwright_memory():,} bytes")
         self._given = self._arrays("graphwright_inputs")
         self._made = self._arrays("graphwright_outputs")
 

@@ -51,3 +51,12 @@ def test_the_place_of_an_extreme_passes_over_nan_unless_it_comes_first(model, op
         x = noise.integers(-9, 9, (6, 5)).astype(np.float32)
         x[noise.random(x.shape) < part] = np.nan
         np.testing.assert_array_equal(runner.run({"x": x})["y"], reference.run({"x": x})["y"])
+
+
+@pytest.mark.parametrize("size", [7, 8, 32, 1000])
+def test_the_place_of_an_extreme_is_right_at_any_size(model, size):
+    made = model(f"g (float[6,{size}] x) => (int64[6] y, int64[6] z) {{ y = ArgMax<axis=1, keepdims=0>(x) z = ArgMin<axis=1, keepdims=0>(x) }}")
+    x = np.random.default_rng(size).standard_normal((6, size)).astype(np.float32)
+    got = build_model(made, DEFAULT, this_machine(), lambda text: None).run({"x": x})
+    np.testing.assert_array_equal(got["y"], x.argmax(1))
+    np.testing.assert_array_equal(got["z"], x.argmin(1))

@@ -103,6 +103,24 @@ def test_the_library_runs_in_this_process(own, folder, threads):
 
 
 @here
+def test_threads_share_the_work(model):
+    text = """g (float[256,512] x, float[512,512] w) => (float[256,512] y, float[256] s) {
+        a = Constant<value_ints=[1]>() c = MatMul(x, w) y = Softmax(c) s = ReduceSum<keepdims=0>(y, a)
+    }"""
+    noise = np.random.default_rng(0)
+    made = model(text, w=noise.standard_normal((512, 512)).astype(np.float32) / 20)
+    built = build(made, this_machine())
+    assert b"TVMBackendParallelLaunch" in (built.draft.path / "kernels.o").read_bytes()
+    given = {"x": noise.standard_normal((256, 512)).astype(np.float32)}
+    expected = OrtBackend().reference(made).run(given)
+    for threads in (1, 2, 7):
+        runner = LibraryRunner(built.draft.path / "model.so", built.runner.inputs, built.runner.outputs, threads)
+        for _ in range(20):
+            agree(runner.run(given), expected)
+        runner.close()
+
+
+@here
 def test_two_models_of_one_library_do_not_meet(own, folder):
     one, other = (LibraryRunner(folder / "model.so", own.runner.inputs, own.runner.outputs) for _ in range(2))
     expected = one.run(feeds(1))
