@@ -30,11 +30,7 @@ from graphwright.compiler.report import (
     schema,
 )
 from graphwright.compiler.report_html import render
-<<<<<<< Updated upstream
-from graphwright.compiler.report_table import describe_compression, print_report
-=======
-from graphwright.compiler.report_table import describe_error, print_report
->>>>>>> Stashed changes
+from graphwright.compiler.report_table import describe_compression, describe_error, print_report
 
 SCHEMA = Path(__file__).parents[2] / "docs" / "report.schema.json"
 WORST = Difference("y<b>", 1e-7, 2e-6, 1e-5, (0, 3), 1.0, 1.0000001, 2)
@@ -141,15 +137,14 @@ def test_what_was_compressed_and_what_was_not_and_why_can_be_read() -> None:
         assert expected in page, expected
 
 
-<<<<<<< Updated upstream
 @pytest.mark.parametrize(("form", "told"), [("int3", "codes of 3 bits are stored in 4"), ("int6", "codes of 6 bits are stored in 8"), ("int4", None)])
 def test_the_report_says_where_codes_take_more_than_their_bits(form: str, told: str | None) -> None:
     entry = COMPRESSION.model_copy(update={"places": [SiteEntry(name="a", kind="MatMul", form=form, bits=4.5, parameters=64)]})
     assert (told in describe_compression(entry)) if told else "stored in" not in describe_compression(entry)
-=======
+
+
 def test_what_was_judged_by_noise_says_so_and_names_no_bound_that_did_not_count() -> None:
     held = Difference("y", 0.013, 0.2, 0.0044, (0,), 1.0, 1.013, reason="the noise in the answers was judged instead: 0.0029 of 0.0061 allowed")
     worst = difference_entry(held)
     assert describe_error(worst, "") == "0.013 (the noise in the answers was judged instead: 0.0029 of 0.0061 allowed)"
     assert describe_error(difference_entry(WORST), "") == "1e-07 of 1e-05 allowed"
->>>>>>> Stashed changes
