@@ -46,13 +46,25 @@ def gpu_executable(model: ir.Model, target: tvm.target.Target, options: Options 
 
 
 def schedule_for_gpu(module: tvm.IRModule, target: tvm.target.Target) -> tvm.IRModule:
-    """Every kernel with the first rule that fits it; nothing is measured."""
+    """Every kernel with the first rule that fits it; nothing is measured. A rule that fails on a kernel, as some do on what was fused, is no rule for it."""
     from tvm.s_tir import dlight
+
+    class Tried(dlight.ScheduleRule):
+        """A rule that does not fit where it fails."""
+
+        def __init__(self, rule: Any) -> None:
+            self.rule = rule
+
+        def apply(self, func: Any, target: Any, tunable: bool) -> Any:
+            try:
+                return self.rule.apply(func, target, tunable)
+            except Exception:  # rules raise what they like, from ScheduleError to IndexError
+                return None
 
     rules = dlight.gpu
     order = (rules.Matmul(), rules.GEMV(), rules.LowBatchGEMV(4), rules.Reduction(), rules.GeneralReduction(), rules.Transpose(), rules.Fallback())
     with target:
-        return dlight.ApplyDefaultSchedule(*order)(module)
+        return dlight.ApplyDefaultSchedule(*map(Tried, order))(module)
 
 
 def left_over(module: tvm.IRModule) -> list[str]:

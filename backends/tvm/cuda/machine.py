@@ -41,14 +41,14 @@ def why_missing(device_id: int = 0) -> str:
 
 
 def gpu_target(name: str) -> Target:
-    """TVM on the GPU that a target names: standard operators only. Raises BackendMissing without TVM or without the GPU."""
+    """TVM on the GPU that a target names: standard operators only, of fixed sizes. Raises BackendMissing without TVM or without the GPU."""
     device_id = gpu_of(name)
     missing = why_missing(device_id)
     if missing:
         raise BackendMissing(missing)
     import tvm
 
-    return Target(name, "tvm", "cuda", hardware=str(tvm.cuda(device_id).device_name))
+    return Target(name, "tvm", "cuda", open_sizes=False, hardware=str(tvm.cuda(device_id).device_name))
 
 
 def machine(architecture: str = USUAL) -> tvm.target.Target:

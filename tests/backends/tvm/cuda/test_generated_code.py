@@ -44,6 +44,16 @@ def test_no_kernel_is_left_without_threads(model, name):
     assert left_over(scheduled(module, target, lambda fused: schedule_for_gpu(fused, target))) == []
 
 
+def test_a_rule_that_fails_on_a_kernel_leaves_it_to_the_next(model, monkeypatch):
+    from tvm.s_tir import dlight
+
+    def fail(*_):
+        raise RuntimeError("There are some consumers of the cache-write stage that are not properly inlined")
+
+    monkeypatch.setattr(dlight.gpu.Matmul, "apply", fail)
+    assert "__global__" in cuda_source(gpu_executable(model(MODELS["product"]), machine()))
+
+
 def test_half_precision_computes_in_half_precision(model):
     assert "half" in cuda_source(gpu_executable(model(MODELS["half"]), machine("sm_80")))
 
