@@ -49,7 +49,7 @@ def schedule_for_gpu(module: tvm.IRModule, target: tvm.target.Target) -> tvm.IRM
     """Every kernel with the first rule that fits it; nothing is measured. A rule that fails on a kernel, as some do on what was fused, is no rule for it."""
     from tvm.s_tir import dlight
 
-    class Tried(dlight.ScheduleRule):
+    class Tried(dlight.ScheduleRule):  # type: ignore[misc]
         """A rule that does not fit where it fails."""
 
         def __init__(self, rule: Any) -> None:
