@@ -297,11 +297,10 @@ class _Work:
         per_channel = self.options.per_channel
         if self.options.method == "auto" and site.kind not in STORED_ONLY:
             return closest_codes(site, self.form, known, per_channel=per_channel)
-        name = USUAL if site.kind in STORED_ONLY else self.options.method
-        method = find_method(name)()
+        method = find_method(USUAL if site.kind in STORED_ONLY else self.options.method)()
         if method.calibrated() and known is None:
-            raise ModelError(f"'{site.name}' saw no calibration data, which the method '{name}' needs")
-        return code_weight(site, method, self.form, per_channel=per_channel, statistics=known), name
+            raise ModelError(f"'{site.name}' saw no calibration data, which the method '{method.name}' needs")
+        return code_weight(site, method, self.form, per_channel=per_channel, statistics=known), method.name
 
     def _without_slow(self, found: Placement, judge: Judge | None) -> Placement:
         """Leave the small sites at the inputs whose float kernel is faster; between codes floats would have to be made first."""
@@ -335,8 +334,8 @@ class _Work:
         if not loud or self._loss_of(rest, stored, how) > WORTH * loss:
             return found
         for site in loud:
-            share = f"rounding it alone adds {alone[site] / loss:.0%} of the noise that all sites together do"
-            self.coverage.leave(site, f"{share}, and it has {site.parameters:,} of {total:,} weights")
+            told = f"rounding it alone adds {alone[site] / loss:.0%} of the noise that all sites together do"
+            self.coverage.leave(site, f"{told}, and it has {site.parameters:,} of {total:,} weights")
         return self._calibrate(self._place(self.model, rest))
 
     def _best(self, found: Placement, stored: list[Site]) -> tuple[Way, float]:
