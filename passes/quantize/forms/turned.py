@@ -40,7 +40,7 @@ def _matrix(op: Build, content: np.ndarray, hint: str) -> ir.Value:
     for signs in (rows[:, None], columns[None, :]):
         if (signs < 0).any():
             found = op.Mul(found, op.Cast(op.const(signs.astype(np.int8), f"{hint}_signs"), to=ir.DataType.FLOAT.value))  # type: ignore[assignment]
-    return found  # type: ignore[return-value]
+    return found
 
 
 def kronecker_factors(content: np.ndarray) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:

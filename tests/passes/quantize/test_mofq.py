@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from graphwright.passes.quantize.activation import ActivationGrid
 from graphwright.passes.quantize.coded import Affine, Codebook
 from graphwright.passes.quantize.grid import Grid
-from graphwright.passes.quantize.mofq import Mofq, input_format
+from graphwright.passes.quantize.joint import Plain, Precision, product_error
+from graphwright.passes.quantize.mofq import FloatInputs, Mofq, MofqInputs, input_format
 from graphwright.passes.quantize.rtn import Rtn
 
 Cases = Callable[..., Any]
@@ -49,3 +51,19 @@ def test_an_input_with_outliers_takes_a_float_and_an_even_one_integers(case_of: 
     even[:, 3] *= 2000.0
     weight[3] = 0.0
     assert input_format(case_of(weight, even).statistics, weight) in ("e4m3", "e5m2")
+
+
+@pytest.mark.parametrize("token", [False, True])
+def test_inputs_with_outliers_beat_integers_as_floats_and_even_ones_are_integers(case_of: Cases, token: bool) -> None:
+    random = np.random.default_rng(1)
+    weight = random.standard_normal((32, 8)).astype(np.float32)
+    grid = ActivationGrid(8, token=token)
+    for factor, floats in ((1.0, False), (2000.0, True)):
+        rows = random.uniform(-1, 1, (400, 32)).astype(np.float32)
+        rows[:, 3] *= factor
+        weight[3] = 1.0 / factor
+        case = case_of(weight, rows[:200])
+        unseen, products = rows[200:], [kind().apply(weight, case.statistics, Precision(Grid(8), grid)) for kind in (MofqInputs, Plain)]
+        errors = [product_error(product, weight, unseen) for product in products]
+        assert isinstance(products[0], FloatInputs) == floats
+        assert errors[0] < 0.2 * errors[1] if floats else errors[0] == errors[1]
