@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .blocks import Shape, vector_lanes
+from .blocks import Shape, shape_of, vector_lanes
 from .flat import extent, vectorized
 from .machine import Machine
 
@@ -161,13 +161,19 @@ def _finish(sch: Schedule, copy: SBlockRV, place: LoopRV, machine: Machine) -> N
 
 def _epilogue(sch: Schedule, copy: SBlockRV, place: LoopRV) -> SBlockRV:
     consumers = sch.get_consumers(copy)
-    if len(consumers) == 1 and not _reduces(sch, consumers[0]):
+    if len(consumers) == 1 and not _reduces(sch, consumers[0]) and _as_large(sch, consumers[0], copy):
         trial = sch.copy()
         if _moves(trial, copy, consumers[0], place):
             _moves(sch, copy, consumers[0], place)
             return consumers[0]
     sch.reverse_compute_at(copy, place)
     return copy
+
+
+def _as_large(sch: Schedule, consumer: SBlockRV, copy: SBlockRV) -> bool:
+    """Whether a block writes as much as it reads of the tiles: what Pad adds lies in no tile, and nobody would write it."""
+    one, other = shape_of(sch, consumer), shape_of(sch, copy)
+    return one is not None and other is not None and one.size == other.size
 
 
 def _moves(sch: Schedule, copy: SBlockRV, consumer: SBlockRV, place: LoopRV) -> bool:
