@@ -21,7 +21,7 @@ IMAGES = 4
 
 @pytest.mark.slow
 @pytest.mark.shared
-@pytest.mark.parametrize("name", ["mobilenetv2"])
+@pytest.mark.parametrize("name", ["mobilenetv2", "mobilenetv1_0.25_224_trained"])
 def test_top_1_on_aarch64_is_right(shared, name):
     if shutil.which(AARCH64.compiler) is None or AARCH64.find_emulator() is None:
         pytest.skip(f"needs {AARCH64.compiler} and {AARCH64.emulator}")
