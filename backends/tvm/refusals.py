@@ -19,7 +19,7 @@ def refusal(node: ir.Node) -> str | None:
     known = name in all_expansions() or (node.domain in STANDARD_DOMAINS and (name in OWN or name in onnx_frontend._get_convert_map()))
     if not known and name != "Constant":
         return f"tvm does not take {name}"
-    if name not in all_expansions() and (wrong := misread(node)) is not None:
+    if (wrong := misread(node)) is not None:
         return f"tvm does not take this {name}: {wrong}"
     for value in (*node.inputs, *node.outputs):
         if value is None or value.type is None:

@@ -11,7 +11,7 @@ import onnx_ir as ir
 from ....compiler.core.graph import array, attribute
 from . import Expansion, Pen
 
-LONGEST = 256
+LONGEST = 64
 """Steps. Code for more of them would take minutes to generate."""
 ACTIVATIONS = {"sigmoid": "Sigmoid", "tanh": "Tanh", "relu": "Relu", "softsign": "Softsign", "softplus": "Softplus"}
 DEFAULTS = {"LSTM": ("sigmoid", "tanh", "tanh"), "GRU": ("sigmoid", "tanh"), "RNN": ("tanh",)}

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from ....compiler.core.graph import attribute
+from ....compiler.core.graph import array, attribute
+from ....compiler.core.shapes import static_shape
 from . import Expansion, Pen
 
 Made = tuple[ir.Value | None, ...] | None
@@ -47,6 +48,20 @@ def _pads(node: ir.Node, mode: str) -> list[int] | None:
     return [*small, *large] if mode == "SAME_UPPER" else [*large, *small]
 
 
+def resized_to(op: Pen, node: ir.Node) -> Made:
+    """Resize says the size of its result instead of scales, where these lead to whole sizes: TVM reads nothing else."""
+    x, (given, wanted) = node.inputs[0], (*node.inputs[2:4], None, None)[:2]
+    before, after = static_shape(x), static_shape(node.outputs[0])
+    scales = array(given) if given is not None else None
+    told = (given is None or (scales is not None and not scales.size)) and array(wanted) is not None and given is None
+    if told or before is None or after is None or attribute(node, "axes", None) is not None:
+        return None
+    if scales is not None and scales.size and any(abs(a * b - c) > 1e-5 * c for a, b, c in zip(before, scales.tolist(), after, strict=True)):
+        return None
+    made = op.node("Resize", (x, None, None, op.const(list(after))), dict(node.attributes))
+    return (made.outputs[0],)
+
+
 def wide_indices(op: Pen, node: ir.Node) -> Made:
     """TVM wants indices of int64."""
     data, indices = node.inputs[:2]
@@ -73,4 +88,5 @@ EXPANSIONS: dict[str, Expansion] = {
     "LpPool": padded_explicitly,
     "GatherND": wide_indices,
     "IsInf": one_infinity,
+    "Resize": resized_to,
 }

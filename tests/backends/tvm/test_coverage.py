@@ -1,0 +1,109 @@
+"""Operators that TVM lacks, or reads as something else, give what ONNX Runtime gives, or are refused by name."""
+
+import numpy as np
+import pytest
+
+pytest.importorskip("tvm")
+
+from graphwright.backends.ort.reference import open_reference  # noqa: E402
+from graphwright.backends.tvm.backend import TvmBackend  # noqa: E402
+from graphwright.compiler.core.errors import TargetError  # noqa: E402
+
+X = "float[2,3,4] x"
+
+
+def inputs_of(model) -> dict[str, np.ndarray]:
+    random = np.random.default_rng(0)
+    sizes = {"N": 2, "T": 5}
+    feeds = {}
+    for value in model.graph.inputs:
+        shape = [dim if isinstance(dim, int) else sizes[dim.value] for dim in value.shape]
+        dtype = value.dtype.numpy()
+        feeds[value.name] = random.normal(size=shape).astype(dtype) if dtype.kind == "f" else random.integers(0, 3, shape).astype(dtype)
+    return feeds
+
+
+def agree(model) -> None:
+    feeds = inputs_of(model)
+    runner = TvmBackend().build(model, (), lambda text: None).runner
+    expected, found = open_reference(model).run(feeds), runner.run(feeds)
+    for name, value in expected.items():
+        assert found[name].dtype == value.dtype
+        np.testing.assert_allclose(found[name], value, rtol=3e-5, atol=3e-6)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"g ({X}, float[4] s, float[4] b) => (float[2,3,4] y) {{ y = LayerNormalization(x, s, b) }}",
+        f"g ({X}, float[4] s) => (float[2,3,4] y) {{ y = RMSNormalization(x, s) }}",
+        f"g ({X}, float[3] s, float[3] b) => (float[2,3,4] y) {{ y = InstanceNormalization(x, s, b) }}",
+        f'g ({X}) => (float[2,3,4] y, float[2,3,4] z) {{ y = Gelu(x) z = Gelu<approximate="tanh">(x) }}',
+        f"g ({X}) => (float[2,3,4] y, float[2,3,4] z) {{ y = Mish(x) z = Celu<alpha=0.5>(x) }}",
+        f"g ({X}) => (float[2,3,4] y) {{ y = LpNormalization<axis=1, p=1>(x) }}",
+        "g (float[2,2,5,4] q, float[2,2,5,4] k, float[2,2,5,4] v) => (float[2,2,5,4] y) { y = Attention<is_causal=1>(q, k, v) }",
+        "g (float[2,5,8] q, float[2,5,4] k, float[2,5,4] v) => (float[2,5,8] y) { y = Attention<q_num_heads=4, kv_num_heads=2>(q, k, v) }",
+    ],
+)
+def test_what_tvm_lacks_is_written_out(model, text):
+    agree(model(text, opset=23))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "text",
+    [
+        "g (float[3,2,4] x, float[1,20,4] w, float[1,20,5] r, float[1,40] b) => (float[3,1,2,5] y, float[1,2,5] h, float[1,2,5] c) "
+        "{ y, h, c = LSTM<hidden_size=5>(x, w, r, b) }",
+        '"g (float[3,2,4] x, float[2,15,4] w, float[2,15,5] r, float[2,30] b) => (float[3,2,2,5] y, float[2,2,5] h) '
+        '{ y, h = GRU<hidden_size=5, direction=\\"bidirectional\\", linear_before_reset=1>(x, w, r, b) }"',
+        '"g (float[3,2,4] x, float[1,5,4] w, float[1,5,5] r) => (float[3,1,2,5] y) { y = RNN<hidden_size=5, direction=\\"reverse\\">(x, w, r) }"',
+    ],
+)
+def test_recurrent_networks_are_unrolled(model, text):
+    agree(model(text.strip('"').replace('\\"', '"')))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "g (float[N,T,6] x) => (float[A,B,C] y) <int64[1] i = {0}, int64[1] k = {1}, int64[2] m = {2, 3}> "
+        "{ s = Shape(x) n = Slice(s, i, k) t = Shape<start=1, end=2>(x) c = Concat<axis=0>(n, t, m) y0 = Reshape(x, c) y = Neg(y0) }",
+        "g (float[N,T] x) => (float[N,T] y) <int64 z = {0}, int64 o = {1}, int64[1] a = {0}> "
+        "{ s = Shape(x) n = Gather(s, o) r = Range(z, n, o) f = Cast<to=1>(r) y = Add(x, f) }",
+        "g (float[N,T] x) => (float[N,B] y) <int64[1] i = {1}, int64[1] e = {9223372036854775807}, int64[1] a = {1}> { y = Slice(x, i, e, a) }",
+        "g (float[5,4] x, int64[N,T] i) => (float[N,T,4] y) { y = Gather(x, i) }",
+    ],
+)
+def test_shapes_that_are_computed_follow_the_inputs(model, text):
+    agree(model(text))
+
+
+def test_an_index_out_of_range_reads_no_memory_of_others(model):
+    runner = TvmBackend().build(model("g (float[5,4] x, int64[N] i) => (float[N,4] y) { y = Gather(x, i) }"), (), lambda text: None).runner
+    x = np.arange(20, dtype=np.float32).reshape(5, 4)
+    found = runner.run({"x": x, "i": np.array([4, -1, 10**9, -(10**9)])})["y"]
+    np.testing.assert_array_equal(found, x[[4, 4, 4, 0]])
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ('g (float[1,1,4,4] x) => (float[1,1,2,2] y) <float[4] s = {1, 1, 0.6, 0.6}, float[0] r = {}> { y = Resize<mode="linear">(x, r, s) }', "Resize"),
+        ("g (float[1,6,4] b, float[1,1,6] s) => (int64[K,3] y) { y = NonMaxSuppression(b, s) }", "NonMaxSuppression"),
+        ("g (float[2] x) => (float[2] y) { y = Bernoulli(x) }", "Bernoulli"),
+    ],
+)
+def test_what_tvm_would_get_wrong_is_refused(model, text, says):
+    with pytest.raises(TargetError, match=says):
+        TvmBackend().build(model(text), (), lambda text: None)
+
+
+def test_refusals_are_told_without_building(model):
+    backend = TvmBackend()
+    taken = model("g (float[2] x) => (float[2] y) { y = Relu(x) }")
+    refused = model("g (string[2] x) => (string[2] y) { y = Identity(x) }")
+    unknown = model("g (float[2] x) => (float[2] y) { y = Froth(x) }")
+    assert backend.refusal(taken.graph[0]) is None
+    assert "string" in str(backend.refusal(refused.graph[0]))
+    assert backend.refusal(unknown.graph[0]) == "tvm does not take Froth"
