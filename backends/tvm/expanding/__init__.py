@@ -34,9 +34,9 @@ def expand(model: ir.Model) -> int:
 
 def all_expansions() -> Mapping[str, Expansion]:
     """Every expansion there is, by operator."""
-    from . import activations, attention, contrib, definitions, normalisation, quantised, recurrent, tensors
+    from . import activations, contrib, definitions, normalisation, quantised, recurrent, tensors
 
-    modules = (definitions, activations, attention, contrib, normalisation, quantised, recurrent, tensors)
+    modules = (definitions, activations, contrib, normalisation, quantised, recurrent, tensors)
     return {name: made for module in modules for name, made in module.EXPANSIONS.items()}
 
 
