@@ -10,9 +10,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from itertools import combinations
+from typing import TYPE_CHECKING, Any
 
-from .blocks import Shape, shape_of, vector_lanes
+from .blocks import Shape, vector_lanes
 from .flat import extent, vectorized
 from .machine import Machine
 
@@ -109,7 +110,9 @@ def tile(sch: Schedule, block: SBlockRV, shape: Shape, plan: Plan, tiling: Tilin
         sch.vectorize(column_lanes)
     if pack is not None:
         sch.compute_at(pack, outer, preserve_unit_loops=True)
-    _finish(sch, copy, place, machine)
+    whole = all(shape.extents[row] % height == 0 for row, height in zip(plan.rows, tiling.rows, strict=True))
+    cells = math.prod(tiling.rows) * tiling.vectors * tiling.lanes if whole else None
+    _finish(sch, copy, place, machine, cells)
     sch.decompose_reduction(block, reduced[0])
 
 
@@ -148,9 +151,9 @@ def _unroll_all(sch: Schedule, loops: Sequence[LoopRV]) -> None:
             sch.unroll(loop)
 
 
-def _finish(sch: Schedule, copy: SBlockRV, place: LoopRV, machine: Machine) -> None:
+def _finish(sch: Schedule, copy: SBlockRV, place: LoopRV, machine: Machine, cells: int | None) -> None:
     """Write the tile out: through the block that reads it where there is just one, which then reads the registers."""
-    last = _epilogue(sch, copy, place)
+    last = _epilogue(sch, copy, place, cells)
     loops = sch.get_loops(last)
     inner = loops[_depth(sch, place, loops) :]
     if not inner:
@@ -159,21 +162,49 @@ def _finish(sch: Schedule, copy: SBlockRV, place: LoopRV, machine: Machine) -> N
     _unroll_all(sch, inner[:-1] if over is inner[-1] else [*inner[:-1], over])
 
 
-def _epilogue(sch: Schedule, copy: SBlockRV, place: LoopRV) -> SBlockRV:
+def _epilogue(sch: Schedule, copy: SBlockRV, place: LoopRV, cells: int | None) -> SBlockRV:
+    """Move the reader of a tile to the tile, or else the copy of it. ``cells`` is the tile's size, None where the last tile is cut off.
+
+    A reader that moves elements about may follow only where the elements of a tile stay together: what TVM infers for others leaves some out.
+    """
     consumers = sch.get_consumers(copy)
-    if len(consumers) == 1 and not _reduces(sch, consumers[0]) and _as_large(sch, consumers[0], copy):
+    reading = _reading(sch, copy, consumers[0]) if len(consumers) == 1 and not _reduces(sch, consumers[0]) else None
+    if reading is not None:
         trial = sch.copy()
-        if _moves(trial, copy, consumers[0], place):
+        if _moves(trial, copy, consumers[0], place) and (reading == "in place" or _size_below(trial, consumers[0], place) == cells):
             _moves(sch, copy, consumers[0], place)
             return consumers[0]
     sch.reverse_compute_at(copy, place)
     return copy
 
 
-def _as_large(sch: Schedule, consumer: SBlockRV, copy: SBlockRV) -> bool:
-    """Whether a block writes as much as it reads of the tiles: what Pad adds lies in no tile, and nobody would write it."""
-    one, other = shape_of(sch, consumer), shape_of(sch, copy)
-    return one is not None and other is not None and one.size == other.size
+def _reading(sch: Schedule, copy: SBlockRV, reader: SBlockRV) -> str | None:
+    """How a block reads what the tile's copy writes: each element once "in place" or "moved"; None for everything else."""
+    import tvm_ffi
+    from tvm.ir import TensorLoad
+    from tvm.tirx import IntImm, Var
+
+    buffer = sch.get(copy).writes[0].source
+    loads: list[Any] = []
+    tvm_ffi.structural_walk(sch.get(reader).body, (TensorLoad, lambda item: loads.append(item) if item.source.same_as(buffer) else None))
+    first = loads[0].indices if loads else ()
+    if not loads or not all(tvm_ffi.structural_equal(load.indices, first) for load in loads[1:]):
+        return None
+    extents = [int(variable.dom.extent) for variable in sch.get(reader).iter_vars]
+    if math.prod(extents) != math.prod(int(size) for size in buffer.shape):
+        return None
+    variables = [index for index in first if isinstance(index, Var)]
+    plain = all(isinstance(index, (Var, IntImm)) for index in first) and all(not one.same_as(other) for one, other in combinations(variables, 2))
+    return "in place" if plain else "moved"
+
+
+def _size_below(sch: Schedule, block: SBlockRV, place: LoopRV) -> int | None:
+    """How many elements a block computes at each step of a loop around it; None where that varies."""
+    from tvm.tirx import IntImm
+
+    loops = sch.get_loops(block)
+    inner = [sch.get(loop).extent for loop in loops[_depth(sch, place, loops) :]]
+    return math.prod(int(size) for size in inner) if all(isinstance(size, IntImm) for size in inner) else None
 
 
 def _moves(sch: Schedule, copy: SBlockRV, consumer: SBlockRV, place: LoopRV) -> bool:

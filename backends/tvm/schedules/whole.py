@@ -56,7 +56,8 @@ def every(sch: Schedule, function: str) -> list[tuple[SBlockRV, Shape]]:
 def tiled(sch: Schedule, function: str) -> list[tuple[SBlockRV, Shape, Plan]]:
     """The reductions of a kernel that are computed in tiles."""
     free = _free_buffers(sch, function)
-    found = [(block, shape, plan_tile(shape, free)) for block, shape in every(sch, function)]
+    single = [(block, shape) for block, shape in every(sch, function) if len(sch.get(block).writes) == 1]
+    found = [(block, shape, plan_tile(shape, free)) for block, shape in single]
     return [(block, shape, plan) for block, shape, plan in found if plan is not None]
 
 

@@ -71,7 +71,32 @@ def moved(rows: int, columns: int) -> list[te.Tensor]:
     return [x, topi.exp(topi.transpose(x))]
 
 
+def heads(rows: int, count: int, width: int) -> list[te.Tensor]:
+    """x w, its columns split into heads that go in front."""
+    x, w = te.placeholder((rows, 48), name="x"), te.placeholder((48, count * width), name="w")
+    return [x, w, topi.transpose(topi.reshape(topi.nn.matmul(x, w), (rows, count, width)), (1, 0, 2))]
+
+
+def rolled(rows: int, columns: int) -> list[te.Tensor]:
+    """x w plus itself moved by one column."""
+    x, w = te.placeholder((rows, 24), name="x"), te.placeholder((24, columns), name="w")
+    product = topi.nn.matmul(x, w)
+    return [x, w, te.compute((rows, columns), lambda i, j: product[i, j] + product[i, (j + 1) % columns], name="rolled")]
+
+
+def place_of_largest(rows: int, columns: int, axis: int) -> list[te.Tensor]:
+    """Where the largest value along an axis is, as a float."""
+    x = te.placeholder((rows, columns), name="x")
+    return [x, topi.cast(topi.argmax(x, axis), "float32")]
+
+
 KERNELS: dict[str, Kernel] = {
+    "place of the largest in a column": lambda: place_of_largest(24, 32, 0),
+    "place of the largest in a row": lambda: place_of_largest(24, 32, 1),
+    "product split into heads": lambda: heads(16, 4, 64),
+    "product split into heads that tiles cut": lambda: heads(9, 12, 32),
+    "product split into odd heads": lambda: heads(7, 6, 24),
+    "product added to its neighbour": lambda: rolled(8, 96),
     "dense": lambda: dense(128, 64, 96),
     "dense of one row": lambda: dense(1, 40, 1000),
     "dense that divides badly": lambda: dense(37, 53, 27),
