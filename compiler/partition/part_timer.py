@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import onnx_ir as ir
 
-from ..cache import hash_parts, machine
+from ..cache import hash_parts, hash_sources, machine
 from ..core.backend import Array, Backend, Built, Progress, Runner, Sample
 from ..core.errors import GraphwrightError
 from ..kernel_choice import agree
@@ -31,7 +31,7 @@ RULE = "part"
 class PartTimer:
     """Times parts of one model on a backend (``rival``) against the usual one, for which ``make_ready`` builds them.
 
-    A part of the same operators, shapes and constants was measured before on this machine: its timing is looked up. One that the rival cannot
+    A part of the same operators, shapes and constants that was measured before on this machine, with this code, is looked up. One that the rival cannot
     build or run has none, and ``failures`` says why. ``state`` is what else decides how fast the rival is, as what it has learnt; ``remarks`` is what it
     said when it built.
     """
@@ -52,7 +52,7 @@ class PartTimer:
         self._make_ready, self._rival = make_ready, rival
         self._flow, self._table, self._progress = flow, table, progress
         self._each_s = each_s
-        self._place = hash_parts([machine(), *(f"{name} {version}" for name, version in sorted(versions().items())), state])
+        self._place = hash_parts([machine(), *(f"{name} {version}" for name, version in sorted(versions().items())), hash_sources(), state])
 
     def time(self, part: Part) -> Timing | None:
         """The part under ``rival`` (after) against ``usual`` (before), milliseconds; None when the rival cannot run it."""
