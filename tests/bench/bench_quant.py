@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tables import write_rows
 
-PARTS = ("methods", "language", "activations", "images", "sentences", "rivals", "unseen", "memory")
+PARTS = ("methods", "language", "activations", "mixture", "images", "sentences", "rivals", "unseen", "memory")
 
 
 def run(folder: Path, only: str, seconds: float) -> list[str]:
