@@ -40,6 +40,8 @@ class Race:
     timed: Sequence[Sample]
     notes: list[str]
     raced: list[Racer] = field(default_factory=list, init=False)
+    _first: Rewritten = field(init=False)
+    """What holds the samples that the input is checked on when it races with other options."""
     rivals: tuple[Rival, ...] = field(default=(), init=False)
     """The runtimes that the backend tried for the candidate built last."""
     checked: Difference | None = field(default=None, init=False)
@@ -72,6 +74,7 @@ class Race:
             raise self._no_gain(first)
         if champion is None:
             tell("looking for better options for the input")
+            self._first = first
             champion = self._enter("the input with measured options", None, baseline)
         trials = [racer.trial(racer is champion) for racer in self.raced]
         if champion is None:
@@ -107,7 +110,7 @@ class Race:
         if rewritten is None and not chose_something(built):
             built.runner.close()  # The input with the options it has anyway: there is nothing to race.
             return None
-        fault = self._fault(built.runner, baseline, rewritten) if rewritten is not None else None
+        fault = self._fault(built.runner, baseline, rewritten if rewritten is not None else self._first)
         if fault is not None:
             origin = "the compressed model" if rewritten is not None and rewritten.compressed else "the input"
             self.notes.append(f"{name}: the runtime's own optimisations made it differ from {origin} ({fault}), so it is not shipped")

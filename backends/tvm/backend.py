@@ -18,6 +18,9 @@ from .options import DEFAULT, Options, read_options
 from .session import TvmRunner
 from .tuning.session import TuningSession
 
+CHOSEN: tuple[dict[str, object], ...] = ({"runtime": "generated code", "chosen": True},)
+"""Generated code always differs from the runtime it races."""
+
 
 class TvmBackend:
     """Runs models with code that TVM generates for this machine's CPU."""
@@ -53,7 +56,7 @@ class TvmBackend:
         scheduler = self._tuning.scheduler(target, progress, remarks) if self._tuning is not None else None
         runner = build_model(model, self.options, target, progress, scheduler)
         options = dataclasses.replace(self.options, kept=runner.kept)
-        return Built(model, runner, options.to_dict(), samples=tuple(samples), remarks=tuple(remarks))
+        return Built(model, runner, options.to_dict(), trials=CHOSEN, samples=tuple(samples), remarks=tuple(remarks))
 
     def refusal(self, node: ir.Node) -> str | None:
         """Why TVM does not take a node, by its operator and types alone; None when it may."""
