@@ -19,7 +19,11 @@ def test_nothing_is_said_where_all_is_there():
     ("here", "device", "sentence"),
     [
         (machine(("onnxruntime",), ("CPUExecutionProvider",)), 0, "which the installed package has not: pip install"),
-        (machine(("onnxruntime", "onnxruntime-gpu"), ("CPUExecutionProvider",)), 0, "which overwrite each other, the first came last: pip install --force-reinstall"),
+        (
+            machine(("onnxruntime", "onnxruntime-gpu"), ("CPUExecutionProvider",)),
+            0,
+            "which overwrite each other, the first came last: pip install --force-reinstall",
+        ),
         (machine(devices="there is no NVIDIA driver (libcuda.so.1 is not found)"), 0, "Install NVIDIA's driver"),
         (machine(devices=1), 1, "the GPU 1, and there is 1, counted from 0"),
         (machine(devices=2), 5, "the GPU 5, and there are 2, counted from 0"),
