@@ -7,6 +7,7 @@ import dataclasses
 import numpy as np
 import onnx_ir as ir
 
+from .answers import judge_answers
 from .census import symbols
 from .core.backend import Runner, Sample
 from .core.drift import Drift
@@ -19,7 +20,6 @@ from .importer import Source
 from .request import Request
 from .rewriting import Rewritten
 from .usual import resized
-from .verify import worse
 
 __all__ = ["check_device", "with_fixed_sizes"]
 
@@ -45,23 +45,15 @@ def with_fixed_sizes(source: Source, request: Request, target: Target) -> tuple[
 
 
 def check_device(rewritten: Rewritten, runner: Runner, baseline: Runner) -> tuple[Difference, int]:
-    """The worst difference of a device's answers from what they must be, and the number of samples let pass. Raises ContractError when they break the contract.
+    """The worst difference of a device's answers from what they must be, and the number of samples let pass (see `judge_answers`).
 
-    A sample is let pass on which the input under the runtime's defaults breaks it, too: not every kernel keeps NaN, for example.
+    Raises ContractError when they break the contract.
     """
-    worst, passed = Difference("", 0.0, 0.0, 0.0), 0
-    for index in range(len(rewritten.verifier.samples)):
-        found = rewritten.verifier.check_runner(runner, Drift.ROUNDING, (index,))
-        if found.broken and rewritten.compressed:
-            found = rewritten.verifier.check_runner(runner, Drift.LOSSY, (index,))
-        if not found.broken:
-            worst = worse(worst, found)
-        elif rewritten.verifier.check_runner(baseline, Drift.ROUNDING, (index,)).broken:
-            passed += 1
-        else:
-            fault = found.reason or f"'{found.output}' is off by {found.max_abs:.3g}, {found.allowed:.3g} is allowed"
-            raise ContractError(f"the compiled model does not answer as the input does ({fault}). Nothing was written.")
-    return worst, passed
+    drifts = (Drift.ROUNDING, Drift.LOSSY) if rewritten.compressed else (Drift.ROUNDING,)
+    answers = judge_answers(rewritten.verifier, runner, baseline, drifts)
+    if answers.fault:
+        raise ContractError(f"the compiled model does not answer as the input does ({answers.fault}). Nothing was written.")
+    return answers.worst, answers.passed
 
 
 def _sample_of(model: ir.Model, target: Target) -> Sample:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import onnx_ir as ir
 
+from .answers import judge_answers
 from .census import weight_bytes
 from .compression import Compressor
 from .core.backend import Backend, Built, Rival, Runner, Sample
@@ -166,12 +167,12 @@ class Race:
 
         Where integer kernels round otherwise than what they stand for, answers may not lie much further from the input's than the compressed model's.
         """
+        if not rewritten.compressed:
+            return judge_answers(rewritten.verifier, runner, baseline).fault or None
         found = rewritten.verifier.check_runner(runner, Drift.ROUNDING)
         if not found.broken:
             return None
         fault = found.reason or f"'{found.output}' is off by {found.max_abs:.3g}, {found.allowed:.3g} is allowed"
-        if not rewritten.compressed:
-            return None if rewritten.verifier.check_runner(baseline, Drift.ROUNDING).broken else fault
         if rewritten.verifier.check_runner(runner, Drift.LOSSY).broken:
             return fault
         return None if self._as_close(runner, rewritten) else fault
