@@ -11,7 +11,7 @@ STAMP := $(VENV)/.graphwright
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: env fuzz demo test bench bench-rewrites bench-quant bench-tvm lint
+.PHONY: env fuzz demo test bench bench-rewrites bench-quant bench-prune bench-tvm lint
 
 env: $(STAMP)
 
@@ -40,6 +40,10 @@ bench-rewrites: env
 # Accuracy, size and speed of quantised models. One part: make bench-quant ARGS='--only language'
 bench-quant: env
 	@$(RUN) tests/bench/main.py quant $(ARGS)
+
+# Pruned, sparse and factorised models: size, speed and accuracy, each method against what it refines. One part: make bench-prune ARGS='--only lowrank'
+bench-prune: env
+	@$(RUN) tests/bench/main.py prune $(ARGS)
 
 # Generated kernels against ONNX Runtime, untuned and tuned. More tuning: TRIALS=2000 make bench-tvm ARGS='--only minilm'
 bench-tvm: env

@@ -5,25 +5,13 @@ Calibration data and the data of a figure never overlap; seeds are fixed. ``--on
 
 from __future__ import annotations
 
-import importlib
-import time
 from pathlib import Path
 
-from tables import write_rows
+from parts import run_parts
 
 PARTS = ("methods", "language", "activations", "mixture", "images", "sentences", "rivals", "unseen", "memory")
 
 
 def run(folder: Path, only: str, seconds: float) -> list[str]:
     """Measure, print and write; returns the claims that do not hold."""
-    part, _, model = only.partition("/")
-    missed: list[str] = []
-    for name in PARTS:
-        if part not in name:
-            continue
-        start = time.monotonic()
-        rows, claims = importlib.import_module(f"quant_{name}").measure(model, seconds)
-        write_rows(folder / f"quant_{name}.json", rows)
-        missed += [f"{name}: {claim}" for claim in claims]
-        print(f"\n{name}: {len(rows)} rows, {len(claims)} claims missed, {time.monotonic() - start:.0f} s", flush=True)
-    return missed
+    return run_parts("quant", PARTS, folder, only, seconds)
