@@ -19,7 +19,7 @@ from .budget import Budget, LikenessYardstick, MetricYardstick, Yardstick, accur
 from .calibration.data import CalibrationData
 from .calibration.engine import Engine
 from .census import census
-from .compression import Compressor, compression_entry, divergence_entries
+from .compression import Compressor, compression_entry, divergence_entries, reduction_entry
 from .core.backend import Backend, Built, Rival, Runner, Sample
 from .core.drift import Drift
 from .core.errors import BudgetError, GraphwrightWarning
@@ -202,6 +202,7 @@ class Compilation:
         built = winner.built if isinstance(winner, Racer) else winner
         optimized = built.model is not self.source.model
         compression, divergence, accuracy = self._compression(rewritten, winner) if rewritten.compressed else (None, [], None)
+        reduction = reduction_entry(rewritten, self.compressor.rewriter.plain(rewritten.steps).model) if self.compressor is not None else None
         report = Report(
             graphwright=own_version(),
             versions=versions(),
@@ -224,13 +225,14 @@ class Compilation:
             trials=trials,
             accuracy=accuracy,
             compression=compression,
+            reduction=reduction,
             divergence=divergence,
             options=built.options,
             tuning=list(built.trials),
             kernels=self._kernels(),
             runtimes=runtime_entries(built.rivals or self.rivals),
             skipped=self._skipped(rewritten),
-            notes=self.notes,
+            notes=[*self.notes, *(note for record in rewritten.records for note in record.notes)],
             seconds=self.stages.seconds,
         )
         return from_built(built, self.backend, self._manifest(report, optimized), report, restore=self.source.restore, arrange=self.source.arrange)

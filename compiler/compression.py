@@ -10,18 +10,17 @@ import onnx_ir as ir
 from .budget import Budget, Yardstick
 from .census import weight_bytes
 from .core.backend import Backend, Progress
-from .core.cost import flops
+from .core.cost import model_size
 from .core.coverage import ESTIMATE, Coverage, SiteRecord
 from .core.errors import BudgetError, NoChangeError
-from .core.graph import all_graphs
 from .core.passes import Pass
 from .core.sites import all_sites
 from .divergence import Divergence, Ruler
 from .pipeline import leaving
-from .report import CompressionEntry, DivergenceEntry, SiteEntry
-from .rewriting import Rewriter, Rewritten
+from .reduction import REDUCTIONS
+from .report import CompressionEntry, DivergenceEntry, ReductionEntry, SiteEntry
+from .rewriting import Rewriter, Rewritten, merged_coverage
 from .sensitivity import Sensitivity, fewest, measure_sites
-from .tolerance import is_float
 
 __all__ = ["Compressor", "compression_entry", "divergence_entries", "refuse_nothing"]
 
@@ -50,13 +49,15 @@ class Compressor:
         """The passes, with sites kept out where the budget needs it. Raises NoChangeError when nothing is compressed, BudgetError when no choice holds."""
         first = self.rewriter.compressed(steps)
         refuse_nothing(first)
+        refuse_idle(first)
         if self.budget is None:
             return tuple(steps)
         self.tell(f"measuring {self.yardstick.name} of the compressed model")
         after = self.measure(first.model)
         if self.holds(after):
             return tuple(steps)
-        return self._put_back(steps, [record.name for record in first.coverage if record.form and record.parameters], after)
+        apart = merged_coverage(record.coverage for record in first.records[len(self.rewriter.reduced(steps).records) :])
+        return self._put_back(steps, [record.name for record in apart if record.form and record.parameters], after)
 
     def measure(self, model: ir.Model) -> float:
         """The yardstick of a model."""
@@ -81,6 +82,8 @@ class Compressor:
         assert self.budget is not None
         before = self.yardstick.before
         missed = f"{self.yardstick.name} fell from {before:.6g} to {after:.6g}, {self.budget.allowed(before):.3g} is allowed"
+        if not names:
+            raise BudgetError(f"{missed}. Ask for less, or for more recovery (--recover). Nothing was written.")
         if len(names) < 2:
             raise BudgetError(f"{missed}, and there is only one site ({names[0]}) to put back. Nothing was written.")
         ranked = self.rank(steps, names)
@@ -108,11 +111,25 @@ def refuse_nothing(rewritten: Rewritten) -> None:
         raise NoChangeError(f"the compression was undone: {undone[0]}. Nothing was written.")
     if not coverage:
         raise NoChangeError("there is nothing to compress: the model multiplies by no constant matrix or kernel. Nothing was written.")
+    raise NoChangeError(f"none of the {len(coverage)} sites can be compressed ({_reasons(coverage)}). Nothing was written.")
+
+
+def refuse_idle(rewritten: Rewritten) -> None:
+    """Raise NoChangeError, with the reasons, when one of several kinds of compression that were asked for did nothing."""
+    asked = {item.step for item in REDUCTIONS.values()}
+    for step, record in zip(rewritten.steps, rewritten.records, strict=True):
+        if step.name not in asked or record.changes:
+            continue
+        why = record.rolled_back[0].reason if record.rolled_back else _reasons(record.coverage) or "it found nothing that it could change"
+        raise NoChangeError(f"{step.name} did nothing: {why}. Nothing was written.")
+
+
+def _reasons(coverage: Sequence[SiteRecord]) -> str:
+    """Why sites were left alone, the most frequent reasons of the first few."""
     reasons: dict[str, list[str]] = {}
     for record in coverage:
         reasons.setdefault(record.why, []).append(record.name)
-    told = "; ".join(f"'{names[0]}'{f' and {len(names) - 1} more' if len(names) > 1 else ''}: {why}" for why, names in list(reasons.items())[:SHOWN])
-    raise NoChangeError(f"none of the {len(coverage)} sites can be compressed ({told}). Nothing was written.")
+    return "; ".join(f"'{names[0]}'{f' and {len(names) - 1} more' if len(names) > 1 else ''}: {why}" for why, names in list(reasons.items())[:SHOWN])
 
 
 def compression_entry(
@@ -131,18 +148,28 @@ def compression_entry(
     records = (*rewritten.coverage, *rest.records.values())
     places = [_site_entry(record, sensitivities.get(record.name), why.get(record.name)) for record in records]
     taken = [place for place in places if place.form]
-    weights = sum(place.parameters for place in taken)
+    weights, whole = sum(place.parameters for place in taken), model_size(plain, ESTIMATE)
     return CompressionEntry(
         sites=len(places),
         compressed=len(taken),
-        weight_share=min(weights / max(_parameters(plain), 1), 1.0),
-        flops_share=min(sum(place.flops or 0 for place in taken) / max(_arithmetic(plain), 1), 1.0),
+        weight_share=min(weights / max(whole.parameters, 1), 1.0),
+        flops_share=min(sum(place.flops or 0 for place in taken) / max(whole.flops, 1), 1.0),
         bits=sum(place.bits * place.parameters for place in taken) / weights if weights else 0.0,
         size=weight_bytes(shipped) / max(weight_bytes(source), 1),
         calibration=calibration,
         put_back=list(why),
         places=places,
     )
+
+
+def reduction_entry(rewritten: Rewritten, plain: ir.Model) -> ReductionEntry | None:
+    """How much smaller the model is than ``plain``, before anything is quantised; None where nothing was to make it smaller."""
+    asked = {item.step for item in REDUCTIONS.values()}
+    sizes = [record.size for step, record in zip(rewritten.steps, rewritten.records, strict=True) if step.name in asked and record.size is not None]
+    if not sizes:
+        return None
+    before, after = model_size(plain), sizes[-1]
+    return ReductionEntry(parameters_before=before.parameters, parameters_after=after.parameters, flops_before=before.flops, flops_after=after.flops)
 
 
 def divergence_entries(found: Divergence) -> list[DivergenceEntry]:
@@ -153,13 +180,3 @@ def divergence_entries(found: Divergence) -> list[DivergenceEntry]:
 def _site_entry(record: SiteRecord, sensitivity: Sensitivity | None, why: str | None) -> SiteEntry:
     told = why if why is not None and record.why == ASKED else record.why
     return SiteEntry(**{**vars(record), "why": told}, sensitivity=sensitivity.noise if sensitivity is not None else None)
-
-
-def _parameters(model: ir.Model) -> int:
-    """How many floating-point numbers the model holds as constants; a tensor shared by several counts once."""
-    tensors = {id(tensor): tensor for graph in all_graphs(model) for value in graph.initializers.values() if (tensor := value.const_value) is not None}
-    return sum(tensor.size for tensor in tensors.values() if tensor.dtype != ir.DataType.STRING and is_float(tensor.dtype.numpy()))
-
-
-def _arithmetic(model: ir.Model) -> int:
-    return sum(flops(node, ESTIMATE) or 0 for graph in all_graphs(model) for node in graph)

@@ -12,6 +12,7 @@ from pathlib import Path
 import onnx_ir as ir
 
 from .core.backend import Progress
+from .core.cost import ModelSize, model_size
 from .core.coverage import Coverage, SiteRecord
 from .core.drift import Drift, loosest
 from .core.errors import BackendMissing, BudgetError, ContractError, GraphwrightError, InputError, NoChangeError, PassError, TargetError, UsageError
@@ -22,6 +23,7 @@ from .core.passes import OUR_PASSES, Context, Pass, format_pass
 from .core.reasons import Reasons
 from .core.records import Difference, PassRecord, Rewrite, RolledBack
 from .core.rulepass import RulePass
+from .core.shapes import settle_shapes
 from .core.sites import all_sites
 from .core.statistics import Calibrator
 from .core.target import Target
@@ -50,6 +52,7 @@ class _Outcome:
     model: ir.Model
     ledger: Ledger
     coverage: Coverage = field(default_factory=Coverage)
+    notes: list[str] = field(default_factory=list)
     changes: int = 0
     seconds: float = 0.0
     verify_seconds: float = 0.0
@@ -85,15 +88,19 @@ class Manager:
     _changes: int = field(default=0, init=False)
     _settled: dict[str, int] = field(default_factory=dict, init=False)
     """For each pass by its text, how many changes had been made when it had run: it has nothing to do until there are more."""
+    _original: ir.Model | None = field(default=None, init=False)
+    """The model before the first lossy pass, where a pass recalls it."""
 
     def run(self, model: ir.Model, passes: Sequence[Pass]) -> tuple[PassRecord, ...]:
         """Run the passes in order; one record each."""
-        self._drift, self._changes, self._settled = Drift.EXACT, 0, {}
+        self._drift, self._changes, self._settled, self._original = Drift.EXACT, 0, {}, None
         if self.verifier is not None:
             self.verifier.start(model)
         records: list[PassRecord] = []
         for lossy, group in groupby(passes, lambda step: step.drift is Drift.LOSSY):
             steps = list(group)
+            if lossy and self._original is None and any(step.recalls for step in passes):
+                self._original = clone_model(model)
             quick = not lossy and (self.verifier is None or not self.each)
             found = self._together(model, steps) if quick else None
             records.extend(found if found is not None else [self._step(model, step) for step in steps])
@@ -189,7 +196,9 @@ class Manager:
             self._keep(model, step, outcome.model)
         self._settle(step, outcome.changes)
         record = _record(step, outcome.ledger, outcome.changes, seconds, nodes, _count(model))
-        return replace(record, verify_seconds=verify_seconds, difference=outcome.difference, rolled_back=tuple(undone), coverage=coverage)
+        size = _size(model) if step.drift is Drift.LOSSY and outcome.changes else None
+        record = replace(record, verify_seconds=verify_seconds, difference=outcome.difference, rolled_back=tuple(undone), coverage=coverage)
+        return replace(record, size=size, notes=tuple(outcome.notes))
 
     def _is_settled(self, step: Pass) -> bool:
         """Whether the pass has run, and nothing has changed the model since. A user's own passes may want to run twice."""
@@ -211,7 +220,9 @@ class Manager:
         self.verifier.accept()
 
     def _context(self, ledger: Ledger, coverage: Coverage, reasons: Reasons | None = None, judge: Judge | None = None) -> Context:
-        return Context(self.target, ledger, self.fast_math, reasons=reasons, judge=judge or self.judge, calibrator=self.calibrator, coverage=coverage)
+        found = Context(self.target, ledger, self.fast_math, reasons=reasons, judge=judge or self.judge, calibrator=self.calibrator, coverage=coverage)
+        found.original, found.progress = self._original, self.progress
+        return found
 
     def _promise(self, step: Pass) -> Drift:
         """The contract a pass keeps here: with ``fast_math``, what its rules of the domain kind keep without a proof."""
@@ -233,7 +244,9 @@ class Manager:
         minutes = Minutes(self.judge) if self.judge is not None else None
         start = time.perf_counter()
         try:
-            outcome.changes = int(step.run(candidate, self._context(ledger, outcome.coverage, reasons, minutes)) or 0) or len(ledger.entries)
+            context = self._context(ledger, outcome.coverage, reasons, minutes)
+            outcome.changes = int(step.run(candidate, context) or 0) or len(ledger.entries)
+            outcome.notes = context.notes
         except _REFUSALS:
             raise
         except Exception as error:
@@ -329,6 +342,12 @@ def _adopt(model: ir.Model, other: ir.Model) -> None:
     model.ir_version = other.ir_version
     model.metadata_props.clear()
     model.metadata_props.update(other.metadata_props)
+
+
+def _size(model: ir.Model) -> ModelSize:
+    twin = clone_model(model)
+    settle_shapes(twin)
+    return model_size(twin)
 
 
 def _count(model: ir.Model) -> int:

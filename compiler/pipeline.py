@@ -51,31 +51,36 @@ Level = int | str | Sequence[Step]
 """A level from 0 to 3, a pipeline as text, or passes (a function on ``gs.Graph`` counts as one)."""
 
 
-def pipeline_for(target: Target, level: int, precision: str, informed: bool = False) -> tuple[Pass, ...]:
+def pipeline_for(target: Target, level: int, precision: str, informed: bool = False, reduced: bool = False) -> tuple[Pass, ...]:
     """The passes of a level: 0 only normalises, 1 cleans up and folds, 2 and 3 also raise and fuse.
 
     Level 3 runs those of level 2, and then searches among its parts by measuring (`search.variants`). Any other precision than fp32 puts its pass
-    before the fusions; ``informed`` says that there is calibration data. The passes are the same for every target: a rule only fires where the target
-    has the kernel it needs. Raises UsageError for a level or precision that does not exist.
+    before the fusions; ``informed`` says that there is calibration data, ``reduced`` that passes will be added (`reduction`). The passes are the same
+    for every target: a rule only fires where the target has the kernel it needs. Raises UsageError for a level or precision that does not exist.
     """
     refuse_unknown(precision)
     if level not in LEVELS:
         raise UsageError(f"there is no level {level}; the levels are {', '.join(map(str, LEVELS))}")
     stage = min(level, 2)
     if precision not in COMPRESSION:
-        return parse_pipeline(NORMALISE if level == 0 and precision != MIXED else f"{BEFORE[stage]},{AFTER[stage]}")
+        return parse_pipeline(NORMALISE if level == 0 and precision != MIXED and not reduced else f"{BEFORE[stage]},{AFTER[stage]}")
     return parse_pipeline(f"{BEFORE[stage]},{_compression(precision, informed)},{SWEEP},{AFTER[stage]}")
 
 
-def steps_of(level: Level, target: Target, precision: str, informed: bool = False) -> tuple[Pass, ...]:
+def steps_of(level: Level, target: Target, precision: str, informed: bool = False, reduced: bool = False) -> tuple[Pass, ...]:
     """The passes that ``level`` means: see `Level`. The pass of a precision goes into passes of one's own that have no compression themselves."""
     refuse_unknown(precision)
     if isinstance(level, int):
-        return pipeline_for(target, level, precision, informed)
+        return pipeline_for(target, level, precision, informed, reduced)
     steps = parse_pipeline(level) if isinstance(level, str) else tuple(_as_pass(step) for step in level)
     if precision not in COMPRESSION or any(step.drift is LOSSY for step in steps):
         return steps
     return insert(steps, parse_pipeline(_compression(precision, informed)))
+
+
+def needs_whole(steps: Sequence[Pass]) -> int:
+    """How many of the passes there are up to the last that compresses a model as a whole; 0 when there is none."""
+    return max((place + 1 for place, step in enumerate(steps) if step.whole), default=0)
 
 
 def _compression(precision: str, informed: bool) -> str:
@@ -130,10 +135,10 @@ def describe_level(level: Level) -> str:
 
 
 def leaving(steps: Sequence[Pass], names: Sequence[str]) -> tuple[Pass, ...]:
-    """The passes, those that compress with these sites left as they are. Raises UsageError when one of them cannot leave sites out."""
+    """The passes, those that compress site by site with these left as they are. Raises UsageError when one of them cannot leave sites out."""
     changed = []
     for step in steps:
-        if step.drift is LOSSY and names:
+        if step.drift is LOSSY and not step.whole and names:
             if not _has(step, "keep"):
                 raise UsageError(f"'{step.name}' compresses all or nothing: it has no option 'keep'")
             step = dataclasses.replace(step, **{"keep": tuple(dict.fromkeys((*_names(step, "keep"), *names)))})
@@ -142,10 +147,10 @@ def leaving(steps: Sequence[Pass], names: Sequence[str]) -> tuple[Pass, ...]:
 
 
 def alone(steps: Sequence[Pass], name: str) -> tuple[Pass, ...]:
-    """The passes, those that compress doing so with this site only. Raises UsageError when one of them cannot be told which."""
+    """The passes, those that compress site by site doing so with this one only. Raises UsageError when one of them cannot be told which."""
     changed = []
     for step in steps:
-        if step.drift is LOSSY:
+        if step.drift is LOSSY and not step.whole:
             if not _has(step, "only"):
                 raise UsageError(f"'{step.name}' compresses all or nothing: it has no option 'only'")
             chosen = _names(step, "only")

@@ -184,6 +184,17 @@ class CompressionEntry(Entry):
     places: list[SiteEntry] = []
 
 
+class ReductionEntry(Entry):
+    """What was taken out of a model before anything was quantised: numbers held as floats, and arithmetic as `core.cost` counts it (a multiply-accumulate
+    is two, unknown dimensions are 64 long).
+    """
+
+    parameters_before: int
+    parameters_after: int
+    flops_before: int
+    flops_after: int
+
+
 class DivergenceEntry(Entry):
     """How far an output of what ships lies from the input model's, over some samples and without labels; see `divergence.OutputDivergence`."""
 
@@ -235,6 +246,7 @@ class Report(Entry):
     trials: list[TrialEntry] = []
     accuracy: AccuracyEntry | None = None
     compression: CompressionEntry | None = None
+    reduction: ReductionEntry | None = Field(default=None, description="How much smaller a pruned or factorised model is.")
     divergence: list[DivergenceEntry] = Field(default=[], description="How far a compressed model's answers lie from the input model's.")
     options: dict[str, object] = {}
     tuning: list[dict[str, object]] = Field(default=[], description="The races by which the backend chose the options.")

@@ -18,6 +18,7 @@ from .report import (
     LatencyEntry,
     ModelEntry,
     PassEntry,
+    ReductionEntry,
     Report,
     RollbackEntry,
     RuntimeEntry,
@@ -109,6 +110,8 @@ def _lines(report: Report) -> Iterator[str]:
         yield f"accuracy  {escape(known.metric)}: {known.before:.6g} -> {known.after:.6g} (drop {known.drop:.3g}{allowed})"
     if report.compression is not None:
         yield from compression_lines(report.compression)
+    if report.reduction is not None:
+        yield f"reduced   {describe_reduction(report.reduction)}"
     for entry in report.divergence:
         yield f"diverges  {escape(entry.output)}: {describe_divergence(entry)}"
     if report.cache is not None and report.cache.hit:
@@ -136,6 +139,16 @@ def describe_compression(entry: CompressionEntry) -> str:
         f"{entry.compressed} of {entry.sites} sites ({counts}): {entry.weight_share:.1%} of the weights, {entry.flops_share:.1%} of the arithmetic; "
         f"{entry.bits:.2f} bits a weight there, {entry.size:.2f}x the size in all{_wider(entry)}"
     )
+
+
+def describe_reduction(entry: ReductionEntry) -> str:
+    """Parameters and arithmetic before and after."""
+    numbers = f"{entry.parameters_before:,} -> {entry.parameters_after:,} parameters ({_fall(entry.parameters_before, entry.parameters_after)})"
+    return f"{numbers}, {entry.flops_before:.3g} -> {entry.flops_after:.3g} FLOPs ({_fall(entry.flops_before, entry.flops_after)})"
+
+
+def _fall(before: int, after: int) -> str:
+    return f"{(after / before - 1) if before else 0.0:+.1%}"
 
 
 def _wider(entry: CompressionEntry) -> str:

@@ -19,7 +19,7 @@ from .core.statistics import Calibrator
 from .core.target import Target
 from .kernel_choice import KernelChoice
 from .manager import Manager
-from .pipeline import split
+from .pipeline import needs_whole, split
 from .verify import Verifier
 
 __all__ = ["Rewriter", "Rewritten", "merged_coverage"]
@@ -72,6 +72,7 @@ class Rewriter:
     judge: KernelChoice | None = None
     calibrator: Calibrator | None = None
     _plain: Rewritten | None = field(default=None, init=False)
+    _whole: Rewritten | None = field(default=None, init=False)
     _compressed: Rewritten | None = field(default=None, init=False)
 
     def run(self, steps: Sequence[Pass]) -> Rewritten:
@@ -89,19 +90,29 @@ class Rewriter:
             settle_shapes(self._plain.model)
         return self._plain
 
+    def reduced(self, steps: Sequence[Pass]) -> Rewritten:
+        """The source after the passes up to the last one that compresses it as a whole: what single sites are compressed in."""
+        before, lossy, _ = split(steps)
+        wanted = (*before, *lossy[: needs_whole(lossy)])
+        if len(wanted) == len(before):
+            return self.plain(steps)
+        if self._whole is None or self._whole.steps != wanted:
+            self._whole = self._go_on(self.plain(wanted), wanted[len(before) :])
+        return self._whole
+
     def compressed(self, steps: Sequence[Pass]) -> Rewritten:
         """The source after the passes up to the last one that compresses."""
         before, lossy, _ = split(steps)
         wanted = (*before, *lossy)
         if self._compressed is None or self._compressed.steps != wanted:
-            self._compressed = self._go_on(self.plain(wanted), lossy)
+            self._compressed = self._go_on(self.reduced(wanted), lossy[needs_whole(lossy) :])
         return self._compressed
 
     def draft(self, steps: Sequence[Pass]) -> tuple[ir.Model, Coverage]:
         """The model as compression leaves it, and what became of its sites; nothing is checked, and nothing after it is run."""
-        model = clone_model(self.plain(steps).model)
-        coverage = Coverage()
-        for step in split(steps)[1]:
+        model = clone_model(self.reduced(steps).model)
+        coverage, lossy = Coverage(), split(steps)[1]
+        for step in lossy[needs_whole(lossy) :]:
             step.run(model, Context(self.target, fast_math=self.fast_math, judge=self.judge, calibrator=self.calibrator, coverage=coverage))
         return model, coverage
 

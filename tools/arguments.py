@@ -89,6 +89,30 @@ def precision_options(command: Command) -> Command:
     return command
 
 
+def reduction_options(command: Command) -> Command:
+    """The options that take something out of a model, each with options of its pass behind its number: ``0.3,of=latency,score=taylor``."""
+    options = [
+        click.option("--prune", metavar="RATIO", help="Take this part of the model out: channels, heads, neurons. Or RATIO,OPTION=VALUE,... of its pass."),
+        click.option("--prune-of", metavar="WHAT", help="What --prune is a part of: flops, parameters, latency, or members of each group."),
+        click.option("--rank", metavar="RATIO", help="Keep matrices as products of smaller ones with this part of their numbers. Or RATIO,OPTION=VALUE,..."),
+        click.option("--sparsity", metavar="PART", help="Make this part of the weights zero: 0.5, or 2:4. Or PART,OPTION=VALUE,..."),
+        click.option("--recover", metavar="MINUTES", help="Then train for so long to answer as the input does. Or MINUTES,OPTION=VALUE,..."),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def reduction_request(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a request that those options mean. Raises UsageError for a measure without a ratio."""
+    found = {name: options[name] for name in ("prune", "rank", "sparsity", "recover")}
+    if options["prune_of"] is not None:
+        if found["prune"] is None:
+            raise UsageError("--prune-of says what a ratio is part of: give --prune too")
+        found["prune"] = f"{found['prune']},of={options['prune_of']}"
+    return found
+
+
 def tuning_options(command: Command) -> Command:
     """The options that say how long generated kernels are tuned."""
     options = [

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from .arguments import dims_option, inputs_option, json_option, model_argument, pipeline_options, precision_options, target_option
+from .arguments import dims_option, inputs_option, json_option, model_argument, pipeline_options, precision_options, reduction_options, target_option
 from .console import output, print_json, progress
 
 MEBIBYTE = 2**20
@@ -63,6 +63,7 @@ def clear(as_json: bool) -> None:
 @inputs_option
 @dims_option
 @precision_options
+@reduction_options
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the generated inputs.")
 @json_option
 def explain(model: str, as_json: bool, **options: Any) -> None:

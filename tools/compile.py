@@ -23,6 +23,8 @@ from .arguments import (
     precision_request,
     read_dims,
     read_samples,
+    reduction_options,
+    reduction_request,
     target_option,
     tuning_options,
     tuning_request,
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
 @target_option
 @pipeline_options
 @precision_options
+@reduction_options
 @tuning_options
 @inputs_option
 @dims_option
@@ -89,6 +92,7 @@ def request_of(model: str, options: Mapping[str, Any], tell: Callable[[str], Non
     request = dataclasses.replace(
         graph_request(options, tell),
         **precision_request(options),
+        **reduction_request(options),
         metric=load_function(metric, "--metric") if metric else None,
         output=Path(options["folder"]) if options.get("folder") else None,
         dims=read_dims(options["dims"]),

@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 import onnx_ir as ir
 
 from .dims import Dim, evaluate, free_symbols
-from .graph import attribute, is_op, subgraphs_of
+from .graph import all_graphs, attribute, is_op, subgraphs_of
 from .shapes import dims_of, static_shape
 from .target import STANDARD_DOMAINS
 
@@ -67,6 +68,25 @@ PER_INPUT = {
 """Additions for each element of the first input."""
 PER_OPERAND = frozenset({"Max", "Min", "Sum", "Mean"})
 """Elementwise operators of any number of inputs."""
+
+
+TYPICAL = 64
+"""What an unknown dimension counts as where the size of a whole model is told."""
+
+
+@dataclass(frozen=True)
+class ModelSize:
+    """How many floating-point numbers a model holds as constants, and its arithmetic in additions."""
+
+    parameters: int
+    flops: int
+
+
+def model_size(model: ir.Model, unknown: int = TYPICAL) -> ModelSize:
+    """The size of a model whose shapes are inferred, subgraphs included; a tensor shared by several counts once, an operator nobody here knows as nothing."""
+    tensors = {id(tensor): tensor for graph in all_graphs(model) for value in graph.initializers.values() if (tensor := value.const_value) is not None}
+    parameters = sum(tensor.size for tensor in tensors.values() if tensor.dtype.is_floating_point())
+    return ModelSize(parameters, sum(flops(node, unknown) or 0 for graph in all_graphs(model) for node in graph))
 
 
 def flops(node: ir.Node, unknown: int | None = None) -> int | None:

@@ -20,6 +20,7 @@ from typing import ClassVar
 
 import onnx_ir as ir
 
+from .backend import Progress
 from .coverage import Coverage
 from .drift import Drift
 from .errors import UsageError
@@ -39,6 +40,9 @@ class Context:
     """What a pass is told: the target, the ledger that permits each change, rules to leave out, where to note why a rule did not fire, and who
     decides by timing where several kernels would do (None: nobody), who runs the model on the user's calibration data (None: there is none), where to
     note what was compressed and what was not, and what was measured of blocks of operators (None: nothing).
+
+    ``original`` is the model before the first lossy pass, for those that recall it; ``progress`` is told what long work is at (None: nobody listens);
+    ``notes`` takes sentences for the report.
     """
 
     target: Target = PORTABLE
@@ -50,14 +54,19 @@ class Context:
     calibrator: Calibrator | None = None
     coverage: Coverage = field(default_factory=Coverage)
     profile: Profile | None = None
+    original: ir.Model | None = None
+    progress: Progress | None = None
+    notes: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
 class Pass:
-    """One step of a pipeline."""
+    """One step of a pipeline. One that compresses a model as a ``whole`` cannot put single sites back; one that ``recalls`` needs `Context.original`."""
 
     name: ClassVar[str]
     drift: ClassVar[Drift]
+    whole: ClassVar[bool] = False
+    recalls: ClassVar[bool] = False
 
     def run(self, model: ir.Model, context: Context) -> int:
         """Change ``model`` in place, asking ``context.ledger`` before each change; returns how many changes were made."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from .cost import ModelSize
     from .coverage import SiteRecord
 
 
@@ -50,7 +51,9 @@ class RolledBack:
 
 @dataclass(frozen=True)
 class PassRecord:
-    """What one pass did to the model. Times are in seconds; ``coverage`` is what a compression pass did with each site."""
+    """What one pass did to the model. Times are in seconds; ``coverage`` is what a compression pass did with each site, ``size`` how large
+    the model was then, ``notes`` sentences for the report.
+    """
 
     text: str
     drift: str
@@ -63,3 +66,5 @@ class PassRecord:
     nodes_before: int = 0
     nodes_after: int = 0
     coverage: tuple[SiteRecord, ...] = ()
+    notes: tuple[str, ...] = ()
+    size: ModelSize | None = None

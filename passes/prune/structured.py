@@ -9,10 +9,10 @@ from typing import ClassVar
 import numpy as np
 import onnx_ir as ir
 
-from ...compiler.core.cost import flops
+from ...compiler.core.cost import model_size
 from ...compiler.core.drift import LOSSY, Drift
 from ...compiler.core.errors import UsageError
-from ...compiler.core.graph import all_graphs, clone_model
+from ...compiler.core.graph import clone_model
 from ...compiler.core.names import Names
 from ...compiler.core.passes import Context, Pass
 from ...compiler.core.sites import Site, all_sites
@@ -27,8 +27,6 @@ __all__ = ["PruneStructured"]
 
 FLOPS, PARAMETERS, MEMBERS = "flops", "parameters", "members"
 MEASURES = (FLOPS, PARAMETERS, MEMBERS)
-TYPICAL = 64
-"""What an unknown dimension counts as in the arithmetic of a model."""
 PRUNED = "pruned"
 
 
@@ -43,6 +41,7 @@ class PruneStructured(Pass):
 
     name: ClassVar[str] = "prune-structured"
     drift: ClassVar[Drift] = LOSSY
+    whole: ClassVar[bool] = True
 
     ratio: float = 0.3
     of: str = FLOPS
@@ -106,8 +105,7 @@ class PruneStructured(Pass):
     def _choice(self, model: ir.Model, groups: list[Group], missed: dict[str, np.ndarray]) -> Choice:
         if self.of == MEMBERS:
             return choose(groups, missed, self.ratio, self.multiple, self.uniform)
-        measure = _arithmetic if self.of == FLOPS else _parameters
-        before = measure(model)
+        before = getattr(model_size(model), self.of)
 
         def left(share: float) -> float:
             """The part of the model that is left when a share of the groups' numbers goes."""
@@ -115,7 +113,7 @@ class PruneStructured(Pass):
             coupling = couple(twin)
             named = [coupling.by_name[group.name] for group in groups]
             shrink(twin, coupling.follower, _members(named, choose(groups, missed, share, self.multiple, self.uniform)))
-            return measure(twin) / max(before, 1)
+            return float(getattr(model_size(twin), self.of) / max(before, 1))
 
         return choose(groups, missed, meet(self.ratio, left), self.multiple, self.uniform)
 
@@ -186,13 +184,3 @@ def _shares(found: np.ndarray) -> np.ndarray:
 
 def _members(groups: Sequence[Group], choice: Choice) -> list[int]:
     return [int(member) for group in groups for member in group.members[choice[group.name]]]
-
-
-def _arithmetic(model: ir.Model) -> int:
-    return sum(flops(node, TYPICAL) or 0 for graph in all_graphs(model) for node in graph)
-
-
-def _parameters(model: ir.Model) -> int:
-    values = [value for graph in all_graphs(model) for value in graph.initializers.values()]
-    floats = [value for value in values if value.dtype is not None and value.dtype.is_floating_point()]
-    return sum(int(np.prod(value.shape.numpy(), dtype=np.int64)) for value in floats if value.shape is not None)
