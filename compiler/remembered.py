@@ -11,7 +11,7 @@ import onnx_ir as ir
 from .cache import hash_parts
 from .core.backend import Array
 from .core.sites import Site
-from .core.statistics import Calibrator, Range, SiteStatistics
+from .core.statistics import Calibrator, PairStatistics, Range, SiteStatistics
 from .serialize import skeleton, tensors_of
 
 __all__ = ["Remembered"]
@@ -64,8 +64,14 @@ class Remembered:
         self._unseen = {name: known.unseen[name] for name in values if name in known.unseen}
         return {name: known.ranges[name] for name in values if name in known.ranges}
 
-    def sites(self, model: ir.Model, sites: Sequence[Site], *, moments: bool = True, rows: int = 0) -> Iterator[tuple[Site, list[SiteStatistics]]]:
-        """As `Calibrator.sites`."""
+    def sites(
+        self, model: ir.Model, sites: Sequence[Site], *, moments: bool = True, rows: int = 0, in_turn: bool = False
+    ) -> Iterator[tuple[Site, list[SiteStatistics]]]:
+        """As `Calibrator.sites`; nothing is remembered of a model that changes on the way."""
+        if in_turn:
+            yield from self._calibrator.sites(model, sites, moments=moments, rows=rows, in_turn=True)
+            self._unseen = self._calibrator.unseen
+            return
         known = self._of(model)
         missing = [site for site in sites if (site.name, moments, rows) not in known.sites and site.name not in known.unseen]
         fresh = iter(self._calibrator.sites(model, missing, moments=moments, rows=rows)) if missing else iter(())
@@ -82,6 +88,11 @@ class Remembered:
         if missing:
             known.unseen.update(self._calibrator.unseen)
         self._unseen = {site.name: known.unseen[site.name] for site in sites if site.name in known.unseen}
+
+    def pairs(self, model: ir.Model, sites: Sequence[Site], targets: Sequence[str], *, parts: int = 1) -> Iterator[tuple[Site, list[PairStatistics]]]:
+        """As `Calibrator.pairs`; nothing of it is remembered."""
+        yield from self._calibrator.pairs(model, sites, targets, parts=parts)
+        self._unseen = self._calibrator.unseen
 
     def outputs(self, model: ir.Model, limit: int | None = None) -> Iterator[dict[str, Array]]:
         """As `Calibrator.outputs`; only those of a model that something else was asked of are kept, for candidates come and go."""

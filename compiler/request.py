@@ -89,7 +89,7 @@ class Request:
     def small(self) -> bool:
         """Whether a smaller model is wanted although it may be slower."""
         allowance = self.mixture()
-        return self.size or self.precision in SMALL or (allowance is not None and allowance.kind == "size")
+        return self.size or self.sparsity is not None or self.precision in SMALL or (allowance is not None and allowance.kind == "size")
 
     @property
     def repeatable(self) -> bool:

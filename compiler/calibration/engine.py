@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -15,10 +16,11 @@ import onnx_ir as ir
 from ..core.backend import Array, Backend, Progress
 from ..core.errors import InputError
 from ..core.sites import Site
-from ..core.statistics import Range, SiteStatistics
+from ..core.statistics import PairStatistics, Range, SiteStatistics
 from .data import CalibrationData, sample_bytes
 from .moments import Counts, Moments
 from .packing import packed
+from .pairs import Pairs, matched
 from .probe import Visit, cut_model, measured_bytes, typed, unseen
 from .rows import Layout, count_rows, layout_of, rows_of
 from .shelf import Kept, Shelf, group_key, open_shelf, pack_ranges, pack_sites, skipped_in, unpack_ranges, unpack_sites
@@ -80,9 +82,11 @@ class Engine:
                         found[name] = item
         return found
 
-    def sites(self, model: ir.Model, sites: Sequence[Site], *, moments: bool = True, rows: int = 0) -> Iterator[tuple[Site, list[SiteStatistics]]]:
+    def sites(
+        self, model: ir.Model, sites: Sequence[Site], *, moments: bool = True, rows: int = 0, in_turn: bool = False
+    ) -> Iterator[tuple[Site, list[SiteStatistics]]]:
         """As `Calibrator.sites`."""
-        model = typed(model, [site.data.name or "" for site in sites])
+        model = model if in_turn else typed(model, [site.data.name or "" for site in sites])  # What changes on the way is not looked at in a copy.
         seen = set(self._observable(model, [site.data.name or "" for site in sites]))
         wanted = [site for site in sites if (site.data.name or "") in seen]
         self.unseen.update({site.name: self.unseen[site.data.name or ""] for site in sites if (site.data.name or "") not in seen})
@@ -90,7 +94,8 @@ class Engine:
         distinct = list(dict.fromkeys(keys))
         sizes, measured = self._sizes(model, list(dict.fromkeys(name for name, _ in keys)))
         held = {key: _held_bytes(key[1], moments, rows) for key in distinct}
-        groups = list(packed({key: sizes[key[0]] for key in distinct}, held, self.budget // 2))
+        packs = packed({key: sizes[key[0]] for key in distinct}, held, self.budget // 2)
+        groups = [list(keys) for _, keys in itertools.groupby(distinct, lambda key: key[0])] if in_turn else list(packs)
         with self._stages(model, [[name for name, _ in group] for group in groups], measured) as show:
             yield from self._each(model, wanted, keys, iter(groups), moments, rows, show)
 
@@ -111,6 +116,41 @@ class Engine:
                 yield site, statistics
             else:
                 self.unseen[site.name] = "its input was empty, or not finite, on every sample"
+
+    def pairs(self, model: ir.Model, sites: Sequence[Site], targets: Sequence[str], *, parts: int = 1) -> Iterator[tuple[Site, list[PairStatistics]]]:
+        """As `Calibrator.pairs`."""
+        chosen = [(site, site.data.name or "", target) for site, target in zip(sites, targets, strict=True)]
+        seen = set(self._observable(model, [name for _, data, target in chosen for name in (data, target)]))
+        self.unseen.update({site.name: self.unseen.get(data) or self.unseen[target] for site, data, target in chosen if not {data, target} <= seen})
+        chosen = [item for item in chosen if {item[1], item[2]} <= seen]
+        _, measured = self._sizes(model, list(dict.fromkeys(name for _, *names in chosen for name in names)))
+        with self._stages(model, [[data, target] for _, data, target in chosen], measured, stop_before=True) as show:
+            for site, data, target in chosen:
+                found = self._paired(site, data, target, parts, show)
+                if any(part.count for part in found):
+                    yield site, found
+                else:
+                    self.unseen[site.name] = "its input was empty, or not finite, on every sample"
+
+    def _paired(self, site: Site, data: str, target: str, parts: int, show: Show) -> list[PairStatistics]:
+        layout = layout_of(site)
+        collected: list[Pairs] = []
+        waiting: dict[str, np.ndarray] = {}
+        sieve, seen = np.random.default_rng([self.seed, zlib.crc32(site.name.encode())]), itertools.count()
+
+        def visit(name: str, array: np.ndarray) -> None:
+            waiting[name] = array
+            if len(waiting) < 2:
+                return
+            inputs, outputs = waiting.pop(data), waiting.pop(target)
+            share, part = self._share(inputs.shape, layout), next(seen) % parts
+            for rows, beside in matched(inputs, outputs, layout, share, sieve):
+                if not collected:
+                    collected.extend(Pairs(layout.width, beside.shape[1]) for _ in range(parts))
+                collected[part].add(rows, beside)
+
+        show([data, target], visit)
+        return [item.statistics() for item in collected]
 
     def outputs(self, model: ir.Model, limit: int | None = None) -> Iterator[dict[str, Array]]:
         """As `Calibrator.outputs`."""

@@ -12,7 +12,7 @@ import onnx_ir as ir
 from .backend import Array
 from .sites import Site
 
-__all__ = ["Calibrator", "Histogram", "Range", "SiteStatistics"]
+__all__ = ["Calibrator", "Histogram", "PairStatistics", "Range", "SiteStatistics"]
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,20 @@ class SiteStatistics:
     strange: int = 0
 
 
+@dataclass(frozen=True)
+class PairStatistics:
+    """The input X (N x K) of a site beside what it is to give, Y (N x M), over samples: ``moment`` is X'X / N, ``cross`` X'Y / N, float64 [K, K] and [K, M];
+    ``mean`` [K] and ``target_mean`` [M] are those of X and Y, ``target_square`` [M] the mean of each squared channel of Y; ``count`` is N.
+    """
+
+    moment: np.ndarray
+    cross: np.ndarray
+    mean: np.ndarray
+    target_mean: np.ndarray
+    target_square: np.ndarray
+    count: int
+
+
 class Calibrator(Protocol):
     """Runs a model on the user's real samples. Every call goes through them once, or, where memory does not hold what was asked for, in several groups.
 
@@ -77,8 +91,22 @@ class Calibrator(Protocol):
         """The range of each of these values of the model, by name."""
         ...
 
-    def sites(self, model: ir.Model, sites: Sequence[Site], *, moments: bool = True, rows: int = 0) -> Iterator[tuple[Site, list[SiteStatistics]]]:
-        """For each site, in the order given, the statistics of each of its groups. Sites of one input share its work; those not asked for next are not held."""
+    def sites(
+        self, model: ir.Model, sites: Sequence[Site], *, moments: bool = True, rows: int = 0, in_turn: bool = False
+    ) -> Iterator[tuple[Site, list[SiteStatistics]]]:
+        """For each site, in the order given, the statistics of each of its groups. Sites of one input share its work; those not asked for next are not held.
+
+        With ``in_turn`` the order is that of the graph, and what whoever asks makes of the weight of one site counts for the inputs of those that follow
+        (but for those of the same input).
+        """
+        ...
+
+    def pairs(self, model: ir.Model, sites: Sequence[Site], targets: Sequence[str], *, parts: int = 1) -> Iterator[tuple[Site, list[PairStatistics]]]:
+        """For each site of one group, in the order of the graph, its input beside the value that is named for it in ``targets``.
+
+        Samples are dealt out to so many ``parts`` in turn, and there are statistics of each. Constants that whoever asks changes in the model after one
+        site count for those that follow.
+        """
         ...
 
     def outputs(self, model: ir.Model, limit: int | None = None) -> Iterator[dict[str, Array]]:

@@ -1,4 +1,4 @@
-"""DSnoT: weights that went and weights that stay change places (Zhang et al., "Dynamic Sparse No Training: Training-Free Fine-tuning for Sparse LLMs", 2023)."""
+"""DSnoT: what went and what stays change places (Zhang et al., "Dynamic Sparse No Training: Training-Free Fine-tuning for Sparse LLMs", 2023)."""
 
 from __future__ import annotations
 

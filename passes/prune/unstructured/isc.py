@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from ....compiler.core.statistics import SiteStatistics
-from ...quantize.hessian import damped, importance, moment_of
+from ...quantize.hessian import importance, moment_of
 from .method import Metric
 from .obs import inverse_diagonal
 from .pattern import Scope
@@ -26,4 +26,4 @@ class Isc(Metric):
     def metric(self, weight: np.ndarray, statistics: SiteStatistics | None, gradient: np.ndarray | None) -> np.ndarray:
         """As `Metric.metric`."""
         moment = moment_of(statistics, weight, self.name)
-        return np.square(weight.astype(np.float64)) * (importance(damped(moment)) + 1 / inverse_diagonal(moment))[:, None]
+        return np.square(weight.astype(np.float64)) * (importance(moment) + 1 / inverse_diagonal(moment))[:, None]

@@ -49,17 +49,18 @@ class Pattern:
         return np.diff(edges)
 
 
-def parse_pattern(text: str, ratio: float) -> Pattern:
-    """``""`` with a ratio, or "2:4". Raises UsageError for what is neither, or would leave all or nothing."""
-    if not text:
-        if not 0 < ratio < 1:
-            raise UsageError(f"a ratio of weights to prune lies between 0 and 1; {ratio:g} does not")
-        return Pattern(ratio)
-    found = re.fullmatch(r"(\d+):(\d+)", text)
-    if found is None or not 0 < int(found[1]) < int(found[2]):
-        raise UsageError(f"there is no pattern '{text}'; one that keeps 2 of every 4 weights is written 2:4")
-    keep, of = int(found[1]), int(found[2])
-    return Pattern(1 - keep / of, keep, of)
+def parse_pattern(text: str) -> Pattern:
+    """From "0.5", or "2:4". Raises UsageError for what is neither, or would leave all or nothing."""
+    groups = re.fullmatch(r"(\d+):(\d+)", text)
+    if groups is not None and 0 < int(groups[1]) < int(groups[2]):
+        return Pattern(1 - int(groups[1]) / int(groups[2]), int(groups[1]), int(groups[2]))
+    try:
+        ratio = float(text)
+    except ValueError:
+        ratio = 0.0
+    if not 0 < ratio < 1:
+        raise UsageError(f"'{text}' is no part of the weights: give a number between 0 and 1, or n:m such as 2:4, which keeps 2 of every 4 weights")
+    return Pattern(ratio)
 
 
 def kept(metric: np.ndarray, pattern: Pattern, scope: Scope = "column") -> np.ndarray:

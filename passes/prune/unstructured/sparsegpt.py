@@ -69,4 +69,3 @@ class Masks:
 def _ends(rows: int, run: int, size: int) -> list[int]:
     """Where the group ends that starts at a row, had one started there: groups of ``size`` rows, starting anew after ``run``."""
     return [min(row // run * run + (row % run // size + 1) * size, (row // run + 1) * run, rows) for row in range(rows)]
-

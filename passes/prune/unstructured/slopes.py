@@ -1,0 +1,67 @@
+"""How much the answers of a model mind each of its weights: gradients on calibration data, through torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnx_ir as ir
+
+from ....compiler.core.errors import TargetError
+from ....compiler.core.sites import Site, unfold_weight
+from ....compiler.core.statistics import Calibrator
+from ...differentiable.graph import TorchGraph
+from ...differentiable.samples import samples_of
+from ...differentiable.torch_there import need_torch
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["slopes_of"]
+
+SAMPLES, DRAWS = 32, 2
+
+
+def slopes_of(model: ir.Model, sites: Sequence[Site], calibrator: Calibrator, seed: int = 0) -> dict[str, np.ndarray]:
+    """Of each site the root mean square gradient of its weights, float64 [groups, K, M], by name.
+
+    What is differentiated are the floating-point outputs, each number times a random sign and each output brought to the same size: the mean square is the
+    diagonal of the Gauss-Newton matrix of their squared error, which needs no labels. Raises BackendMissing without torch, TargetError naming an operator
+    that cannot be differentiated, or when no output is of floats.
+    """
+    import torch
+
+    need_torch("a method that looks at gradients")
+    graph = TorchGraph.of(model)
+    here = [site for site in sites if site.weight.name in graph.constants]
+    weights = {site.weight.name or "": graph.constants[site.weight.name or ""].float().requires_grad_() for site in here}
+    found = {name: torch.zeros_like(weight, requires_grad=False) for name, weight in weights.items()}
+    draw = torch.Generator().manual_seed(seed)
+    count = 0
+    for feed in samples_of(calibrator, model, SAMPLES):
+        values = {name: torch.from_numpy(np.ascontiguousarray(item)).to(graph.device) for name, item in feed.items()}
+        outputs = graph.run(values, weights)
+        for _ in range(DRAWS):
+            loss = _signed(outputs, draw)
+            slopes = torch.autograd.grad(loss, list(weights.values()), allow_unused=True, retain_graph=True)
+            for name, slope in zip(weights, slopes, strict=True):
+                if slope is not None:
+                    found[name] += slope.square()
+            count += 1
+    squares = {name: (total / count).cpu().numpy().astype(np.float64) for name, total in found.items()}
+    return {site.name: unfold_weight(np.sqrt(squares[site.weight.name or ""]), site) for site in here}
+
+
+def _signed(outputs: dict[str, torch.Tensor], draw: torch.Generator) -> torch.Tensor:
+    import torch
+
+    parts = []
+    for value in outputs.values():
+        if value.is_floating_point() and value.requires_grad and value.numel():
+            signs = torch.randint(0, 2, value.shape, generator=draw).to(value) * 2 - 1
+            size = value.detach().square().mean().sqrt().clamp(min=torch.finfo(torch.float32).tiny)
+            parts.append((value * signs).sum() / (size * value.numel() ** 0.5))
+    if not parts:
+        raise TargetError("no output of the model is of floating-point numbers that depend on its weights: there are no gradients to prune by")
+    return torch.stack([part.float() for part in parts]).sum()
