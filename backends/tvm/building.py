@@ -14,13 +14,15 @@ from typing import TYPE_CHECKING, Any
 import onnx_ir as ir
 
 from ...compiler.core.errors import GraphwrightError, TargetError
+from .accumulating import pass_over_nan
 from .blocks import outline, settle
 from .importing import import_model, sentence
 from .machine import this_machine
 from .options import DEFAULT, Options
 from .planned import mark_plan
 from .prepare import prepare
-from .vector_math import legalisations
+from .saturating import legalisations as saturating
+from .vector_math import legalisations as vectorised
 from .weights import lift_weights
 
 if TYPE_CHECKING:
@@ -46,7 +48,7 @@ def fused_module(model: ir.Model, options: Options = DEFAULT, target: tvm.target
     imported = import_model(prepared, turn=options.channels_last)
     with _blamed("fuse"), target or this_machine():
         module = outline(imported) if options.fusion == "plan" else imported.module
-        legalised = relax.transform.LegalizeOps(legalisations() if options.fast_math else None)
+        legalised = relax.transform.LegalizeOps({**saturating(), **(vectorised() if options.fast_math else {})})
         steps = [relax.transform.ConvertToDataflow(1), relax.transform.DecomposeOpsForInference(), relax.backend.DispatchSortScan(), legalised]
         steps.append(relax.transform.FoldConstant())
         module = transform.Sequential(steps)(module)
@@ -59,6 +61,10 @@ def fused_module(model: ir.Model, options: Options = DEFAULT, target: tvm.target
 
 def scheduled(module: tvm.IRModule, target: tvm.target.Target, scheduler: Scheduler | None = None) -> tvm.IRModule:
     """The module with every kernel scheduled, by ``scheduler`` or by the best guess, and the weights laid out as the schedules want them."""
+    return pass_over_nan(_with_schedules(module, target, scheduler))
+
+
+def _with_schedules(module: tvm.IRModule, target: tvm.target.Target, scheduler: Scheduler | None) -> tvm.IRModule:
     from tvm import relax, transform
 
     from .schedules.default import schedule_kernels

@@ -12,7 +12,7 @@ from ...compiler.core.dims import add, multiply
 from ...compiler.core.graph import array, attribute
 from ...compiler.core.shapes import dims_of, known_ints
 from ...compiler.core.symbolic.reading import input_at, ints_at
-from .limits import clipped, hard_sigmoid, place_of_extreme, rectified
+from .limits import clipped, extreme, hard_sigmoid, place_of_extreme, rectified
 
 if TYPE_CHECKING:
     from .importing import Importer
@@ -172,6 +172,8 @@ OWN: dict[str, Conversion] = {
     "Gather": gathered,
     "Relu": rectified,
     "Clip": clipped,
+    "Max": extreme,
+    "Min": extreme,
     "HardSigmoid": hard_sigmoid,
     "ArgMax": place_of_extreme,
     "ArgMin": place_of_extreme,

@@ -11,10 +11,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx_ir as ir
 
-from ...compiler.core.graph import attribute
+from ...compiler.core.graph import array, attribute
 
 if TYPE_CHECKING:
     from .importing import Importer
+
+LOOKED_AT = 1 << 20
+"""Bytes of a constant that are looked through for NaN."""
 
 
 def rectified(importer: Importer, node: ir.Node) -> Any:
@@ -47,6 +50,21 @@ def hard_sigmoid(importer: Importer, node: ir.Node) -> Any:
     return relax.op.maximum(_number(0, value), relax.op.minimum(_number(1, value), line))
 
 
+def extreme(importer: Importer, node: ir.Node) -> Any:
+    """Max and Min of any number of values: NaN where one of them is, as ONNX Runtime does. Constants stand first, since those are known to be no NaN."""
+    from tvm import relax
+
+    sources = sorted((value for value in node.inputs if value is not None), key=lambda value: not _is_settled(value))
+    operation = relax.op.maximum if node.op_type == "Max" else relax.op.minimum
+    result, settled = importer.tensor(sources[0]), _is_settled(sources[0])
+    for source in sources[1:]:
+        other = importer.tensor(source)
+        found = importer.emit(operation(result, other))
+        result = found if settled else importer.emit(relax.op.where(importer.emit(relax.op.isnan(result)), result, found))
+        settled = settled and _is_settled(source)
+    return result
+
+
 def place_of_extreme(importer: Importer, node: ir.Node) -> Any:
     """ArgMax and ArgMin of floats: NaN is passed over unless it comes first, as ONNX Runtime does. TVM's kernels give a place that is none."""
     from tvm import relax
@@ -67,6 +85,14 @@ def _first(node: ir.Node) -> ir.Value:
     source = node.inputs[0]
     assert source is not None, f"{node.op_type} without an input"
     return source
+
+
+def _is_settled(value: ir.Value) -> bool:
+    """Whether a value is never NaN: a constant that is none, or whole numbers."""
+    if value.dtype is not None and not value.dtype.is_floating_point():
+        return True
+    content = array(value, max_bytes=LOOKED_AT)
+    return content is not None and not np.isnan(content).any()
 
 
 def _limit(importer: Importer, node: ir.Node, place: int, value: Any) -> Any:

@@ -182,10 +182,14 @@ def _function(op: Pen, name: str) -> Callable[[ir.Value], ir.Value]:
 
 
 def _clipped(op: Pen, node: ir.Node, value: ir.Value) -> ir.Value:
-    limit = attribute(node, "clip", None)
-    if not isinstance(limit, float) or limit <= 0:
-        return value
-    return op.Clip(value, op.const(np.float32(-limit)), op.const(np.float32(limit)))
+    """Within the limit that the node sets. A gate with a bias is never NaN in ONNX Runtime, which takes it where it is below a limit, else the limit."""
+    given = attribute(node, "clip", None)
+    limit = given if isinstance(given, float) and given > 0 else None
+    if node.op_type != "RNN" and len(node.inputs) > 3 and node.inputs[3] is not None:
+        kind = _dtype(node)
+        highest = op.const(np.array(np.finfo(kind).max if limit is None else limit, kind))
+        value = op.Where(op.Less(value, highest), value, highest)
+    return value if limit is None else op.Clip(value, op.const(np.float32(-limit)), op.const(np.float32(limit)))
 
 
 def _dtype(node: ir.Node) -> np.dtype:
