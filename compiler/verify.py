@@ -24,6 +24,7 @@ from .region import identical
 from .rounding import FACTORS, MORE_FACTORS, has_halves, has_steps, rounded
 from .seeding import draws, seeded
 from .tolerance import QUIET, Noise, Stress, difference, is_float, measure, stress_of
+from .undecided import settled, undecided
 
 __all__ = ["Outputs", "References", "Verifier", "compare", "worse"]
 
@@ -175,6 +176,7 @@ class Verifier:
         self._previous = self._reference
         self._latest: list[Outputs] | None = None
         self._noise: list[dict[str, Noise]] | None = None
+        self._undecided: dict[int, dict[str, np.ndarray]] = {}
         self._growth: dict[str, float] = {}
         self.bitwise = self.repeatable and not has_halves(model)
         """Whether `exact` can be held to bits: the CPU computes 16-bit operators in 32 bits and rounds in between depending on which are neighbours."""
@@ -263,7 +265,19 @@ class Verifier:
             if not same.broken:  # The noise need not be measured for what did not move.
                 return same
         noise = self.noise[index] if drift in (Drift.ROUNDING, Drift.DOMAIN) else None
+        found = compare(before, after, drift, noise=noise, growth=self._growth, stress=self.stress[index], sample=index)
+        if not found.broken or drift is Drift.EXACT or not (undecided := self._undecided_of(index)):
+            return found
+        after = {name: settled(before[name], value, undecided.get(name)) if name in before else value for name, value in after.items()}
         return compare(before, after, drift, noise=noise, growth=self._growth, stress=self.stress[index], sample=index)
+
+    def _undecided_of(self, index: int) -> dict[str, np.ndarray]:
+        """Where the outputs of a sample with extremes depend on what nobody says of NaN (`undecided`)."""
+        if not self.stress[index].any:
+            return {}
+        if index not in self._undecided:
+            self._undecided[index] = undecided(self._steady(self.model), self.samples[index], self.backend.reference)
+        return self._undecided[index]
 
     def _candidate_outputs(self, model: ir.Model, chosen: Sequence[int]) -> Iterator[tuple[int, Outputs | Difference]]:
         try:

@@ -18,7 +18,7 @@ class Flow:
     def __init__(self, model: ir.Model, samples: Sequence[Sample], reference: Callable[[ir.Model], Runner]) -> None:
         self._model = model
         self._samples = tuple(samples)
-        self._reference = reference
+        self.reference = reference
         self._known: list[Sample] = [dict(sample) for sample in samples]
 
     def values(self, names: Iterable[str]) -> Sample:
@@ -30,7 +30,7 @@ class Flow:
         wanted = list(dict.fromkeys(names))
         missing = [name for name in wanted if name not in self._known[0]]
         if missing:
-            runner = self._reference(expose(self._model, missing))
+            runner = self.reference(expose(self._model, missing))
             try:
                 for sample, known in zip(self._samples, self._known, strict=True):
                     known.update(zip(missing, runner.run(sample).values(), strict=True))
