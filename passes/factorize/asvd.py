@@ -1,0 +1,45 @@
+"""Activation-aware singular value decomposition."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from ...compiler.core.errors import UsageError
+from ...compiler.core.statistics import SiteStatistics
+from .method import Decomposition, LowRank
+from .svd import decomposed
+
+__all__ = ["Asvd"]
+
+
+@dataclass(frozen=True)
+class Asvd(LowRank):
+    """Yuan et al., "ASVD: Activation-aware Singular Value Decomposition for Compressing Large Language Models" (2023), equations 5 to 9.
+
+    ``S W`` is decomposed, S diagonal with ``(mean |x_j|)^alpha``, and ``S^-1`` put back before the left factor.
+    """
+
+    name: ClassVar[str] = "asvd"
+    refines: ClassVar[str | None] = "svd"
+    channels: ClassVar[bool] = True
+
+    alpha: float = 0.5
+
+    def decompose(self, weight: np.ndarray, statistics: SiteStatistics | None) -> Decomposition:
+        """As `LowRank.decompose`. Raises UsageError without statistics."""
+        if statistics is None:
+            raise UsageError(f"{self.name} needs calibration data: it looks at what a weight is multiplied by")
+        scales = _scales(statistics.abs_mean, self.alpha)
+        found = decomposed(weight * scales[:, None])
+        return Decomposition(found.left / scales[:, None], found.values, found.right)
+
+
+def _scales(abs_mean: np.ndarray, alpha: float) -> np.ndarray:
+    """Positive float64 [K]; an input that was always zero counts like the least of the others."""
+    positive = abs_mean[abs_mean > 0]
+    if not positive.size:
+        return np.ones(len(abs_mean))
+    return np.asarray(np.maximum(abs_mean, positive.min()) ** alpha)
