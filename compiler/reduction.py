@@ -30,7 +30,7 @@ PART, WHOLE, NUMBER = r"0?\.\d+", r"\d+", r"\d+(\.\d*)?|\.\d+"
 REDUCTIONS = {
     "prune": Reduction("prune-structured", {"ratio": NUMBER}),
     "rank": Reduction("factorize", {"ratio": PART, "rank": WHOLE}),
-    "sparsity": Reduction("sparsify", {"ratio": NUMBER, "pattern": r"\d+:\d+"}),
+    "sparsity": Reduction("sparsify", {"amount": rf"{NUMBER}|\d+:\d+"}),
     "recover": Reduction("recover", {"minutes": NUMBER}),
 }
 """In the order in which they run."""
