@@ -12,6 +12,7 @@ from .building import Scheduler, code_of, fused_module, scheduled
 from .options import Options
 from .prepare import BLOCK
 from .session import TvmRunner, ports_of
+from .threads import settle_threads
 
 if TYPE_CHECKING:
     import tvm
@@ -23,6 +24,7 @@ VIEWS = frozenset({"Identity", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Dr
 
 def build_model(model: ir.Model, options: Options, target: tvm.target.Target, progress: Progress, scheduler: Scheduler | None = None) -> TvmRunner:
     """A runner for a model. Raises TargetError naming the operator that TVM cannot take."""
+    settle_threads()  # Before constants are folded: a pool of threads that ran a kernel stays as it is.
     progress("importing into TVM")
     module = fused_module(model, options, target)
     progress("scheduling kernels")

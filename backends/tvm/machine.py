@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 from typing import TYPE_CHECKING
 
 from ...compiler.core.errors import BackendMissing
 from ...compiler.core.target import Target
+from .threads import cores, processors
 
 if TYPE_CHECKING:
     import tvm
@@ -38,6 +38,6 @@ def this_machine() -> tvm.target.Target:
             "kind": "llvm",
             "mtriple": codegen.llvm_get_system_triple(),
             "mcpu": codegen.llvm_get_system_cpu(),
-            "num-cores": os.cpu_count() or 1,
+            "num-cores": cores(processors()),
         }
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-IMPORTS = "import ctypes, importlib.util, json, pathlib, sys, numpy as np, tvm_ffi"
+IMPORTS = "import ctypes, importlib.util, json, os, pathlib, sys, numpy as np, tvm_ffi"
 OPEN = '''\
 def open_tvm(folder):
     """What runs the model.so of a folder: {input: array} -> {output: array}."""
@@ -12,6 +12,11 @@ def open_tvm(folder):
     if runtime is None: sys.exit(f"put libtvm_runtime.so (of the package apache-tvm) beside {__file__}, or pip install apache-tvm")
     ctypes.CDLL(str(runtime), ctypes.RTLD_GLOBAL)
     about = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+    if not (os.environ.get("TVM_NUM_THREADS") or os.environ.get("OMP_NUM_THREADS")):  # TVM by itself leaves half of the processors idle.
+        cpus = [str(one) for one in sorted(os.sched_getaffinity(0))]
+        twins = [pathlib.Path(f"/sys/devices/system/cpu/cpu{one}/topology/thread_siblings_list") for one in cpus]
+        cores = len({twin.read_text() if twin.is_file() else twin for twin in twins})
+        tvm_ffi.get_global_func("runtime.config_threadpool")(-3, cores, cpus, cores)
     vm = tvm_ffi.load_module(str(folder / "model.so"))["vm_load_executable"]()
     vm["vm_initialization"](1, 0, 2)  # on the CPU, memory in a pool
     def tensor(array):  # Vectors are loaded from where it starts, which must be a multiple of 64.

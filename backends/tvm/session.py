@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ from ...compiler.core.intake import Intake
 from ...compiler.core.shapes import is_ours, outward_shape
 from ...compiler.core.timing import Stopwatch, stopwatch
 from .importing import sentence
+from .threads import settle_threads
 
 if TYPE_CHECKING:
     from tvm.relax.vm_build import VMExecutable
@@ -35,6 +37,8 @@ class TvmRunner:
     ) -> None:
         from tvm import relax
 
+        self._settled = threading.local()
+        self._settle()
         self.executable = executable
         self.weights = list(weights)
         self.kept = tuple(kept)
@@ -47,6 +51,8 @@ class TvmRunner:
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """All outputs by name. Raises InputError when the feeds do not fit or the model fails on them."""
         self._alive()
+        if not hasattr(self._settled, "done"):
+            self._settle()
         given = self._given(feeds)
         try:
             made = self._alive()(*given)
@@ -71,6 +77,11 @@ class TvmRunner:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _settle(self) -> None:
+        """Make this thread's pool of threads ready; each thread that calls has one."""
+        settle_threads()
+        self._settled.done = True
 
     def _device(self) -> Any:
         """Where the machine runs."""

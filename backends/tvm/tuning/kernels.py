@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..threads import settle_threads
 from .worker import HOPELESS, REPEATS, SHORTEST_S, Job
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ def local_timer(job: Job) -> Callable[[], float]:
     """Compile for this machine; the answer gives seconds a run."""
     import tvm
 
+    settle_threads()
     module, target = _lowered(job)
     library = tvm.compile(module, target=target).jit()
     device = tvm.device(job.device.kind, 0)

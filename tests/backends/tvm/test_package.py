@@ -106,7 +106,7 @@ def test_the_program_runs_without_inputs(packed):
 
 def test_the_program_never_imports_the_compiler(packed):
     lines = (packed / "run.py").read_text().splitlines()
-    assert [line for line in lines if line.startswith(("import", "from"))] == ["import ctypes, importlib.util, json, pathlib, sys, numpy as np, tvm_ffi"]
+    assert [line for line in lines if line.startswith(("import", "from"))] == ["import ctypes, importlib.util, json, os, pathlib, sys, numpy as np, tvm_ffi"]
     done = subprocess.run(
         [sys.executable, "-I", "-c", f"import sys, runpy; sys.argv = ['run.py']; runpy.run_path({str(packed / 'run.py')!r}); assert 'tvm' not in sys.modules"],
         capture_output=True, text=True, check=False, cwd="/",
