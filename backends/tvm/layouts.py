@@ -19,6 +19,7 @@ from ...compiler.core.shapes import dims_of, static_shape
 if TYPE_CHECKING:
     from .importing import Importer
 
+WHOLE = ("int8", "uint8", "int16", "uint16", "int32")
 TO_LAST, TO_FIRST = (0, 2, 3, 1), (0, 3, 1, 2)
 
 
@@ -99,6 +100,29 @@ def _elementwise(importer: Importer, node: ir.Node) -> Last | None:
         return Last(importer.converted(node)[0])
 
 
+def _quantised(importer: Importer, node: ir.Node) -> Last | None:
+    """To whole numbers or back, with one scale, or one for each place of an axis; blocks are left."""
+    from tvm import relax
+
+    from .importing import constant_of, dtype_of
+
+    source, result = node.inputs[0], node.outputs[0]
+    scale = array(node.inputs[1])
+    zero = array(node.inputs[2]) if len(node.inputs) > 2 and node.inputs[2] is not None else None
+    unknown = zero is None and len(node.inputs) > 2 and node.inputs[2] is not None
+    if source is None or not importer.is_last(source) or scale is None or unknown or scale.ndim > 1 or attribute(node, "block_size", 0):
+        return None
+    whole = dtype_of(result if node.op_type == "QuantizeLinear" else source)
+    if whole not in WHOLE:
+        return None
+    axis = TO_LAST.index(int(attribute(node, "axis", 1)) % 4)  # type: ignore[call-overload]
+    zero = np.zeros(scale.shape, whole) if zero is None else zero
+    if scale.size == 1:
+        scale, zero = scale.reshape(()), zero.reshape(())
+    operation = relax.op.quantize if node.op_type == "QuantizeLinear" else relax.op.dequantize
+    return Last(operation(importer.last(source), constant_of(scale), constant_of(zero), axis=axis, out_dtype=dtype_of(result)))
+
+
 def _operand(importer: Importer, value: ir.Value) -> Any:
     """An operand as it meets channels that are last; None where that takes more than turning it around."""
     from .importing import constant_of
@@ -143,5 +167,7 @@ LAYOUTS: Mapping[str, Callable[[Importer, ir.Node], Last | None]] = {
     "MaxPool": _pool,
     "GlobalAveragePool": _global_average,
     "Concat": _joined,
+    "DequantizeLinear": _quantised,
+    "QuantizeLinear": _quantised,
     **dict.fromkeys((*UNARY, *BINARY), _elementwise),
 }

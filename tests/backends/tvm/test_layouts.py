@@ -41,3 +41,20 @@ def test_the_numbers_stay(network, channels_last):
         for batch in (1, 3):
             x = random.normal(size=(batch, 3, 12, 12)).astype(np.float32)
             np.testing.assert_allclose(runner.run({"x": x})["y"], reference.run({"x": x})["y"], rtol=1e-4, atol=1e-4)
+
+
+QUANTISED = """g (float[2,3,9,9] x, float[8,3,3,3] w, float[8,8,1,1] v) => (float[2,8,7,7] y)
+<float s = {0.05}, uint8 z = {120}, float[8] cs = {0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8}, int8[8] cz = {0, 1, 2, 3, -1, -2, -3, 0}> {
+  c = Conv(x, w) q = QuantizeLinear(c, s, z) d = DequantizeLinear(q, s, z) r = Relu(d)
+  p = QuantizeLinear<axis=1>(r, cs, cz) e = DequantizeLinear<axis=1>(p, cs, cz) y = Conv(e, v)
+}"""
+
+
+def test_quantised_images_keep_their_channels_last(model):
+    random = np.random.default_rng(2)
+    sizes = {"w": (8, 3, 3, 3), "v": (8, 8, 1, 1)}
+    network = model(QUANTISED, **{name: random.normal(size=size).astype(np.float32) for name, size in sizes.items()})
+    assert str(import_model(prepare(network)).module["main"]).count("permute_dims") == 2
+    feeds = {"x": random.normal(size=(2, 3, 9, 9)).astype(np.float32)}
+    with build_model(network, Options(), this_machine(), lambda text: None) as runner, open_reference(network) as reference:
+        np.testing.assert_allclose(runner.run(feeds)["y"], reference.run(feeds)["y"], rtol=1e-4, atol=1e-4)
