@@ -24,6 +24,7 @@ from .prepare import prepare
 from .saturating import legalisations as saturating
 from .vector_math import legalisations as vectorised
 from .weights import lift_weights
+from .widening import computes_half, widen
 
 if TYPE_CHECKING:
     import tvm
@@ -42,11 +43,14 @@ def fused_module(model: ir.Model, options: Options = DEFAULT, target: tvm.target
     """
     from tvm import relax, transform
 
+    target = target or this_machine()
     prepared = prepare(model)
+    if not computes_half(target):
+        widen(prepared)
     if options.fusion == "plan":
         mark_plan(prepared)
     imported = import_model(prepared, turn=options.channels_last)
-    with _blamed("fuse"), target or this_machine():
+    with _blamed("fuse"), target:
         module = outline(imported) if options.fusion == "plan" else imported.module
         legalised = relax.transform.LegalizeOps({**saturating(), **(vectorised() if options.fast_math else {})})
         steps = [relax.transform.ConvertToDataflow(1), relax.transform.DecomposeOpsForInference(), relax.backend.DispatchSortScan(), legalised]
