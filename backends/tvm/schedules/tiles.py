@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
@@ -22,12 +22,17 @@ if TYPE_CHECKING:
     from tvm.s_tir.schedule import LoopRV, SBlockRV
 
 MOST_VECTORS = 8
+FLOAT_BYTES = 4
 MULTIPLIERS, LOADERS, LATENCY = 2, 2, 4
 """Multiply-adds and loads that a core starts in a cycle, and the cycles until a multiply-add's result can be added to."""
 WASTED_TAIL = 1.05
 """What it costs that the last tile is cut off."""
 UNROLLS = (1, 4)
 MOST_TILINGS = 24
+OTHER_ORDERS = 3
+"""How many of the best tiles are also tried in the other order."""
+RESIDENT = 1 << 18
+"""Bytes of an operand that may stay in a core's second cache while all rows go by."""
 LEAST_WORK = 1 << 15
 """Multiply-adds below which waking the other threads takes longer than the work."""
 
@@ -47,12 +52,16 @@ class Plan:
 
 @dataclass(frozen=True)
 class Tiling:
-    """The size of a tile: ``vectors`` of ``lanes`` values wide, ``rows`` high in each row loop. ``unroll`` steps of the reduction are written out."""
+    """The size of a tile: ``vectors`` of ``lanes`` values wide, ``rows`` high in each row loop. ``unroll`` steps of the reduction are written out.
+
+    With ``across`` the tiles of the same rows are computed one after the other, else those of the same columns.
+    """
 
     lanes: int
     vectors: int
     rows: tuple[int, ...]
     unroll: int = 1
+    across: bool = False
 
 
 def plan_tile(shape: Shape, free: frozenset[str]) -> Plan | None:
@@ -76,14 +85,17 @@ def tilings(shape: Shape, plan: Plan, machine: Machine) -> tuple[Tiling, ...]:
     lanes = vector_lanes(shape.extents[plan.column], machine.lanes)
     columns = shape.extents[plan.column] // lanes
     last = shape.extents[shape.reduced[-1]]
+    across = _goes_across(shape, plan)
     found: list[tuple[float, Tiling]] = []
     for vectors in (width for width in range(1, MOST_VECTORS + 1) if columns % width == 0):
         most = max(1, (machine.registers - vectors - 1) // vectors)
         for rows in _heights([shape.extents[row] for row in plan.rows], most):
             cost = _cycles(vectors, rows, [shape.extents[row] for row in plan.rows])
-            found += [(cost * (1 + place / 50), Tiling(lanes, vectors, rows, unroll)) for place, unroll in enumerate(UNROLLS) if last % unroll == 0]
+            found += [(cost * (1 + place / 50), Tiling(lanes, vectors, rows, unroll, across)) for place, unroll in enumerate(UNROLLS) if last % unroll == 0]
     found.sort(key=lambda one: (round(one[0], 4), -one[1].vectors * math.prod(one[1].rows)))
-    return tuple(tiling for _, tiling in found[:MOST_TILINGS])
+    best = [tiling for _, tiling in found[:MOST_TILINGS]]
+    other = [replace(tiling, across=not across) for tiling in best[:OTHER_ORDERS]] if plan.packed is None else []
+    return (*best[:OTHER_ORDERS], *other, *best[OTHER_ORDERS:])
 
 
 def tile(sch: Schedule, block: SBlockRV, shape: Shape, plan: Plan, tiling: Tiling, machine: Machine) -> None:
@@ -100,8 +112,9 @@ def tile(sch: Schedule, block: SBlockRV, shape: Shape, plan: Plan, tiling: Tilin
     if tiling.unroll > 1:
         reduced[-1], step = sch.split(reduced[-1], [None, tiling.unroll])
         steps = [step]
-    sch.reorder(*batch, column, *row_out, *reduced, *steps, *row_in, column_vectors, column_lanes)
-    outer = sch.fuse(*batch, column, *([] if pack is not None else row_out))
+    order = [*row_out, column] if tiling.across and pack is None else [column, *row_out]
+    sch.reorder(*batch, *order, *reduced, *steps, *row_in, column_vectors, column_lanes)
+    outer = sch.fuse(*batch, *([column] if pack is not None else order))
     if shape.work >= LEAST_WORK * tiling.lanes and extent(sch, outer) > 1:
         sch.parallel(outer)
     place = row_out[-1] if pack is not None and row_out else outer
@@ -114,6 +127,17 @@ def tile(sch: Schedule, block: SBlockRV, shape: Shape, plan: Plan, tiling: Tilin
     cells = math.prod(tiling.rows) * tiling.vectors * tiling.lanes if whole else None
     _finish(sch, copy, place, machine, cells)
     sch.decompose_reduction(block, reduced[0])
+
+
+def _goes_across(shape: Shape, plan: Plan) -> bool:
+    """Whether the rows should go by only once: what all of them share is small, and less than they are.
+
+    Then results are written in the order they lie in, and each thread reads the rows that it wrote in the kernel before.
+    """
+    sizes = [FLOAT_BYTES * math.prod(max((shape.extents[loop] for loop in index), default=1) for index in indices) for indices in shape.reads]
+    rowless = [not any(row in index for row in plan.rows for index in indices) for indices in shape.reads]
+    shared = sum(size for size, alone in zip(sizes, rowless, strict=True) if alone)
+    return plan.packed is None and shared <= min(RESIDENT, sum(sizes) - shared)
 
 
 def _heights(sizes: Sequence[int], most: int) -> list[tuple[int, ...]]:
