@@ -59,6 +59,8 @@ class Product:
 
 def _composed(site: Site, groups: Sequence[Factors], form: str) -> Composed | Skip:
     bias = None if any(part.bias is None for part in groups) else np.concatenate([part.bias for part in groups if part.bias is not None])
+    if bias is not None and site.kind == "ConvTranspose":
+        return skip("the taps of a transposed convolution overlap, and this method adds something of its own to each")
     place = place_of(site) if bias is not None and site.kind in CONVOLUTIONS else Place(site)
     if bias is not None and site.kind in CONVOLUTIONS and site.bias is not None and place.bias is None:
         return skip("its bias is computed, and this method changes the bias")

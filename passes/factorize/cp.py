@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -35,6 +36,10 @@ class Cp(KernelMethod):
     def numbers(self, shape: tuple[int, ...], rank: int) -> int:
         """As `KernelMethod.numbers`."""
         return rank * sum(size for place, size in enumerate(shape) if place < 2 or size > 1)
+
+    def most(self, shape: tuple[int, ...]) -> int:
+        """As `KernelMethod.most`: a tensor may have a greater rank than any of its sides, but none beyond the product of all but the longest."""
+        return math.prod(shape) // max(shape)
 
     def factor(self, kernel: np.ndarray, statistics: SiteStatistics | None, rank: int) -> list[Stage]:
         """As `KernelMethod.factor`."""

@@ -49,9 +49,10 @@ class DoubleSparse(MatrixMethod):
         moment = damped(moment_of(statistics, weight, self.name), DAMP)
         problem = _Problem(weight, moment / np.diagonal(moment).mean())
         inner = min(weight.shape)
-        squared = min(int(self.square * inner * inner), room // 3)
+        squared = max(inner, min(int(self.square * inner * inner), room // 3))
         first_square = len(weight) <= weight.shape[1]
-        counts = (squared, room - squared) if first_square else (room - squared, squared)
+        others = max(room - squared, 0)
+        counts = (squared, others) if first_square else (others, squared)
         left, right = (np.eye(inner), weight.copy()) if first_square else (weight.copy(), np.eye(inner))
         for sweep in range(self.sweeps):
             steps = self.steps if sweep else 3 * self.steps
@@ -112,8 +113,8 @@ def _split(solve: Callable[[np.ndarray], np.ndarray], start: np.ndarray, entries
 
 def _greatest(matrix: np.ndarray, entries: int) -> np.ndarray:
     """A matrix with all but its greatest numbers zero."""
-    if entries >= matrix.size:
-        return matrix
+    if not 0 < entries < matrix.size:
+        return matrix if entries else np.zeros_like(matrix)
     sizes = np.abs(matrix)
     limit = np.partition(sizes, matrix.size - entries, axis=None)[matrix.size - entries]
     return np.where(sizes >= limit, matrix, 0.0)

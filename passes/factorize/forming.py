@@ -42,13 +42,17 @@ class Room:
         return max(rank // self.multiple, 1) * self.multiple if self.multiple > 1 else rank
 
 
-@dataclass(frozen=True)
+@dataclass
 class Former:
-    """Forms products by a method. ``ranks`` says what some weights were allotted, by the name of their subject (None: they stay)."""
+    """Forms products by a method. ``ranks`` says what some weights were allotted, by the name of their subject (None: they stay).
+
+    Ranks are whole numbers: what one weight leaves of its share (``spare``) is given to the next.
+    """
 
     method: Method
     room: Room
     ranks: Mapping[str, int | None] = field(default_factory=dict)
+    spare: int = field(default=0, init=False)
 
     def product(self, subject: Subject, statistics: list[SiteStatistics] | None) -> Product | Skip:
         """What a weight becomes; why nothing. Raises ModelError for a weight that is not finite."""
@@ -62,13 +66,15 @@ class Former:
         if found.numbers >= whole:
             text = "in the form '%s' it has %d numbers, and %d as it is" if kernels else "at %s it has %d numbers, and %d as it is"
             return skip(text, found.form, found.numbers, whole)
+        if not (self.room.rank or self.room.energy or self.room.variational or self.ranks):
+            self.spare = max(self.spare + int(self.room.share * whole) - found.numbers, 0)
         return found
 
     def _factors(self, subject: Subject, statistics: list[SiteStatistics] | None) -> Product | Skip:
         matrices = subject.matrices()
         shape = matrices.shape[1:]
         least = self._numbers(shape, 1) if isinstance(self.method, LowRank) else 1
-        room = int(self.room.share * math.prod(shape))
+        room = int(self.room.share * math.prod(shape)) + self.spare // len(matrices)
         allotted = self.ranks.get(subject.name) or self.room.rank
         if allotted:
             room = self._numbers(shape, self.room.rounded(min(allotted, *shape)))
@@ -102,7 +108,8 @@ class Former:
         elif self.room.rank:
             rank = min(self.room.rank, most)
         else:
-            rank = _least(most + 1, lambda rank: method.numbers(shape, rank) > self.room.share * math.prod(shape)) - 1
+            room = self.room.share * math.prod(shape) + self.spare // len(kernels)
+            rank = _least(most + 1, lambda rank: method.numbers(shape, rank) > room) - 1
         if rank < 1:
             return skip("a kernel [%s] has %d numbers even at rank 1", ", ".join(map(str, shape)), method.numbers(shape, 1))
         rank = self.room.rounded(rank)
