@@ -7,14 +7,14 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-import numpy as np
 import onnx_ir as ir
 
-from ...compiler.core.errors import InputError, UsageError
+from ...compiler.core.errors import UsageError
 from ...compiler.core.passes import modules_below
 from ...compiler.core.sites import Site
 from ...compiler.core.statistics import Calibrator
 from ..differentiable.graph import TorchGraph
+from ..differentiable.samples import samples_of
 from .coded import Coded
 from .grid import Grid
 
@@ -86,17 +86,3 @@ def cut(model: ir.Model, sites: Sequence[Site]) -> list[Stretch]:
         stretches.append(Stretch(TorchGraph(part, made), by_node.get(part[0]) if part else None, frozenset(needed)))
         needed |= {value.name or "" for node in part for value in node.inputs if value is not None}
     return stretches[::-1]
-
-
-def samples_of(calibrator: Calibrator, model: ir.Model, limit: int) -> list[dict[str, np.ndarray]]:
-    """The first samples themselves, by input name. Raises InputError when there are none."""
-    inputs = [ir.Value(name=value.name, shape=value.shape, type=value.type) for value in model.graph.inputs if not value.is_initializer()]
-    nodes = [ir.Node("", "Identity", [value], name=f"echo_{place}") for place, value in enumerate(inputs)]
-    for value, node in zip(inputs, nodes, strict=True):
-        node.outputs[0].name, node.outputs[0].type, node.outputs[0].shape = f"{value.name}_echo", value.type, value.shape
-    graph = ir.Graph(inputs, [node.outputs[0] for node in nodes], nodes=nodes, opset_imports={"": model.graph.opset_imports.get("", 21)}, name="echo")
-    echoes = calibrator.outputs(ir.Model(graph, ir_version=model.ir_version), limit)
-    found = [{name.removesuffix("_echo"): np.asarray(item) for name, item in echo.items()} for echo in echoes]
-    if not found:
-        raise InputError("there are no calibration samples to learn from")
-    return found

@@ -25,6 +25,8 @@ def operators() -> Operators:
 
     def layer(call: Call, x: torch.Tensor, scale: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
         dims = list(range(call.whole("axis", -1) % x.ndim, x.ndim))
+        if len(call.node.outputs) == 1 and tuple(scale.shape) == tuple(x.shape[dims[0] :]) and (bias is None or bias.shape == scale.shape):
+            return functional.layer_norm(x, tuple(scale.shape), scale, bias, call.number("epsilon", 1e-5))
         centred = x - x.mean(dims, keepdim=True)
         found = centred * torch.rsqrt(centred.square().mean(dims, keepdim=True) + call.number("epsilon", 1e-5)) * scale
         return found if bias is None else found + bias

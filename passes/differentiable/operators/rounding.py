@@ -12,7 +12,7 @@ from .call import Call, Operators
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["operators"]
+__all__ = ["CODES", "operators", "spread"]
 
 CODES = {"INT8": (-128, 127), "UINT8": (0, 255), "INT16": (-32768, 32767), "UINT16": (0, 65535), "INT4": (-8, 7), "UINT4": (0, 15)}
 
@@ -24,13 +24,13 @@ def operators() -> Operators:
         dtype = _code_type(call)
         if dtype not in CODES:
             raise call.refuse(f"the type {dtype}")
-        scale, zero = _spread(call, x, scale), None if zero is None else _spread(call, x, zero)
+        scale, zero = spread(call, x, scale), None if zero is None else spread(call, x, zero)
         codes = round_through(x / scale)
         return (codes if zero is None else codes + zero).clamp(*CODES[dtype])
 
     def dequantize(call: Call, x: torch.Tensor, scale: torch.Tensor, zero: torch.Tensor | None = None) -> torch.Tensor:
         codes = x.to(scale.dtype)
-        return (codes if zero is None else codes - _spread(call, x, zero)) * _spread(call, x, scale)
+        return (codes if zero is None else codes - spread(call, x, zero)) * spread(call, x, scale)
 
     return {"QuantizeLinear": quantize, "DequantizeLinear": dequantize}
 
@@ -44,7 +44,7 @@ def _code_type(call: Call) -> str:
     return ir.DataType(said).name if said else "UINT8"
 
 
-def _spread(call: Call, x: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
+def spread(call: Call, x: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
     """Scales or zero points so that they broadcast against ``x``: one for all, for each channel of an axis, or for each block along it."""
     if numbers.numel() == 1:
         return numbers.reshape(())
