@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -15,7 +15,7 @@ from .grid import Grid
 from .hessian import moment_of, output_error
 from .joint import Precision, row_extremes
 from .method import Method, find_method
-from .steps import block_rows, block_starts, finite, reduce_blocks, steps_for
+from .steps import block_rows, block_starts, finite, reduce_blocks, spread_rows, steps_for
 
 __all__ = ["Awq", "AwqScales"]
 
@@ -51,8 +51,9 @@ class AwqScales(Equivalence):
 class Awq(Method):
     """The same for the weight alone: its rows are divided by the scales again, which the operator before the site does in a graph.
 
-    Then each block of a column is clipped where the error of its part of the output is least (section 4.1 of the paper). ``inner`` is the method that
-    rounds; only rtn is clipped.
+    Then each block of a column is clipped where the error of its part of the output is least (section 4.1 of the paper). Clipping alone makes all outputs
+    a little smaller, and a head that is so shrunk too unsure: the scales are fitted to the codes once more, which the paper does not do. ``inner`` is the
+    method that rounds; only rtn is clipped.
     """
 
     name: ClassVar[str] = "awq"
@@ -71,7 +72,8 @@ class Awq(Method):
         scaled, changed = change.weight(weight), change.statistics(statistics)
         if self.inner != "rtn":
             return Rescaled(find_method(self.inner)().quantize(scaled, changed, grid), change.scale)
-        return Rescaled(_clipped(scaled, moment / np.outer(change.scale, change.scale), grid), change.scale)
+        turned = moment / np.outer(change.scale, change.scale)
+        return Rescaled(_refitted(_clipped(scaled, turned, grid), scaled, turned), change.scale)
 
 
 def _tried(weight: np.ndarray, statistics: SiteStatistics) -> Iterator[Equivalent]:
@@ -97,6 +99,23 @@ def _clipped(weight: np.ndarray, moment: np.ndarray, grid: Grid) -> Affine:
         least[better], best[better] = loss[better], ratio
     steps = steps_for(low * best, high * best, grid)
     return steps.affine(steps.codes(weight))
+
+
+def _refitted(coded: Affine, weight: np.ndarray, moment: np.ndarray) -> Affine:
+    """The same codes, each block's scale in turn where the error of the whole output is least: one step of least squares a block."""
+    if len(coded.scales) != len(block_starts(coded.block, len(weight))) or coded.scales.shape[1] != weight.shape[1]:
+        return coded
+    numbers = coded.codes.astype(np.float64)
+    numbers -= 0 if coded.zeros is None else spread_rows(coded.zeros, coded.block, len(weight))
+    scales, off = coded.scales.astype(np.float64), weight - coded.matrix().astype(np.float64)
+    for group, start in enumerate(block_starts(coded.block, len(weight))):
+        part = slice(start, start + coded.block)
+        gain, size = np.einsum("km,km->m", numbers[part], moment[part] @ off), output_error(numbers[part], moment[part, part])
+        wanted = scales[group] + gain / np.where(size > 0, size, np.inf)
+        wanted = np.where(wanted > 0, wanted, scales[group])
+        off[part] -= (wanted - scales[group]) * numbers[part]
+        scales[group] = wanted
+    return replace(coded, scales=scales.astype(np.float32))
 
 
 def _block_errors(off: np.ndarray, moment: np.ndarray, grid: Grid) -> np.ndarray:
