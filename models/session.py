@@ -20,15 +20,19 @@ class Runs(Protocol):
 
 
 class Plain:
-    """An ONNX file or its bytes in a session with default options, apart from spinning, which is off so that sessions do not disturb each other."""
+    """An ONNX file or its bytes in a session with default options, apart from spinning, which is off so that sessions do not disturb each other.
 
-    def __init__(self, model: Path | bytes, *, threads: int = 0) -> None:
+    With ``spinning`` idle threads wait for the next run at full speed, as they do by default.
+    """
+
+    def __init__(self, model: Path | bytes, *, threads: int = 0, spinning: bool = False) -> None:
         import onnxruntime
 
         onnxruntime.set_default_logger_severity(3)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        if not spinning:
+            options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         source = str(model) if isinstance(model, Path) else model
         self._session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
         self.outputs = [port.name for port in self._session.get_outputs()]

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     import tvm
 
 
-def tuned_scheduler(target: tvm.target.Target, root: Path, device: str = "") -> Callable[[tvm.IRModule], tvm.IRModule]:
-    """Gives every kernel the fastest schedule that was measured for it, and the best guess where none was."""
+def tuned_scheduler(target: tvm.target.Target, root: Path, device: str = "", ours: bool = True) -> Callable[[tvm.IRModule], tvm.IRModule]:
+    """Gives every kernel the fastest schedule that was measured for it, and the best guess where none was; without ``ours`` these stay as they are."""
 
     def schedule(module: tvm.IRModule) -> tvm.IRModule:
         from tvm import relax
@@ -23,6 +23,6 @@ def tuned_scheduler(target: tvm.target.Target, root: Path, device: str = "") -> 
         if records is not None:
             with target, records:
                 module = relax.transform.MetaScheduleApplyDatabase()(module)
-        return schedule_kernels(module, target)
+        return schedule_kernels(module, target) if ours else module
 
     return schedule

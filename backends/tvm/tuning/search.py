@@ -27,14 +27,19 @@ IDLE_ROUNDS = 3
 
 
 class Search:
-    """The search for one task. Its first schedule is the one that an untuned build uses, so what is found is never slower than that."""
+    """The search for one task. Its first schedule is the one that an untuned build uses, so what is found is never slower than that.
 
-    def __init__(self, task: Task, records: Records, costs: CostModel, workshop: Workshop, *, seed: int = 0, timeout_s: float = 30.0) -> None:
+    Without ``ours`` it is MetaSchedule's search from its own rules alone, as TVM does it.
+    """
+
+    def __init__(
+        self, task: Task, records: Records, costs: CostModel, workshop: Workshop, *, seed: int = 0, timeout_s: float = 30.0, ours: bool = True
+    ) -> None:
         self.task, self.records, self.costs, self.workshop = task, records, costs, workshop
         self.seed, self.timeout_s = seed, timeout_s
         self.failures: list[str] = []
         self.exhausted = records.settled(task)
-        self._ours: Iterator[Schedule] | None = our_schedules(task)
+        self._ours: Iterator[Schedule] | None = our_schedules(task) if ours else None
         self._evolution: Evolution | None = None
 
     def step(self, count: int) -> int:
@@ -139,9 +144,7 @@ def context_of(task: Task, seed: int) -> TuneContext:
     space = PostOrderApply(sch_rules=ScheduleRule.create(kind), postprocs=Postproc.create(kind), mutator_probs=Mutator.create(kind))
     context = TuneContext.__new__(TuneContext)
     seeded = 1 + seed % (1 << 30)
-    context.__init_handle_by_constructor__(
-        _ffi_api.TuneContext, task.module, task.target, space, strategy, task.name, 1, seeded, get_logging_func(_quiet())
-    )
+    context.__init_handle_by_constructor__(_ffi_api.TuneContext, task.module, task.target, space, strategy, task.name, 1, seeded, get_logging_func(_quiet()))
     _ffi_api.TuneContextInitialize(context)
     return context
 

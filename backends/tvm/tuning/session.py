@@ -20,10 +20,14 @@ if TYPE_CHECKING:
 
 
 class TuningSession:
-    """Divides what a user allows over the models that one compilation builds: the first gets all, a later one what is left."""
+    """Divides what a user allows over the models that one compilation builds: the first gets all, a later one what is left.
 
-    def __init__(self, tuning: Tuning, clock: Callable[[], float] = time.monotonic) -> None:
+    Without ``ours`` it is TVM as it comes: schedules of MetaSchedule's own rules where there are some, and none elsewhere.
+    """
+
+    def __init__(self, tuning: Tuning, clock: Callable[[], float] = time.monotonic, *, ours: bool = True) -> None:
         self.tuning = tuning
+        self._ours = ours
         self._clock = clock
         self._measured = 0
         self._spent_s = 0.0
@@ -41,7 +45,7 @@ class TuningSession:
             module = restrict_layouts(module)
             if self.tuning.asked:
                 remarks.append(describe(self._tune(module, target, root, progress)))
-            return tuned_scheduler(target, root, self._key())(module)
+            return tuned_scheduler(target, root, self._key(), self._ours)(module)
 
         return schedule
 
@@ -51,7 +55,7 @@ class TuningSession:
         left = None if minutes is None else minutes - self._spent_s / 60
         device = read_device(self.tuning.device) if self.tuning.device else None
         start = self._clock()
-        done = tune_module(module, target, root, Budget(trials, left, fresh), progress, device=device)
+        done = tune_module(module, target, root, Budget(trials, left, fresh), progress, device=device, ours=self._ours)
         self._measured += done.measured
         self._spent_s += self._clock() - start
         return done

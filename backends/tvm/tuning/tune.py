@@ -70,18 +70,20 @@ def tune_module(
     device: Device | None = None,
     seed: int = 0,
     clock: Callable[[], float] = time.monotonic,
+    ours: bool = True,
 ) -> Tuned:
     """Measure schedules of a module's kernels (fused, legalised, weights marked as free to be laid out) until the budget is spent.
 
     All that is measured goes to the database below ``root`` round by round: a run that is ended, however, loses the round it was in and the next one goes
-    on from there. Kernels that the database has already are not measured again. Ctrl-C ends tuning, not the build: the best so far are used.
+    on from there. Kernels that the database has already are not measured again. Without ``ours`` all schedules are MetaSchedule's. Ctrl-C ends tuning, not
+    the build: the best so far are used.
     """
     start = clock()
     extracted = extract(module, target)
     notes = tuple(f"the kernel {name} has open dimensions and was not tuned" for name in extracted.symbolic)
     with open_records(root, target, device.key if device is not None else "", tell) as records, Workshop(device) as workshop:
         costs = CostModel(records.folder)
-        tuner = Tuner([_state(task, records, costs, workshop, seed) for task in extracted.tasks], budget, tell, clock, start)
+        tuner = Tuner([_state(task, records, costs, workshop, seed, ours) for task in extracted.tasks], budget, tell, clock, start)
         known = sum(records.trials(task) for task in extracted.tasks)
         try:
             tuner.run()
@@ -144,7 +146,7 @@ class Tuner:
         self.tell(f"tuning {state.search.task.name}: {spent}{of} trials, kernels take {total * 1e3:.3g} ms")
 
 
-def _state(task: Task, records: Records, costs: CostModel, workshop: Workshop, seed: int) -> _State:
+def _state(task: Task, records: Records, costs: CostModel, workshop: Workshop, seed: int, ours: bool) -> _State:
     best = records.best(task)
     progress = Progress(task.calls, records.trials(task), best, [best] if best is not None else [])
-    return _State(Search(task, records, costs, workshop, seed=seed), progress, records.first(task))
+    return _State(Search(task, records, costs, workshop, seed=seed, ours=ours), progress, records.first(task))

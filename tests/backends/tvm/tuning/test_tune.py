@@ -14,10 +14,15 @@ import pytest
 tvm = pytest.importorskip("tvm")
 
 from graphwright.backends.tvm.tuning.apply import tuned_scheduler  # noqa: E402
+from graphwright.backends.tvm.tuning.costs import CostModel  # noqa: E402
 from graphwright.backends.tvm.tuning.database import RECORDS, folder_of, open_records  # noqa: E402
 from graphwright.backends.tvm.tuning.scheduler import Progress, next_task  # noqa: E402
-from graphwright.backends.tvm.tuning.tasks import extract  # noqa: E402
+from graphwright.backends.tvm.tuning.search import Search  # noqa: E402
+from graphwright.backends.tvm.tuning.spaces import our_schedules  # noqa: E402
+from graphwright.backends.tvm.tuning.tasks import Task, extract  # noqa: E402
+from graphwright.backends.tvm.tuning.tune import Budget, tune_module
 from graphwright.backends.tvm.tuning.tune import Budget, tune_module  # noqa: E402
+from graphwright.backends.tvm.tuning.workshop import Workshop  # noqa: E402
 
 from .conftest import Module  # noqa: E402
 
@@ -63,7 +68,6 @@ import sys
 from pathlib import Path
 sys.path.insert(0, {here!r})
 from conftest import module_of, this_machine
-from graphwright.backends.tvm.tuning.tune import Budget, tune_module
 done = tune_module(module_of((64, 64, 64), (64, 64, 128)), this_machine(), Path({root!r}), Budget(trials={trials}), lambda text: print(text, flush=True))
 print("done", done.known, done.measured, done.interrupted, flush=True)
 """
@@ -105,3 +109,15 @@ def test_the_task_that_can_save_most_comes_next() -> None:
     stuck = Progress(4, 40, 1e-3, [1e-3] * 6)
     assert next_task([stuck, fast], [True, True]) == 1
     assert next_task([stuck, fast], [False, False]) is None
+
+
+def test_tvm_by_itself_measures_none_of_our_schedules(task: Task, tmp_path: Path) -> None:
+    traces = {str(made.trace) for made in our_schedules(task)}
+    with open_records(tmp_path, task.target) as records, Workshop() as workshop:
+        search = Search(task, records, CostModel(records.folder), workshop, ours=False)
+        assert search.step(2) == 2
+        assert records.best(task) is not None
+    with open_records(tmp_path, task.target) as records:
+        found = [str(record.trace) for record in records.tvm.get_all_tuning_records()]
+    assert len(found) == 2
+    assert not traces & set(found)
