@@ -20,7 +20,6 @@ from graphwright.backends.tvm.tuning.scheduler import Progress, next_task  # noq
 from graphwright.backends.tvm.tuning.search import Search  # noqa: E402
 from graphwright.backends.tvm.tuning.spaces import our_schedules  # noqa: E402
 from graphwright.backends.tvm.tuning.tasks import Task, extract  # noqa: E402
-from graphwright.backends.tvm.tuning.tune import Budget, tune_module
 from graphwright.backends.tvm.tuning.tune import Budget, tune_module  # noqa: E402
 from graphwright.backends.tvm.tuning.workshop import Workshop  # noqa: E402
 
@@ -68,6 +67,7 @@ import sys
 from pathlib import Path
 sys.path.insert(0, {here!r})
 from conftest import module_of, this_machine
+from graphwright.backends.tvm.tuning.tune import Budget, tune_module
 done = tune_module(module_of((64, 64, 64), (64, 64, 128)), this_machine(), Path({root!r}), Budget(trials={trials}), lambda text: print(text, flush=True))
 print("done", done.known, done.measured, done.interrupted, flush=True)
 """
