@@ -7,6 +7,7 @@ reshapes, expansions and slices are written with the shape that our inference fo
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -14,9 +15,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx_ir as ir
 
+from ...compiler.core.dims import Dim, caps, same
 from ...compiler.core.errors import GraphwrightError, TargetError
 from ...compiler.core.graph import constant, node_label, opset
+from ...compiler.core.planning.operators import ELEMENTWISE
 from ...compiler.core.shapes import dims_of
+from ...compiler.core.symbolic import expression
 from ...compiler.core.symbolic.contents import content
 from ...compiler.core.target import STANDARD_DOMAINS
 from .conversions import OWN
@@ -86,6 +90,7 @@ class Importer:
         failure: GraphwrightError | None = None
         with self.builder.function("main", params=inputs, private=False):
             try:
+                self._settle_limits()
                 for node in self.model.graph:
                     self._node(node)
                 results = [self.tensor(value) for value in self.model.graph.outputs]
@@ -171,6 +176,24 @@ class Importer:
         if isinstance(made, relax.Var):
             self._blocks.setdefault(made.name, self._block)
         return made
+
+    def _settle_limits(self) -> None:
+        """Where an operator reads a table of 64 rows cut to N beside something of N rows, N is 64 at most: checked first, and taken for granted then.
+
+        TVM would not know that min(64, N) and N are the same size.
+        """
+        from tvm import relax
+
+        for dim, other in _limited(self.model).items():
+            for value in self.model.graph.inputs:
+                dims = dims_of(value) or ()
+                if not any(same(one, other) for one in dims) or value not in self._values:
+                    continue
+                sizes = [self.symbols.size(dim if same(one, other) else one) for one in dims]
+                if all(size is not None for size in sizes):
+                    self.builder.match_cast(self._values[value], relax.TensorType(sizes, dtype_of(value)))
+                    self.symbols.equate(dim, other)
+                    break
 
     def _input(self, index: int, value: ir.Value) -> Any:
         from tvm import relax
@@ -318,6 +341,20 @@ class Importer:
         return self.builder.match_cast(made, relax.TensorType(wanted, str(kind.dtype)))
 
 
+def _limited(model: ir.Model) -> dict[ir.SymbolicDim, Dim]:
+    """Dimensions min(number, N) that elementwise operators read beside N, which must then be the same, or 1: with a number above 1 they are never only that."""
+    found: dict[ir.SymbolicDim, Dim] = {}
+    for node in model.graph:
+        if node.op_type not in ELEMENTWISE or node.domain not in STANDARD_DOMAINS or len(node.inputs) < 2:
+            continue
+        shapes = [tuple(reversed(dims_of(value) or ())) for value in node.inputs if value is not None]
+        for dims in itertools.zip_longest(*shapes, fillvalue=1):
+            for one, other in itertools.permutations(dims, 2):
+                if isinstance(one, ir.SymbolicDim) and one.value not in found and caps(other, one):
+                    found[one] = other
+    return {one: other for one, other in found.items() if one.value and expression.function_of(one.value) == "min"}
+
+
 def constant_of(array: np.ndarray) -> Any:
     """An array as a constant of its own type; left to itself, TVM makes int32 of int64 and float32 of float64."""
     from tvm import relax
@@ -375,11 +412,12 @@ def _number(size: Size) -> int | None:
 
 def _is_same(one: Size, other: Size) -> bool:
     import tvm_ffi
+    from tvm.sym import Analyzer
 
     left, right = _number(one), _number(other)
     if left is not None or right is not None:
         return left == right
-    return bool(tvm_ffi.structural_equal(one, other)) or one.same_as(other)
+    return bool(tvm_ffi.structural_equal(one, other)) or one.same_as(other) or bool(Analyzer().can_prove_equal(one, other))
 
 
 __all__ = ["BLOCK", "Imported", "Importer", "constant_of", "dtype_of", "import_model", "sentence"]

@@ -23,6 +23,7 @@ class Symbols:
 
     def __init__(self) -> None:
         self._known: dict[str, Size] = {}
+        self._equal: dict[str, Dim] = {}
         self._serial = 0
 
     def fresh(self) -> Var:
@@ -42,6 +43,11 @@ class Symbols:
         """Let a dimension that is a bare symbol stand for ``size``, unless it stands for something already."""
         if (name := _bare(dim)) is not None:
             self._known.setdefault(name, size)
+
+    def equate(self, dim: Dim, other: Dim) -> None:
+        """Let a dimension that is one function, as ``min(N, 64)``, stand for what another one stands for. Whoever says so has the model check it."""
+        if isinstance(dim, ir.SymbolicDim):
+            self._equal[dim.value or ""] = other
 
     def sizes(self, dims: Iterable[Dim] | None) -> list[Size] | None:
         """The dimensions as expressions; None when one of them depends on a symbol that nothing is known of."""
@@ -75,6 +81,8 @@ class Symbols:
         name = expression.function_of(atom)
         if name is None:
             return self._known[unquote(atom)]
+        if atom in self._equal:
+            return self.size(self._equal[atom])
         first, second = (self._sum(argument) for argument in expression.arguments(atom))
         operation = {"max": tirx.max, "min": tirx.min, "div": tirx.floordiv, "mod": tirx.floormod}[name]
         return operation(first, second)

@@ -94,12 +94,12 @@ def broadcast_dims(a: Dim, b: Dim) -> Dim:
     if isinstance(a, int) and isinstance(b, int):
         raise ModelError(f"dimensions {a} and {b} cannot be broadcast together")
     for dim, other in ((a, b), (b, a)):
-        if isinstance(dim, int) or at_least(dim, 2) or _caps(dim, other):
+        if isinstance(dim, int) or at_least(dim, 2) or caps(dim, other):
             return dim
     return UNKNOWN
 
 
-def _caps(dim: Dim, other: Dim) -> bool:
+def caps(dim: Dim, other: Dim) -> bool:
     """Whether ``other`` is ``min(dim, c)`` with c >= 2: it is 1 only where ``dim`` is, so the two broadcast only where they are equal."""
     return is_known(dim) and isinstance(other, ir.SymbolicDim) and other.value is not None and facts.caps(_polynomial(dim), _plain(other))
 
@@ -138,7 +138,7 @@ def broadcasts_into(small: Iterable[Dim] | None, big: Iterable[Dim] | None) -> b
 def _fits(small: Dim, big: Dim) -> bool:
     if small == 1 or same(small, big):
         return True
-    return isinstance(small, ir.SymbolicDim) and ((big != 1 if isinstance(big, int) else at_least(big, 2)) or _caps(big, small))
+    return isinstance(small, ir.SymbolicDim) and ((big != 1 if isinstance(big, int) else at_least(big, 2)) or caps(big, small))
 
 
 def add(a: Dim, b: Dim) -> Dim:
