@@ -27,6 +27,10 @@ class Afm(LowRank):
     refines: ClassVar[str | None] = "svd"
     moments: ClassVar[bool] = True
 
+    def numbers(self, inputs: int, outputs: int, rank: int) -> int:
+        """As `MatrixMethod.numbers`, the bias included."""
+        return rank * (inputs + outputs) + outputs
+
     def decompose(self, weight: np.ndarray, statistics: SiteStatistics | None) -> Decomposition:
         """As `LowRank.decompose`. Raises UsageError without statistics."""
         moment = moment_of(statistics, weight, self.name)

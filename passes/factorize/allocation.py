@@ -15,15 +15,16 @@ from ...compiler.core.passes import Context
 from ...compiler.core.sites import Site, all_sites, fold_matrices
 from ...compiler.core.statistics import SiteStatistics
 from ..quantize.output_error import output_error
+from .dobi_svd import Spot, learn_ranks
 from .forming import decomposition_of
 from .method import Decomposition, LowRank
 from .ranks import Curve, spend
 from .subjects import Known, Subject
 
-__all__ = ["ALLOCATIONS", "ENERGY", "MEASURED", "UNIFORM", "Allocator"]
+__all__ = ["ALLOCATIONS", "ENERGY", "LEARNED", "MEASURED", "UNIFORM", "Allocator"]
 
-UNIFORM, ENERGY, MEASURED = "uniform", "energy", "measured"
-ALLOCATIONS = (UNIFORM, ENERGY, MEASURED)
+UNIFORM, ENERGY, MEASURED, LEARNED = "uniform", "energy", "measured", "learned"
+ALLOCATIONS = (UNIFORM, ENERGY, MEASURED, LEARNED)
 FEW = 4
 """Samples that one site is measured on."""
 
@@ -41,9 +42,9 @@ class Allocator:
         """The rank of each subject, by its name, that together keep ``share`` of what all cost; None where a weight had better stay.
 
         "energy": the shares of their outputs' energies that weights lose are added up. "measured": each counts as much as the model's outputs (squared error
-        by squared size, on some samples) mind it when that weight alone is at its uniform rank.
+        by squared size, on some samples) mind it when that weight alone is at its uniform rank. "learned": see `learn_ranks`.
         """
-        subjects, curves = [], []
+        subjects, curves, spots = [], [], []
         truth = list(self._outputs(self.model)) if allocation == MEASURED else []
         for subject, statistics in known:
             try:
@@ -55,7 +56,14 @@ class Allocator:
                 curve = Curve(curve.lost, curve.unit, curve.whole, self._minded(subject, parts, share, truth))
             subjects.append(subject)
             curves.append(curve)
-        found = spend(curves, share * sum(curve.whole for curve in curves))
+            if allocation == LEARNED:
+                spots.append(Spot(subject.sites, parts[0], curve))
+        budget = share * sum(curve.whole for curve in curves)
+        if allocation == LEARNED:
+            assert self.context.calibrator is not None
+            found = learn_ranks(self.model, spots, budget, self.context.calibrator)
+        else:
+            found = spend(curves, budget)
         return {subject.name: rank for subject, rank in zip(subjects, found, strict=True)}
 
     def _parts(self, subject: Subject, statistics: list[SiteStatistics] | None) -> list[Decomposition]:

@@ -19,7 +19,7 @@ from ..cleanup.duplicates import DeduplicateInitialisers
 from ..quantize.choosing import chosen_sites
 from ..quantize.surgery import Surgery
 from ..quantize.tied import untie
-from .allocation import ALLOCATIONS, ENERGY, MEASURED, UNIFORM, Allocator
+from .allocation import ALLOCATIONS, ENERGY, LEARNED, MEASURED, UNIFORM, Allocator
 from .compose import Product
 from .forming import Former, Room, refusal_of
 from .method import KernelMethod, LowRank, Method, SharingMethod, find_method
@@ -42,7 +42,8 @@ class Factorize(Pass):
     How many: ``ratio`` is the share of the sites' numbers (``of`` "flops": of their arithmetic) that goes; or every site gets this ``rank`` (a ratio from 1 on
     is one, too); or each keeps this share of the ``energy`` of its outputs (of its weight, without calibration data).
     ``allocation`` says how a ratio is spread: "uniform", the same for each site; "energy", where least of it is lost; "measured", where the model's outputs
-    mind it least when a site is factorised alone (usual, with calibration data); "vbmf" leaves tucker's ranks to variational Bayes.
+    mind it least when a site is factorised alone (usual, with calibration data); "learned", by descending on the outputs (`dobi_svd`); "vbmf" leaves
+    tucker's ranks to variational Bayes.
     ``method`` is one of `method.methods` (none: "svd_llm" with calibration data, "svd" without). A rank is a ``multiple``. Without ``small`` a site stays
     as it is where its factors are not measured to be faster. ``only`` names the sites to factorise (none: all), ``keep`` those that stay.
     """
@@ -126,7 +127,9 @@ class Factorize(Pass):
         """How a ratio is spread: as asked, or as well as can be told."""
         if self.allocation:
             return self.allocation
-        return MEASURED if isinstance(method, LowRank) and context.calibrator is not None and not (self.rank or self.energy) else UNIFORM
+        if not isinstance(method, LowRank) or context.calibrator is None or self.rank or self.energy:
+            return UNIFORM
+        return LEARNED if method.learned else MEASURED
 
     def _products(self, model: ir.Model, subjects: Sequence[Subject], method: Method, context: Context) -> Iterator[tuple[Subject, Product | Skip]]:
         """Each subject with what it becomes, or why nothing."""

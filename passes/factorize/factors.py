@@ -31,8 +31,8 @@ class Factors:
 
     @property
     def numbers(self) -> int:
-        """How many numbers are not zero."""
-        return sum(count(part) for part in (*self.chain, *([] if self.rest is None else [self.rest])))
+        """How many numbers are not zero, the bias included."""
+        return sum(count(part) for part in (*self.chain, self.rest, self.bias) if part is not None)
 
 
 @dataclass(frozen=True)

@@ -81,9 +81,9 @@ class Former:
         if room < least and not self.room.energy:
             return skip("a weight [%d, %d] has %d numbers even at rank 1", *shape, least)
         known = statistics if statistics is not None else [None] * len(matrices)
-        if subject.first.kind == "Gather" or isinstance(self.method, LowRank):
+        if isinstance(self.method, LowRank):
             parts = [decomposition_of(subject, self.method, matrix, one) for matrix, one in zip(matrices, known, strict=True)]
-            rank = max(rank_at(part.lost, self.room.energy) for part in parts) if self.room.energy else room // sum(shape)
+            rank = max(rank_at(part.lost, self.room.energy) for part in parts) if self.room.energy else self.method.within(shape[0], shape[1], room)
             return Product.of_factors([part.cut(self.room.rounded(rank)) for part in parts])
         assert isinstance(self.method, MatrixMethod)
         return Product.of_factors([self.method.factor(matrix, one, room) for matrix, one in zip(matrices, known, strict=True)])

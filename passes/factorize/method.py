@@ -84,15 +84,22 @@ class Decomposition:
 
 @dataclass(frozen=True)
 class LowRank(MatrixMethod):
-    """A method whose answers at all ranks are parts of one decomposition."""
+    """A method whose answers at all ranks are parts of one decomposition. ``learned`` says that its ranks are, unless something else is asked for."""
+
+    learned: ClassVar[bool] = False
 
     def decompose(self, weight: np.ndarray, statistics: SiteStatistics | None) -> Decomposition:
         """``weight`` float64 [K, M]."""
         raise TypeError(f"{type(self).__name__} has no decompose")
 
+    def within(self, inputs: int, outputs: int, room: int) -> int:
+        """The greatest rank whose numbers fit into ``room``."""
+        spare = self.numbers(inputs, outputs, 0)
+        return max(room - spare, 0) // (self.numbers(inputs, outputs, 1) - spare)
+
     def factor(self, weight: np.ndarray, statistics: SiteStatistics | None, room: int) -> Factors:
         """As `MatrixMethod.factor`."""
-        return self.decompose(finite(weight), statistics).cut(room // sum(weight.shape))
+        return self.decompose(finite(weight), statistics).cut(self.within(len(weight), weight.shape[1], room))
 
 
 @dataclass(frozen=True)
@@ -106,6 +113,10 @@ class SharingMethod(Method):
     singles: ClassVar[bool] = False
 
     group: int = 2
+
+    def together(self, share: float) -> int:
+        """How many weights share, where they keep this share of their numbers."""
+        return self.group
 
     def factor(self, weights: Sequence[np.ndarray], statistics: Sequence[SiteStatistics | None], share: float) -> list[Factors]:
         """The weights float64 [K, M] in ``share`` of their numbers together. What is shared is one array. Raises ModelError for one that is not finite."""

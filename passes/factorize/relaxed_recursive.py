@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -17,12 +18,14 @@ from .whitening import DAMP
 
 __all__ = ["RelaxedRecursive"]
 
+SPACIOUS = 1.5
+
 
 @dataclass(frozen=True)
 class RelaxedRecursive(SharingMethod):
     """Bae et al., "Relaxed Recursive Transformers: Effective Parameter Sharing with Layer-wise LoRA" (ICLR 2025), section 2.3, before any training.
 
-    ``W_i ~ W + U_i V_i``: one weight W for ``group`` layers, the least-squares mean ``(sum H_i)^-1 sum H_i W_i`` of theirs, and the truncation of what is left
+    ``W_i ~ W + U_i V_i``: one weight W for some layers, the least-squares mean ``(sum H_i)^-1 sum H_i W_i`` of theirs, and the truncation of what is left
     of each, whitened by its own H. Everything is computed twice over, so only the file is smaller.
     """
 
@@ -30,7 +33,12 @@ class RelaxedRecursive(SharingMethod):
     refines: ClassVar[str | None] = "svd"
     size_only: ClassVar[bool] = True
 
+    group: int = 0
     damp: float = DAMP
+
+    def together(self, share: float) -> int:
+        """As `SharingMethod.together`; with a ``group`` of 0 as many as leave a third of the room for what tells them apart."""
+        return self.group or math.ceil(SPACIOUS / share)
 
     def factor(self, weights: Sequence[np.ndarray], statistics: Sequence[SiteStatistics | None], share: float) -> list[Factors]:
         """As `SharingMethod.factor`. Raises UsageError without statistics. Less room than the one weight takes leaves a rank of 1."""

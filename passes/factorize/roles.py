@@ -16,7 +16,7 @@ BEFORE, AFTER = 2, 2
 
 
 def layers_of(subjects: Sequence[Subject], group: int) -> list[tuple[Subject, ...]]:
-    """Subjects in groups of at least two and at most ``group``, the nearest ones of each role together; those without a like are left out.
+    """Subjects in groups of ``group``, the nearest ones of each role together, what remains with the last of them; those without a like are left out.
 
     Alike are weights of one kind, shape and type in one graph whose data is made, and whose results are read, by the same operators.
     """
@@ -26,10 +26,10 @@ def layers_of(subjects: Sequence[Subject], group: int) -> list[tuple[Subject, ..
             roles.setdefault(_role(subject), []).append(subject)
     found = []
     for members in roles.values():
-        for start in range(0, len(members), group):
-            part = members[start : start + group]
-            if len(part) > 1:
-                found.append(tuple(part))
+        starts = range(0, max(len(members) - len(members) % group, 1), group)
+        parts = [members[start : start + group] for start in starts]
+        parts[-1] += members[starts[-1] + group :]
+        found += [tuple(part) for part in parts if len(part) > 1]
     return found
 
 

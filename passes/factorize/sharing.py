@@ -25,7 +25,7 @@ def shared_products(
     model: ir.Model, subjects: Sequence[Subject], method: SharingMethod, share: float, context: Context
 ) -> Iterator[tuple[Subject, Product | Skip]]:
     """Each subject with what it becomes, or why nothing. The statistics of a group are held until its last weight was seen."""
-    groups = layers_of(subjects, method.group)
+    groups = layers_of(subjects, method.together(share))
     if method.singles:
         shared = {subject.name for group in groups for subject in group}
         groups += [(subject,) for subject in subjects if subject.name not in shared and subject.first.groups == 1 and subject.first.kind != "Gather"]

@@ -9,7 +9,7 @@ import onnx
 import onnx_ir as ir
 import pytest
 
-from graphwright.compiler.core.errors import UsageError
+from graphwright.compiler.core.errors import GraphwrightError, UsageError
 from graphwright.compiler.core.graph import all_graphs, bind_opsets
 from graphwright.compiler.core.ledger import Ledger
 from graphwright.compiler.core.passes import Context
@@ -221,3 +221,27 @@ def test_a_change_that_is_denied_leaves_the_site_as_it_is() -> None:
     context = Context(ledger=Ledger(denied=frozenset({("factorize", "d")})))
     small, _ = factorised(model_of(DEEP), "factorize{small=true}", context=context)
     assert [node.op_type for node in small.graph].count("MatMul") == 5 and not context.coverage.records["d"].form
+
+
+def test_learned_ranks_keep_the_budget_and_lose_less_than_uniform_ones() -> None:
+    pytest.importorskip("torch")
+    rng = np.random.default_rng(0)
+    model = low_rank_model(DEEP)
+    for name, noise in (("A", 0.02), ("C", 0.3), ("E", 0.02)):
+        value = model.graph.initializers[name]
+        content = np.array(value.const_value.numpy())  # type: ignore[union-attr]
+        value.const_value = ir.tensor((content + noise * rng.normal(size=content.shape)).astype(np.float32), name=name)
+    errors = {}
+    for allocation in ("uniform", "learned", "measured"):
+        small, context = factorised(model, f"factorize{{ratio=0.5,method=dobi_svd,allocation={allocation},small=true}}", samples(model))
+        assert context.coverage.taken >= 2 and numbers(small) - 96 <= 0.505 * (numbers(model) - 96)
+        feeds = feeds_of(model, 99, free=50)
+        errors[allocation] = float(np.square(outputs_of(small, feeds)[0] - outputs_of(model, feeds)[0]).sum())
+    assert max(errors["learned"], errors["measured"]) < errors["uniform"]
+
+
+def test_ranks_are_not_learned_inside_a_branch() -> None:
+    pytest.importorskip("torch")
+    model = low_rank_model(BRANCHES)
+    with pytest.raises(GraphwrightError, match="branch|differentiated"):
+        factorised(model, "factorize{ratio=0.5,method=dobi_svd,small=true}", [{**feeds_of(model), "c": np.array(True)}])
