@@ -147,6 +147,18 @@ def gathered(importer: Importer, node: ir.Node) -> Any:
     return relax.op.take(importer.tensor(data), settled, axis, mode="clip")
 
 
+def resized(importer: Importer, node: ir.Node) -> Any:
+    """Resize to a size of which the image's part is known: TVM's own conversion reads no more of it, but wants a constant."""
+    from .importing import constant_of
+
+    sizes = node.inputs[3] if len(node.inputs) > 3 else None
+    after = dims_of(node.outputs[0])
+    if sizes is None or array(sizes) is not None or after is None or not all(isinstance(size, int) for size in after[2:]):
+        return None
+    with importer.standing_for({sizes: constant_of(np.array([1, 1, *after[2:]], np.int64))}):
+        return importer.theirs(node)
+
+
 def shape_itself(importer: Importer, node: ir.Node) -> Any:
     """Shape of something whose sizes are not known before it runs."""
     from tvm import relax
@@ -170,6 +182,7 @@ OWN: dict[str, Conversion] = {
     "Transpose": transposed,
     "Shape": shape_itself,
     "Gather": gathered,
+    "Resize": resized,
     "Relu": rectified,
     "Clip": clipped,
     "Max": extreme,

@@ -140,7 +140,7 @@ class Importer:
         """The results of a node, one variable for each."""
         own = OWN.get(node.op_type) if node.domain in STANDARD_DOMAINS else None
         made = own(self, node) if own is not None else None
-        return self._unpacked(self._theirs(node) if made is None else made)
+        return self._unpacked(self.theirs(node) if made is None else made)
 
     def sizes(self, value: ir.Value | None) -> list[Size] | None:
         """What a small integer tensor holds, flattened, as expressions; None when that is not known."""
@@ -281,7 +281,8 @@ class Importer:
             raise TargetError(f"tvm makes {made.ty} of {node_label(node)} instead of {dtype_of(value)} {[shape[axis] for axis in TO_LAST]}")
         return made
 
-    def _theirs(self, node: ir.Node) -> Any:
+    def theirs(self, node: ir.Node) -> Any:
+        """What TVM's own converter makes of a node. Raises TargetError when it has none, or a wrong one."""
         converter = self._converters.get(node.op_type) if node.domain in STANDARD_DOMAINS else None
         if converter is None or node.op_type in ("If", "Loop", "Scan"):
             name = node.op_type if node.domain in STANDARD_DOMAINS else f"{node.domain}::{node.op_type}"

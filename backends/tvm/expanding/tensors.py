@@ -8,10 +8,11 @@ import numpy as np
 import onnx_ir as ir
 
 from ....compiler.core.graph import array, attribute
-from ....compiler.core.shapes import static_shape
+from ....compiler.core.shapes import dims_of, static_shape
 from . import Expansion, Pen
 
 Made = tuple[ir.Value | None, ...] | None
+ITS_DEFAULTS = (("strides", 1), ("dilations", 1), ("output_padding", 0))
 
 
 def padded_explicitly(op: Pen, node: ir.Node) -> Made:
@@ -49,17 +50,56 @@ def _pads(node: ir.Node, mode: str) -> list[int] | None:
 
 
 def resized_to(op: Pen, node: ir.Node) -> Made:
-    """Resize says the size of its result instead of scales, where these lead to whole sizes: TVM reads nothing else."""
-    x, (given, wanted) = node.inputs[0], (*node.inputs[2:4], None, None)[:2]
-    before, after = static_shape(x), static_shape(node.outputs[0])
-    scales = array(given) if given is not None else None
-    told = (given is None or (scales is not None and not scales.size)) and array(wanted) is not None and given is None
-    if told or before is None or after is None or attribute(node, "axes", None) is not None:
+    """Resize says the size of its whole result instead of scales or the sizes of some axes: TVM reads nothing else. Images have known sizes."""
+    x, (scales, sizes) = node.inputs[0], (*node.inputs[2:4], None, None)[:2]
+    before, after = dims_of(x), dims_of(node.outputs[0])
+    axes: Any = attribute(node, "axes", None)
+    content = array(scales) if scales is not None else None
+    if x is None or before is None or after is None or (scales is not None and content is None):
         return None
-    if scales is not None and scales.size and any(abs(a * b - c) > 1e-5 * c for a, b, c in zip(before, scales.tolist(), after, strict=True)):
+    scaled = content is not None and content.size > 0
+    if (sizes is not None and not scaled and axes is None) or attribute(node, "coordinate_transformation_mode", "") == "tf_crop_and_resize":
         return None
-    made = op.node("Resize", (x, None, None, op.const(list(after))), dict(node.attributes))
+    image = [*before[2:], *after[2:]]
+    if not all(isinstance(size, int) for size in image) or (axes is not None and any(axis % len(before) < 2 for axis in axes)):
+        return None
+    if scaled and content is not None and not _whole(before, after, content, axes):
+        return None
+    known = all(isinstance(size, int) for size in after[:2])
+    whole = op.const([int(size) for size in after]) if known else op.Concat(op.Shape(x, start=0, end=2), op.const([int(size) for size in after[2:]]), axis=0)
+    made = op.node("Resize", (x, None, None, whole), {**node.attributes, "axes": None})
     return (made.outputs[0],)
+
+
+def _whole(before: Any, after: Any, scales: np.ndarray, axes: Any) -> bool:
+    """Whether scales lead to whole sizes; the batch and the channels stay what they are."""
+    places = list(axes) if axes is not None else list(range(len(before)))
+    told = {axis % len(before): float(scale) for axis, scale in zip(places, scales.tolist(), strict=True)}
+    if any(told.get(axis, 1.0) != 1.0 for axis in (0, 1)):
+        return False
+    return all(abs(before[axis] * scale - after[axis]) < 1e-5 * after[axis] for axis, scale in told.items() if axis > 1)
+
+
+def padded_back(op: Pen, node: ir.Node) -> Made:
+    """ConvTranspose with the size of its result says pads instead; where the result is larger than what comes out, the rest is at its end."""
+    x, weights = node.inputs[:2]
+    wanted: Any = attribute(node, "output_shape", None)
+    before, kernel = dims_of(x), static_shape(weights)
+    if wanted is None or before is None or kernel is None or not all(isinstance(size, int) for size in before[2:]):
+        return None
+    count = len(kernel) - 2
+    strides, spreads, more = (list(attribute(node, name, None) or [usual] * count) for name, usual in ITS_DEFAULTS)  # type: ignore[call-overload]
+    pads = [[0, 0] for _ in range(count)]
+    for axis, size in enumerate(list(wanted)[-count:]):
+        total = strides[axis] * (before[axis + 2] - 1) + more[axis] + (kernel[axis + 2] - 1) * spreads[axis] + 1 - size
+        small, large = max(total, 0) // 2, max(total, 0) - max(total, 0) // 2
+        pads[axis] = [small, large] if attribute(node, "auto_pad", "NOTSET") == "SAME_UPPER" else [large, small]
+        more[axis] += max(-total, 0)
+    if any(extra >= stride for extra, stride in zip(more, strides, strict=True)):
+        return None
+    flat = [*(start for start, _ in pads), *(end for _, end in pads)]
+    attributes = {**node.attributes, "auto_pad": None, "output_shape": None, "pads": flat, "output_padding": more}
+    return (op.node("ConvTranspose", tuple(node.inputs), attributes).outputs[0],)
 
 
 def wide_indices(op: Pen, node: ir.Node) -> Made:
@@ -86,6 +126,7 @@ EXPANSIONS: dict[str, Expansion] = {
     "AveragePool": padded_explicitly,
     "MaxPool": padded_explicitly,
     "LpPool": padded_explicitly,
+    "ConvTranspose": padded_back,
     "GatherND": wide_indices,
     "IsInf": one_infinity,
     "Resize": resized_to,

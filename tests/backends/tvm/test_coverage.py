@@ -7,7 +7,7 @@ pytest.importorskip("tvm")
 
 from graphwright.backends.ort.reference import open_reference  # noqa: E402
 from graphwright.backends.tvm.backend import TvmBackend  # noqa: E402
-from graphwright.compiler.core.errors import TargetError  # noqa: E402
+from graphwright.compiler.core.errors import InputError, TargetError  # noqa: E402
 
 X = "float[2,3,4] x"
 
@@ -77,6 +77,30 @@ def test_recurrent_networks_are_unrolled(model, text):
 )
 def test_shapes_that_are_computed_follow_the_inputs(model, text):
     agree(model(text))
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    ['auto_pad="VALID", output_shape=[12,12]', "output_shape=[10,9]", 'output_shape=[9,9], auto_pad="SAME_UPPER"', "output_padding=[1,1], pads=[1,1,1,1]"],
+)
+def test_the_size_of_a_transposed_convolution_may_be_said_in_any_way(model, attributes):
+    agree(model(f"g (float[1,3,5,5] x, float[3,4,3,3] w, float[4] b) => (float[1,4,H,W] y) {{ y = ConvTranspose<{attributes}, strides=[2,2]>(x, w, b) }}"))
+
+
+@pytest.mark.parametrize("call", ['Resize<axes=[2,3], mode="linear">(x,,,s)', 'Resize<mode="nearest", nearest_mode="floor">(x,,t)'])
+def test_images_are_resized_whatever_the_batch(model, call):
+    agree(model(f"g (float[N,3,4,4] x) => (float[N,3,8,8] y) <int64[2] s = {{8, 8}}, float[4] t = {{1, 1, 2, 2}}> {{ y = {call} }}"))
+
+
+def test_a_table_that_is_cut_to_the_length_serves_all_lengths_that_it_has(model):
+    made = model("g (float[N,4] x, float[8,4] t) => (float[N,4] y) <int64[1] i = {0}> { s = Shape<end=1>(x) c = Slice(t, i, s) y = Add(x, c) }")
+    with TvmBackend().build(made, (), lambda text: None).runner as runner:
+        table = np.arange(32, dtype=np.float32).reshape(8, 4)
+        for length in (1, 5, 8):
+            x = np.ones((length, 4), np.float32)
+            np.testing.assert_array_equal(runner.run({"x": x, "t": table})["y"], x + table[:length])
+        with pytest.raises(InputError):
+            runner.run({"x": np.ones((9, 4), np.float32), "t": table})
 
 
 def test_an_index_out_of_range_reads_no_memory_of_others(model):
