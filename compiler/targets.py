@@ -9,7 +9,7 @@ from .core.backend import Backend
 from .core.errors import BackendMissing, TargetError
 from .core.target import Target
 from .core.tuning import Tuning
-from .tuning import tuning_state, with_tuning
+from .tuning import tuning_state, with_profile, with_tuning
 from .yardstick import Yardstick
 
 FOLDERS = {"onnx": "ort", "ort-cpu": "ort", "ort-cuda": "ort", "tvm-cpu": "tvm", "tvm-cuda": "tvm", "tvm-aarch64": "tvm"}
@@ -51,7 +51,7 @@ def find_backend(target: str, tuning: Tuning | None = None) -> Backend:
         raise BackendMissing(f"the target {target} needs {NEEDED.get(family, family)}. This version serves: {', '.join(_served())}.")
     if target == CPU:
         return backend
-    backend = with_tuning(backend, target, tuning)
+    backend = with_profile(with_tuning(backend, target, tuning), target, tuning)
     return backend if FOLDERS[family] == PLAIN else Yardstick(backend, find_backend(_plain_for(family)))
 
 
@@ -98,4 +98,6 @@ def _open_cpu(tuning: Tuning | None) -> Backend:
 
 def _tvm_or_why(tuning: Tuning | None) -> Backend | str:
     tvm = _open("tvm-cpu") if _serves("tvm-cpu") else None
-    return with_tuning(tvm, "tvm-cpu", tuning) if tvm is not None else f"it needs {NEEDED['tvm-cpu']}"
+    if tvm is None:
+        return f"it needs {NEEDED['tvm-cpu']}"
+    return with_profile(with_tuning(tvm, "tvm-cpu", tuning), "tvm-cpu", tuning)

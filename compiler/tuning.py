@@ -8,7 +8,7 @@ from pathlib import Path
 from .cache import TUNING, hash_parts, open_cache
 from .core.backend import Backend
 from .core.errors import UsageError
-from .core.tuning import Tunable, Tuning
+from .core.tuning import Profiled, Tunable, Tuning
 
 RECORDS = "records.jsonl"
 
@@ -33,6 +33,17 @@ def with_tuning(backend: Backend, target: str, tuning: Tuning | None) -> Backend
     if tuning.asked:
         raise UsageError(f"kernels of the target {target} are not generated, so there is nothing to tune; compile for tvm-cpu or cpu")
     return backend
+
+
+def with_profile(backend: Backend, target: str, tuning: Tuning | None) -> Backend:
+    """The backend as it plans with what was measured of its kernels; where tuning is asked for, what a plan wants to know is measured."""
+    if not isinstance(backend, Profiled):
+        return backend
+    from .profile_database import Measuring, open_profile
+
+    database = open_profile(target, backend.runtime())
+    local = tuning is not None and tuning.asked and not tuning.device
+    return backend.profiled(Measuring(database, backend.kernel_seconds) if local else database)
 
 
 def tuning_state(tuning: Tuning) -> str:

@@ -11,12 +11,14 @@ import onnx_ir as ir
 
 from ...compiler.core.backend import Backend, Built, Progress, Runner, Sample
 from ...compiler.core.errors import TargetError
+from ...compiler.core.planning.plan import Profile
 from ...compiler.core.target import Target
 from ...compiler.core.tuning import Tuning
 from .machine import CPU, cpu_target, this_machine
 from .options import DEFAULT, Options, read_options
 from .session import TvmRunner
 from .tuning.session import TuningSession
+from .tuning.workshop import Workshop
 
 CHOSEN: tuple[dict[str, object], ...] = ({"runtime": "generated code", "chosen": True},)
 """Generated code always differs from the runtime it races."""
@@ -27,13 +29,33 @@ class TvmBackend:
 
     name = "tvm"
 
-    def __init__(self, options: Options = DEFAULT, tuning: TuningSession | None = None) -> None:
+    def __init__(
+        self, options: Options = DEFAULT, tuning: TuningSession | None = None, profile: Profile | None = None, workshop: Workshop | None = None
+    ) -> None:
         self.options = options
         self._tuning = tuning
+        self._profile = profile
+        self._workshop = workshop or Workshop()
 
     def tuned(self, tuning: Tuning) -> TvmBackend:
         """The backend that tunes its kernels as far as that allows, all models that it builds together, and uses what was found before."""
-        return TvmBackend(self.options, TuningSession(tuning))
+        return TvmBackend(self.options, TuningSession(tuning), self._profile, self._workshop)
+
+    def profiled(self, profile: Profile) -> TvmBackend:
+        """The backend whose plans ask ``profile`` where the table of fusions leaves one open."""
+        return TvmBackend(self.options, self._tuning, profile, self._workshop)
+
+    def runtime(self) -> str:
+        """What decides how long a kernel takes besides what it computes."""
+        from .profiling import runtime_here
+
+        return runtime_here()
+
+    def kernel_seconds(self, model: ir.Model) -> float | None:
+        """Seconds of a small model as one kernel; None where it is none."""
+        from .profiling import kernel_seconds
+
+        return kernel_seconds(model, self._workshop)
 
     def targets(self) -> tuple[Target, ...]:
         """The target served. Raises BackendMissing when TVM is not installed."""
@@ -54,7 +76,10 @@ class TvmBackend:
         remarks: list[str] = []
         target = this_machine()
         scheduler = self._tuning.scheduler(target, progress, remarks) if self._tuning is not None else None
-        runner = build_model(model, self.options, target, progress, scheduler)
+        try:
+            runner = build_model(model, self.options, target, progress, scheduler, self._profile)
+        finally:
+            self._workshop.close()  # It is started again when it is needed.
         options = dataclasses.replace(self.options, kept=runner.kept)
         return Built(model, runner, options.to_dict(), trials=CHOSEN, samples=tuple(samples), remarks=tuple(remarks))
 

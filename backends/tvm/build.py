@@ -8,6 +8,7 @@ import onnx_ir as ir
 
 from ...compiler.core.backend import Progress
 from ...compiler.core.graph import constant
+from ...compiler.core.planning.plan import Profile
 from .building import Scheduler, code_of, fused_module, scheduled
 from .options import Options
 from .prepare import BLOCK
@@ -22,11 +23,18 @@ VIEWS = frozenset({"Identity", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Dr
 """Operators that may give out the memory they were given."""
 
 
-def build_model(model: ir.Model, options: Options, target: tvm.target.Target, progress: Progress, scheduler: Scheduler | None = None) -> TvmRunner:
+def build_model(
+    model: ir.Model,
+    options: Options,
+    target: tvm.target.Target,
+    progress: Progress,
+    scheduler: Scheduler | None = None,
+    profile: Profile | None = None,
+) -> TvmRunner:
     """A runner for a model. Raises TargetError naming the operator that TVM cannot take."""
     settle_threads()  # Before constants are folded: a pool of threads that ran a kernel stays as it is.
     progress("importing into TVM")
-    module = fused_module(model, options, target)
+    module = fused_module(model, options, target, profile)
     progress("scheduling kernels")
     module = scheduled(module, target, scheduler)
     progress("generating code")

@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any
 import onnx_ir as ir
 
 from ...compiler.core.errors import GraphwrightError, TargetError
+from ...compiler.core.planning.plan import Profile
 from .accumulating import pass_over_nan
 from .blocks import outline, settle
 from .importing import import_model, sentence
 from .machine import this_machine
 from .options import DEFAULT, Options
-from .planned import mark_plan
+from .planned import mark_plan, mark_whole
 from .prepare import prepare
 from .saturating import legalisations as saturating
 from .vector_math import legalisations as vectorised
@@ -34,10 +35,10 @@ Scheduler = Callable[["tvm.IRModule"], "tvm.IRModule"]
 """Gives every kernel of a module a schedule."""
 
 
-def fused_module(model: ir.Model, options: Options = DEFAULT, target: tvm.target.Target | None = None) -> tvm.IRModule:
+def fused_module(model: ir.Model, options: Options = DEFAULT, target: tvm.target.Target | None = None, profile: Profile | None = None) -> tvm.IRModule:
     """The model as a Relax module in which every kernel is one PrimFunc without a schedule, for this machine or another ``target``.
 
-    Weights are constants of ``main``.
+    Weights are constants of ``main``. ``profile`` is what is known of how long kernels take, for the plan.
 
     Raises TargetError naming the operator that TVM cannot take.
     """
@@ -48,15 +49,18 @@ def fused_module(model: ir.Model, options: Options = DEFAULT, target: tvm.target
     if not computes_half(target):
         widen(prepared)
     if options.fusion == "plan":
-        mark_plan(prepared)
+        mark_plan(prepared, profile)
+    if options.fusion == "one":
+        mark_whole(prepared)
+    ours = options.fusion in ("plan", "one")
     imported = import_model(prepared, turn=options.channels_last)
     with _blamed("fuse"), target:
-        module = outline(imported) if options.fusion == "plan" else imported.module
+        module = outline(imported) if ours else imported.module
         legalised = relax.transform.LegalizeOps({**saturating(), **(vectorised() if options.fast_math else {})})
         steps = [relax.transform.ConvertToDataflow(1), relax.transform.DecomposeOpsForInference(), relax.backend.DispatchSortScan(), legalised]
         steps.append(relax.transform.FoldConstant())
         module = transform.Sequential(steps)(module)
-        if options.fusion == "plan":
+        if ours:
             module = settle(module)
         if options.fusion == "own":
             module = transform.Sequential([relax.transform.AnnotateTIROpPattern(), relax.transform.FuseOps()])(module)

@@ -8,8 +8,8 @@ from typing import Literal, get_args
 
 from ...compiler.core.errors import ArtifactError
 
-Fusion = Literal["plan", "own", "none"]
-"""Who says what becomes one kernel: our planner, TVM's FuseOps, or nobody."""
+Fusion = Literal["plan", "own", "none", "one"]
+"""Who says what becomes one kernel: our planner, TVM's FuseOps, or nobody; "one" is all of it."""
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
+import onnx_ir as ir
+
 from .backend import Backend
+from .planning.plan import Profile
 
 
 @dataclass(frozen=True)
@@ -34,4 +37,21 @@ class Tunable(Protocol):
 
     def tuned(self, tuning: Tuning) -> Backend:
         """The backend that tunes as far as that allows."""
+        ...
+
+
+@runtime_checkable
+class Profiled(Protocol):
+    """A backend that plans what becomes one kernel, and can tell how long one takes."""
+
+    def runtime(self) -> str:
+        """What decides how long a kernel takes besides what it computes: a version, a processor."""
+        ...
+
+    def kernel_seconds(self, model: ir.Model) -> float | None:
+        """Seconds of a small model as one kernel; None where it is none."""
+        ...
+
+    def profiled(self, profile: Profile) -> Backend:
+        """The backend whose plans ask ``profile`` where the table of fusions leaves one open."""
         ...

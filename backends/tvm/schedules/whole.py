@@ -62,7 +62,13 @@ def tiled(sch: Schedule, function: str) -> list[tuple[SBlockRV, Shape, Plan]]:
 
 
 def _blocks(sch: Schedule, function: str) -> list[SBlockRV]:
-    return list(sch.get_child_blocks(sch.get_sblock(ROOT, function)))
+    """The blocks of a kernel; none where it is written by hand, as a sort is."""
+    from tvm.s_tir import ScheduleError
+
+    try:
+        return list(sch.get_child_blocks(sch.get_sblock(ROOT, function)))
+    except ScheduleError:
+        return []
 
 
 def _name(sch: Schedule, block: SBlockRV) -> str:

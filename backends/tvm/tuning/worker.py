@@ -220,4 +220,3 @@ def main() -> None:
 
         kernels.warm_up()
         serve(source, sink)
-
