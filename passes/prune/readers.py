@@ -11,7 +11,7 @@ import onnx_ir as ir
 from ...compiler.core.sites import Site
 from .coupling.groups import Group, Slice
 
-__all__ = ["Reader", "find_readers"]
+__all__ = ["Reader", "find_readers", "output_axis"]
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,13 @@ def find_readers(groups: Sequence[Group], sites: Sequence[Site]) -> list[Reader]
         if site.kind != "Gather" and site.groups == 1:
             found += [Reader(site, group, _rows(site, item)) for group, item in at.get((site.weight, _input_axis(site)), [])]
     return found
+
+
+def output_axis(site: Site) -> int:
+    """Which axis of what the site makes counts its output channels."""
+    if site.kind in ("Conv", "ConvTranspose"):
+        return 1
+    return -2 if site.kind == "MatMul" and site.weight_at == 0 else -1
 
 
 def _input_axis(site: Site) -> int:

@@ -13,14 +13,14 @@ from ...compiler.core.cost import model_size
 from ...compiler.core.drift import LOSSY, Drift
 from ...compiler.core.errors import UsageError
 from ...compiler.core.graph import clone_model
-from ...compiler.core.names import Names
 from ...compiler.core.passes import Context, Pass
 from ...compiler.core.sites import Site, all_sites
 from .choosing import Choice, choose, meet
+from .correction import correct
+from .coupling.follower import Follower
 from .coupling.groups import Coupling, Group, couple
-from .coupling.shrinking import shrink
-from .readers import Reader, find_readers
-from .refit import refit, takes_bias, write
+from .coupling.shrinking import kept, shrink
+from .readers import Reader, find_readers, output_axis
 from .score import Score, find_score
 
 __all__ = ["PruneStructured"]
@@ -62,10 +62,12 @@ class PruneStructured(Pass):
         missed, refits = self._missed(model, groups, sites, score, context)
         choice = self._choice(model, groups, missed)
         self._note(coupling, sites, choice, context, score.name)
-        if refits:
-            self._refit(model, coupling, groups, sites, choice, context)
-        shrink(model, coupling.follower, _members(groups, choice))
-        return sum(map(len, choice.values()))
+        gone = _members(groups, choice)
+        earlier, columns = clone_model(model), _left(coupling.follower, sites, gone)
+        shrink(model, coupling.follower, gone)
+        if refits and context.calibrator is not None:
+            correct(earlier, model, columns, context.calibrator)
+        return len(gone)
 
     def _score(self, context: Context) -> Score:
         if self.of not in MEASURES or not 0 < self.ratio < 1 or self.multiple < 1:
@@ -132,23 +134,6 @@ class PruneStructured(Pass):
             elif site.name not in context.coverage.records:
                 context.coverage.leave(site, "nothing of it is missed so little")
 
-    def _refit(self, model: ir.Model, coupling: Coupling, groups: list[Group], sites: list[Site], choice: Choice, context: Context) -> None:
-        """Fit the sites that read what goes, each from the inputs that it had before."""
-        by_site: dict[str, list[Reader]] = {}
-        for reader in find_readers(groups, sites):
-            if len(reader.site.weight.uses()) == 1 and len(choice[reader.group.name]):
-                by_site.setdefault(reader.site.name, []).append(reader)
-        names = Names(model)
-        for first, statistics in _observed(model, [readers[0] for readers in by_site.values()], context):
-            gone = np.zeros(len(statistics.mean), bool)
-            for reader in by_site[first.site.name]:
-                gone[reader.places[choice[reader.group.name]].reshape(-1)] = True
-            if not gone.all() and statistics.count:
-                site = first.site
-                bias = write(site, refit(site.matrices()[0], statistics, gone, takes_bias(site)), names)
-                if bias is not None:
-                    coupling.follower.axes[bias] = [coupling.follower.axes_of(site.weight)[site.channel_axis]]
-
 
 def _observed(model: ir.Model, readers: Sequence[Reader], context: Context) -> Iterable:
     """Each reader whose site calibration knows, with its statistics."""
@@ -184,3 +169,15 @@ def _shares(found: np.ndarray) -> np.ndarray:
 
 def _members(groups: Sequence[Group], choice: Choice) -> list[int]:
     return [int(member) for group in groups for member in group.members[choice[group.name]]]
+
+
+def _left(follower: Follower, sites: Sequence[Site], gone: Sequence[int]) -> dict[str, np.ndarray]:
+    """Which output channels of each site are left, where some go."""
+    found = {}
+    for site in sites:
+        axes = follower.axes_of(site.node.outputs[0])
+        axis = axes[output_axis(site)] if axes else None
+        keeps = kept(follower, np.asarray(gone), axis)
+        if not keeps.all():
+            found[site.name] = np.flatnonzero(keeps)
+    return found

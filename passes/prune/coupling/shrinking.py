@@ -17,7 +17,7 @@ from .follower import Axes, Axis, Follower
 from .movement import sliced_axes
 from .recurrent import GATES
 
-__all__ = ["shrink"]
+__all__ = ["kept", "shrink"]
 
 
 def shrink(model: ir.Model, follower: Follower, gone: Iterable[int]) -> None:
@@ -50,9 +50,7 @@ class Cut:
 
     def keeps(self, axis: Axis) -> np.ndarray:
         """Which indices of an axis stay, bool [length]."""
-        if axis is None:
-            return np.ones(0, bool)
-        return ~np.isin(self.follower.classes.find(axis), self.gone)
+        return kept(self.follower, self.gone, axis)
 
     def lengths(self, axes: Axes) -> tuple[int | None, ...]:
         """The lengths of the axes afterwards."""
@@ -63,6 +61,13 @@ class Cut:
         axes = self.follower.axes_of(value)
         kept = self.keeps(axes[axis]) if len(axes) > axis else np.ones(0, bool)
         return int(kept.sum()), len(kept)
+
+
+def kept(follower: Follower, gone: np.ndarray, axis: Axis) -> np.ndarray:
+    """Which indices of an axis stay when these classes go, bool [length]; nothing of an axis of unknown length."""
+    if axis is None:
+        return np.ones(0, bool)
+    return ~np.isin(follower.classes.find(axis), gone)
 
 
 def _shorten(value: ir.Value, cut: Cut, axes: Axes) -> None:
