@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 import onnx_ir as ir
 
 from ..core.backend import Array, Runner, Sample
 from ..core.errors import ModelError
-from ..core.graph import clone_model, constant, sweep
+from ..core.graph import all_graphs, clone_model, constant, sweep
 from ..core.shapes import infer_shapes
 from .data import sample_bytes
 from .packing import packed
@@ -31,7 +31,7 @@ GROWTH = 1.5
 def unseen(model: ir.Model, names: Iterable[str]) -> dict[str, str]:
     """Which of these values cannot be observed, and why, in a few words."""
     values = main_values(model)
-    inner = {value.name for node in model.graph.all_nodes() if node.graph is not model.graph for value in node.outputs}
+    inner = {name for graph in all_graphs(model) if graph is not model.graph for name in _made_in(graph)}
     found: dict[str, str] = {}
     for name in names:
         value = values.get(name)
@@ -43,6 +43,12 @@ def unseen(model: ir.Model, names: Iterable[str]) -> dict[str, str]:
         elif value.dtype == ir.DataType.STRING:
             found[name] = "it holds texts"
     return found
+
+
+def _made_in(graph: ir.Graph) -> Iterator[str | None]:
+    """The values that a graph has of its own."""
+    for value in (*graph.inputs, *graph.initializers.values(), *(value for node in graph for value in node.outputs)):
+        yield value.name
 
 
 def typed(model: ir.Model, names: Iterable[str]) -> ir.Model:
