@@ -13,7 +13,7 @@ import onnx_ir as ir
 from ...compiler.core.errors import InputError, TargetError
 from ...compiler.core.graph import constant, is_op, node_label
 from ...compiler.core.target import STANDARD_DOMAINS
-from .operators import elementwise, movement, norms, products, reductions, rounding, windows
+from .operators import elementwise, movement, norms, products, recurrent, reductions, resizing, rounding, windows
 from .operators.call import Call, Operator
 from .torch_there import device, full_precision, need_torch
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["TorchGraph"]
 
 CONVOLUTIONS = ("Conv", "ConvTranspose")
-FAMILIES = (elementwise, products, reductions, norms, movement, rounding, windows)
+FAMILIES = (elementwise, products, reductions, norms, movement, rounding, windows, recurrent, resizing)
 
 
 class TorchGraph:
@@ -36,6 +36,7 @@ class TorchGraph:
         loss = graph.run(feeds, {"fc.weight": weight})["logits"].square().mean()
 
     ``constants`` has the constants that the nodes read, and the initialisers that may be fed, by name: tensors on the device. A run changes nothing of it.
+    Of an If the branch that is taken runs; those of branches are not among ``constants``.
     Raises BackendMissing when torch is not installed, TargetError naming the first operator that is not known.
     """
 
@@ -45,11 +46,14 @@ class TorchGraph:
         self.outputs = tuple(outputs)
         nodes = [node for node in nodes if not is_op(node, "Constant")]
         self._steps = [(node, Call(node), _operator(node)) for node in nodes]
+        self._branches = {node: _branches(node, self.device) for node in nodes if is_op(node, "If")}
         self.constants = _constants(nodes, self.outputs, self.device)
-        self._freed = _last_uses(nodes, self.outputs)
+        reads = {node: [*node.inputs, *(value for branch in self._branches.get(node, ()) for value in branch.inputs)] for node in nodes}
+        self._freed = _last_uses(reads, self.outputs)
         made = {value for node in nodes for value in node.outputs}
-        read = [value for node in nodes for value in node.inputs if value is not None and value not in made and value.name not in self.constants]
-        self.inputs = tuple(dict.fromkeys(read))
+        used = [*(value for node in nodes for value in reads[node]), *self.outputs]
+        read = [value for value in used if value is not None and value not in made and value.name not in self.constants]
+        self.inputs: tuple[ir.Value, ...] = tuple(dict.fromkeys(read))
 
     @classmethod
     def of(cls, model: ir.Model, where: str | None = None) -> TorchGraph:
@@ -70,13 +74,24 @@ class TorchGraph:
                 held[name] = taps[name](held[name])
         for (node, call, operator), done in zip(self._steps, self._freed, strict=True):
             with full_precision() if node.op_type in CONVOLUTIONS else contextlib.nullcontext():
-                found = operator(call, *(None if value is None else held[value.name or ""] for value in node.inputs))
+                if node in self._branches:
+                    found = self._taken(node, held)
+                else:
+                    found = operator(call, *(None if value is None else held[value.name or ""] for value in node.inputs))
             for value, tensor in zip(node.outputs, found if isinstance(found, tuple) else (found,), strict=False):
                 tap = taps.get(value.name or "")
                 held[value.name or ""] = tensor.to(self.device) if tap is None else tap(tensor.to(self.device))
             for name in done:
                 held.pop(name, None)
         return {value.name or "": held[value.name or ""] for value in self.outputs}
+
+    def _taken(self, node: ir.Node, held: dict[str, torch.Tensor]) -> tuple[torch.Tensor, ...]:
+        """The outputs of the branch of an If that its condition takes."""
+        condition = node.inputs[0]
+        assert condition is not None
+        branch = self._branches[node][0 if bool(held[condition.name or ""]) else 1]
+        made = branch.run({value.name or "": held[value.name or ""] for value in branch.inputs})
+        return tuple(made[value.name or ""] for value in branch.outputs)
 
     def numpy(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """The outputs for arrays, without gradients."""
@@ -92,11 +107,24 @@ def _known() -> dict[str, Operator]:
     return {name: operator for family in FAMILIES for name, operator in family.operators().items()}
 
 
+def _branches(node: ir.Node, where: str) -> tuple[TorchGraph, TorchGraph]:
+    """Both branches of an If, as graphs that read what they need of the one around them."""
+    graphs = (node.attributes["then_branch"].as_graph(), node.attributes["else_branch"].as_graph())
+    first, second = (TorchGraph(list(graph), graph.outputs, where) for graph in graphs)
+    return first, second
+
+
 def _operator(node: ir.Node) -> Operator:
+    if is_op(node, "If"):
+        return _unused
     found = _known().get(node.op_type) if node.domain in STANDARD_DOMAINS else None
     if found is None:
         raise TargetError(f"{node.op_identifier()[0] or 'ai.onnx'}::{node.op_type} cannot be differentiated here ({node_label(node)}): leave that part out")
     return found
+
+
+def _unused(call: Call, *inputs: torch.Tensor) -> torch.Tensor:
+    raise call.refuse("the condition")
 
 
 def _constants(nodes: Sequence[ir.Node], outputs: Iterable[ir.Value], where: str) -> dict[str, torch.Tensor]:
@@ -121,12 +149,12 @@ def _tensor(content: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(np.array(content, dtype=wider))
 
 
-def _last_uses(nodes: Sequence[ir.Node], outputs: Iterable[ir.Value]) -> list[list[str]]:
+def _last_uses(reads: Mapping[ir.Node, Sequence[ir.Value | None]], outputs: Iterable[ir.Value]) -> list[list[str]]:
     """For each node, the values that nothing after it reads."""
     needed = {value.name for value in outputs}
     freed: list[list[str]] = []
-    for node in reversed(nodes):
-        names = [value.name for value in [*node.inputs, *node.outputs] if value is not None and value.name]
+    for node in reversed(list(reads)):
+        names = [value.name for value in [*reads[node], *node.outputs] if value is not None and value.name]
         freed.append([name for name in dict.fromkeys(names) if name not in needed])
         needed.update(names)
     return freed[::-1]

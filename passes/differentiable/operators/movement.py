@@ -76,7 +76,7 @@ def operators() -> Operators:
     def gather(call: Call, x: torch.Tensor, indices: torch.Tensor) -> torch.Tensor:
         axis = call.whole("axis") % x.ndim
         found = x.index_select(axis, (indices.reshape(-1) % x.shape[axis]).long())
-        return found.reshape(*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :])
+        return found.reshape((*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :]))
 
     def gather_elements(call: Call, x: torch.Tensor, indices: torch.Tensor) -> torch.Tensor:
         axis = call.whole("axis")

@@ -12,6 +12,7 @@ import onnx_ir as ir
 import pytest
 
 from graphwright.compiler.core.errors import BackendMissing, InputError
+from graphwright.compiler.core.graph import bind_opsets
 from graphwright.models.catalogue import find
 from graphwright.passes.differentiable.graph import TorchGraph
 from graphwright.passes.differentiable.straight_through import round_through, rounded_between, sign_through
@@ -83,11 +84,18 @@ def test_without_torch_the_error_says_how_to_get_it(monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.shared
-@pytest.mark.parametrize("name", ["llama_260k", "resnet8_cifar10", "mnist_cnn", "magika_v3_3", "mobilenetv2"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("llama_260k", "resnet8_cifar10", "mnist_cnn", "magika_v3_3", "mobilenetv2", "charrnn_bronte", "dtln_1", "g2p_encoder", "g2p_decoder_step"),
+        *("silero_vad", "super_resolution", "ultraface_rfb320", "kws_dscnn", "shufflenetv2"),
+    ],
+)
 def test_real_models_compute_what_they_do_in_onnx_runtime(shared: Path, run_onnx: Callable[..., dict[str, Any]], name: str) -> None:
     entry = find(name)
     assert entry.path is not None
     model = ir.load(shared / entry.path)
+    bind_opsets(model)
     feeds = next(iter(entry.feeds(1, "report")))
     wanted, found = run_onnx(model, feeds), TorchGraph.of(model, "cpu").numpy(feeds)
     for key, item in wanted.items():

@@ -23,6 +23,15 @@ ONE = "Neg Abs Exp Sin Cos Tan Atan Erf Floor Ceil Round Sign Relu Sigmoid Tanh 
 TWO = "Add Sub Mul Div Max Min Sum Mean"
 REDUCTIONS = "ReduceSum ReduceMean ReduceMax ReduceMin ReduceProd ReduceL1 ReduceL2 ReduceSumSquare ReduceLogSumExp"
 
+LENGTHS = np.array([4, 2], np.int32)
+
+
+def recurrent(gates: int, way: str) -> dict[str, Shape | np.ndarray]:
+    """Inputs of a recurrent layer with 3 states over 4 steps of 5 numbers, 2 at once."""
+    directions = 2 if way == "bidirectional" else 1
+    return {"x": (4, 2, 5), "w": (directions, gates * 3, 5), "r": (directions, gates * 3, 3), "b": (directions, 2 * gates * 3)}
+
+
 CASES: list[tuple[str, dict[str, Shape | np.ndarray]]] = [
     *((f"y = {name}(x)", {"x": (3, 4)}) for name in ONE.split()),
     *((f"y = {name}(x, z)", {"x": (2, 3, 4), "z": (3, 1)}) for name in TWO.split()),
@@ -84,6 +93,7 @@ CASES: list[tuple[str, dict[str, Shape | np.ndarray]]] = [
     ),
     ("y = Slice(x, s, e)", {"x": (6, 4), "s": np.array([1]), "e": np.array([-2])}),
     ("y = Gather<axis = 1>(x, i)", {"x": (2, 5, 3), "i": np.array([[0, -1], [2, 2]])}),
+    ("y = Gather(x, i)", {"x": (5,), "i": np.array(-2)}),
     ("y = GatherElements<axis = 1>(x, i)", {"x": (2, 3), "i": np.array([[0, -1], [2, 2]])}),
     ("y = GatherND(x, i)", {"x": (2, 3, 4), "i": np.array([[0, 2], [1, -1]])}),
     ('y = ScatterND<reduction = "add">(x, i, u)', {"x": (4, 3), "i": np.array([[1], [1], [3]]), "u": (3, 3)}),
@@ -107,8 +117,25 @@ CASES: list[tuple[str, dict[str, Shape | np.ndarray]]] = [
         "f = DequantizeLinear<axis = 0, block_size = 2>(w, s) y = MatMul(x, f)",
         {"x": (2, 3), "w": np.array([[-128, 4], [7, 1], [50, -3]], np.int8), "s": np.array([[0.1, 0.2], [0.3, 0.4]], np.float32)},
     ),
-]
-TYPES = {np.dtype(np.float32): "float", np.dtype(np.int64): "int64", np.dtype(np.int8): "int8"}
+    *((f"y, a = RNN<hidden_size = 3, direction = \"{way}\">(x, w, r, b)", recurrent(1, way)) for way in ("forward", "reverse", "bidirectional")),
+    *((f"y, a = GRU<hidden_size = 3, linear_before_reset = {reset}>(x, w, r, b)", recurrent(3, "forward")) for reset in (0, 1)),
+    ("a, y = GRU<hidden_size = 3, direction = \"bidirectional\">(x, w, r, b, l, h)", {**recurrent(3, "bidirectional"), "l": LENGTHS, "h": (2, 2, 3)}),
+    (
+        'a, b1, y = LSTM<hidden_size = 3, direction = "bidirectional">(x, w, r, b, l, h, c)',
+        {**recurrent(4, "bidirectional"), "l": LENGTHS, "h": (2, 2, 3), "c": (2, 2, 3)},
+    ),
+    ("y, a = LSTM<hidden_size = 3, direction = \"reverse\">(x, w, r, b, l)", {**recurrent(4, "reverse"), "l": LENGTHS}),
+    ('y = RNN<hidden_size = 3, activations = ["Relu"]>(x, w, r)', {name: item for name, item in recurrent(1, "forward").items() if name != "b"}),
+    *((f'y = Resize<mode = "{mode}", coordinate_transformation_mode = "{where}">(x, , s)', {"x": (1, 2, 5, 6), "s": np.array([1, 1, 2.4, 0.5], np.float32)})
+      for mode in ("nearest", "linear", "cubic") for where in ("half_pixel", "asymmetric", "align_corners", "pytorch_half_pixel", "half_pixel_symmetric")),
+    *((f'y = Resize<mode = "nearest", nearest_mode = "{how}">(x, , , t)', {"x": (1, 2, 5, 6), "t": np.array([1, 2, 8, 9])})
+      for how in ("floor", "ceil", "round_prefer_ceil", "round_prefer_floor")),
+    ('y = Resize<mode = "cubic", exclude_outside = 1, cubic_coeff_a = -0.5>(x, , , t)', {"x": (1, 2, 5, 6), "t": np.array([1, 2, 8, 9])}),
+    ('y = Resize<mode = "linear", axes = [2, 3], keep_aspect_ratio_policy = "not_larger">(x, , , t)', {"x": (1, 2, 5, 6), "t": np.array([9, 9])}),
+    ("b = Greater(s, z) y = If(b) <then_branch = one () => (float[2, 3] p) { p = Add(x, w) }, else_branch = other () => (float[2, 3] q) { q = Mul(x, w) }>",
+     {"x": (2, 3), "w": (2, 3), "s": np.array(1, np.float32), "z": np.array(2, np.float32)}),
+]  # fmt: skip
+TYPES = {np.dtype(np.float32): "float", np.dtype(np.int64): "int64", np.dtype(np.int8): "int8", np.dtype(np.int32): "int32"}
 
 
 def arrays(inputs: dict[str, Shape | np.ndarray]) -> dict[str, np.ndarray]:
@@ -141,7 +168,8 @@ def test_torch_computes_the_same(body: str, inputs: dict[str, Shape | np.ndarray
 def test_every_operator_is_in_a_case() -> None:
     bodies = " ".join(body for body, _ in CASES)
     names = {name for family in FAMILIES for name in family.operators()}
-    assert {name for name in names if f"= {name}<" not in bodies and f"= {name}(" not in bodies} == {"SimplifiedLayerNormalization", "Swish"}
+    absent = {name for name in names if f"= {name}<" not in bodies and f"= {name}(" not in bodies}
+    assert absent == {"SimplifiedLayerNormalization", "Swish", "Upsample"}
 
 
 @pytest.mark.parametrize(
@@ -153,6 +181,9 @@ def test_every_operator_is_in_a_case() -> None:
         ("a = Unsqueeze<axes = [0, 2]>(x) b = Squeeze<axes = [2]>(a) y = ReduceMean<axes = [1], keepdims = 0>(b)", 11, {"x": (2, 5)}),
         ("a, b = Split<axis = 1, split = [1, 4]>(x) y = Concat<axis = 1>(b, a)", 11, {"x": (2, 5)}),
         ('y = Pad<mode = "constant", pads = [0, 1, 1, 0], value = 2.0>(x)', 9, {"x": (2, 5)}),
+        ('y = Upsample<mode = "linear">(x, s)', 9, {"x": (1, 2, 3, 4), "s": np.array([1, 1, 2, 2], np.float32)}),
+        ('y = Upsample<mode = "nearest", scales = [1.0, 1.0, 2.0, 3.0]>(x)', 7, {"x": (1, 2, 3, 4)}),
+        ('y = Resize<mode = "nearest">(x, s)', 10, {"x": (1, 2, 3, 4), "s": np.array([1, 1, 2, 3], np.float32)}),
         ("y = GroupNormalization<num_groups = 2>(x, s, b)", 18, {"x": (2, 4, 3, 3), "s": (2,), "b": (2,)}),
     ],
     ids=lambda item: item if isinstance(item, str) else None,
