@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from .comparison import worse
 from .core.backend import Runner
 from .core.drift import Drift
 from .core.records import Difference
-from .verify import Verifier, worse
+from .verify import Verifier
 
 __all__ = ["Answers", "judge_answers"]
 

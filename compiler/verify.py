@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import functools
 import statistics
 import tempfile
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 import onnx_ir as ir
 
+from .comparison import Outputs, compare, compare_output, leaves, worse
 from .core.backend import Array, Progress, Runner, Sample
 from .core.drift import Drift
 from .core.errors import InputError
@@ -23,13 +23,10 @@ from .core.records import Difference
 from .region import identical
 from .rounding import FACTORS, MORE_FACTORS, has_halves, has_steps, rounded
 from .seeding import draws, seeded
-from .tolerance import QUIET, Noise, Stress, difference, is_float, measure, stress_of
+from .tolerance import Noise, is_float, measure, stress_of
 from .undecided import settled, undecided
 
-__all__ = ["Outputs", "References", "Verifier", "compare", "worse"]
-
-Outputs = Mapping[str, Array]
-"""Output name -> array, list (a sequence), dict (a map) or None (an empty optional)."""
+__all__ = ["References", "Verifier"]
 
 BIG_BYTES = 16 << 20
 """Arrays of at least this size wait on disk between checks."""
@@ -47,76 +44,6 @@ class References(Protocol):
         ...
 
 
-def compare(
-    reference: Outputs,
-    candidate: Outputs,
-    drift: Drift,
-    *,
-    noise: Mapping[str, Noise] | None = None,
-    growth: Mapping[str, float] | None = None,
-    stress: Stress | None = None,
-    sample: int = 0,
-) -> Difference:
-    """The worst difference between two models' outputs; its ``broken`` says whether the contract was broken.
-
-    ``noise`` and ``growth`` are what rounding does to each output (`rounding`, `tolerance`); without them only a few roundings are allowed.
-    """
-    if list(reference) != list(candidate):
-        missing = [name for name in reference if name not in candidate] or list(candidate)
-        reason = f"the outputs were {list(reference)} and became {list(candidate)}"
-        return Difference(missing[0], np.inf, np.inf, 0.0, sample=sample, broken=True, reason=reason)
-    worst = Difference("", 0.0, 0.0, 0.0, sample=sample)
-    for name, before in reference.items():
-        worst = worse(worst, _compare_output(name, before, candidate[name], drift, noise or {}, (growth or {}).get(name, 0.0), stress))
-    return dataclasses.replace(worst, sample=sample)
-
-
-def _compare_output(name: str, before: object, after: object, drift: Drift, noise: Mapping[str, Noise], growth: float, stress: Stress | None) -> Difference:
-    found = _compare_values(name, before, after, drift, noise, growth, stress)
-    return functools.reduce(worse, found, Difference(name, 0.0, 0.0, 0.0))
-
-
-def worse(one: Difference, other: Difference) -> Difference:
-    """The one that breaks its contract, else the one that comes closer to it."""
-    return max(one, other, key=lambda item: (item.broken, item.max_abs / item.allowed if item.allowed else item.max_abs))
-
-
-def _compare_values(
-    name: str, before: object, after: object, drift: Drift, noise: Mapping[str, Noise], growth: float, stress: Stress | None
-) -> Iterator[Difference]:
-    """Differences of arrays, or of what sequences, maps and optionals hold."""
-    if isinstance(before, list | dict) and isinstance(after, type(before)) and len(before) == len(after):
-        for (key, old), (other, new) in zip(_items(before), _items(after), strict=True):
-            if key != other:
-                yield Difference(name, np.inf, np.inf, 0.0, broken=True, reason=f"the key {key!r} became {other!r}")
-            yield from _compare_values(f"{name}[{key}]", old, new, drift, noise, growth, stress)
-        return
-    settled = noise.get(name, QUIET).comparable
-    if isinstance(before, list | dict) or (before is None) != (after is None) or isinstance(after, list | dict):
-        if settled:
-            yield Difference(name, np.inf, np.inf, 0.0, broken=True, reason=f"{_describe(before)} became {_describe(after)}")
-    elif before is not None:
-        yield difference(name, np.asarray(before), np.asarray(after), drift, noise.get(name, QUIET), growth, stress)
-
-
-def _items(value: list[object] | dict[object, object]) -> list[tuple[object, object]]:
-    return list(value.items()) if isinstance(value, dict) else list(enumerate(value))
-
-
-def _describe(value: object) -> str:
-    if value is None:
-        return "nothing"
-    if isinstance(value, list | dict):
-        return f"a {'map' if isinstance(value, dict) else 'sequence'} of {len(value)}"
-    return f"an array of shape {np.asarray(value).shape}"
-
-
-def _leaves(name: str, value: object) -> Iterator[tuple[str, np.ndarray]]:
-    if isinstance(value, list | dict):
-        for key, item in _items(value):
-            yield from _leaves(f"{name}[{key}]", item)
-    elif value is not None:
-        yield name, np.asarray(value)
 
 
 class _Store:
@@ -235,7 +162,7 @@ class Verifier:
             runner.close()
         noise, before = self.noise[sample], self._reference[sample]
         return {
-            name: _compare_output(name, before[name], value, drift, noise, self._growth.get(name, 0.0), self.stress[sample]) for name, value in after.items()
+            name: compare_output(name, before[name], value, drift, noise, self._growth.get(name, 0.0), self.stress[sample]) for name, value in after.items()
         }
 
     def check_runner(self, runner: Runner, drift: Drift, only: Sequence[int] | None = None) -> Difference:
@@ -338,7 +265,7 @@ class Verifier:
 
     def _is_small(self, index: int) -> bool:
         """Whether a sample's outputs have so few elements that all of them may be lucky in two draws."""
-        return sum(array.size for name, value in self._reference[index].items() for _, array in _leaves(name, value)) <= SMALL
+        return sum(array.size for name, value in self._reference[index].items() for _, array in leaves(name, value)) <= SMALL
 
     def _rounded_outputs(self, copy: ir.Model, factor: str, doubted: Collection[int]) -> list[list[Outputs]]:
         """For each sample, the outputs under each factor, under more of them where two are ``doubted``; those that do not run are left out, as when a
@@ -358,13 +285,13 @@ class Verifier:
         return [[outputs for outputs in runs if not isinstance(outputs, Difference)] for runs in found]
 
     def _measure(self, index: int, runs: Sequence[Outputs]) -> dict[str, Noise]:
-        leaves = [dict(leaf for name, value in run.items() for leaf in _leaves(name, value)) for run in runs]
+        held = [dict(leaf for name, value in run.items() for leaf in leaves(name, value)) for run in runs]
         result: dict[str, Noise] = {}
         for name, value in self._reference[index].items():
-            for path, array in _leaves(name, value):
-                found = [run[path] for run in leaves if path in run]
-                result[path] = measure(array, found) if len(found) == len(leaves) else Noise(comparable=False)
-            if isinstance(value, list | dict) and any(set(result) ^ set(run) for run in leaves if name in result):
+            for path, array in leaves(name, value):
+                found = [run[path] for run in held if path in run]
+                result[path] = measure(array, found) if len(found) == len(held) else Noise(comparable=False)
+            if isinstance(value, list | dict) and any(set(result) ^ set(run) for run in held if name in result):
                 result[name] = Noise(comparable=False)
         return result
 
@@ -385,7 +312,7 @@ class Verifier:
 
     def _share(self, index: int, path: str) -> tuple[float, float]:
         assert self._noise is not None
-        found = dict(leaf for name, value in self._reference[index].items() for leaf in _leaves(name, value))
+        found = dict(leaf for name, value in self._reference[index].items() for leaf in leaves(name, value))
         noise, array = self._noise[index][path], found.get(path)
         if array is None or not is_float(array.dtype) or array.size == 0:
             return 0.0, 0.0

@@ -21,9 +21,10 @@ from turns import take_turns
 
 import graphwright
 from graphwright.backends.ort.backend import OrtBackend
+from graphwright.compiler.comparison import compare, worse
 from graphwright.compiler.core.drift import ROUNDING
 from graphwright.compiler.core.records import Difference
-from graphwright.compiler.verify import Verifier, compare, worse
+from graphwright.compiler.verify import Verifier
 from graphwright.models.catalogue import Entry, Sample, catalogue
 from graphwright.models.session import Plain
 

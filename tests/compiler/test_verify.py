@@ -13,13 +13,14 @@ import onnxruntime as ort
 import pytest
 
 from graphwright.backends.ort.reference import open_reference
+from graphwright.compiler.comparison import compare
 from graphwright.compiler.core.backend import Runner
 from graphwright.compiler.core.drift import DOMAIN, EXACT, LOSSY, ROUNDING
 from graphwright.compiler.core.errors import InputError
 from graphwright.compiler.core.graph import bind_opsets, clone_model, is_op
 from graphwright.compiler.samples import generate
 from graphwright.compiler.tolerance import CAP, CHAOTIC_FACTOR, Noise, Stress, measure, stress_of
-from graphwright.compiler.verify import Verifier, compare
+from graphwright.compiler.verify import Verifier
 
 NAN, INF = np.nan, np.inf
 
