@@ -20,9 +20,9 @@ class Runs(Protocol):
 
 
 class Plain:
-    """An ONNX file or its bytes in a session with default options, apart from spinning, which is off so that sessions do not disturb each other.
+    """An ONNX file or its bytes in a session with default options, but its threads rest between runs, so that sessions do not disturb each other.
 
-    With ``spinning`` idle threads wait for the next run at full speed, as they do by default.
+    With ``spinning`` they wait for the next run at full speed, as they do by default.
     """
 
     def __init__(self, model: Path | bytes, *, threads: int = 0, spinning: bool = False) -> None:
@@ -32,7 +32,7 @@ class Plain:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         if not spinning:
-            options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+            options.add_session_config_entry("session.force_spinning_stop", "1")
         source = str(model) if isinstance(model, Path) else model
         self._session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
         self.outputs = [port.name for port in self._session.get_outputs()]

@@ -122,7 +122,7 @@ def test_the_program_needs_only_numpy_and_the_runtime(built, tmp_path):
     imported = [line for line in text.splitlines() if line.startswith(("import", "from"))]
     assert imported == ["import sys, pathlib, numpy as np, onnxruntime as ort"]
     for setting in (
-        "options.add_session_config_entry('session.intra_op.allow_spinning', '0')",
+        "options.add_session_config_entry('session.force_spinning_stop', '1')",
         "options.add_session_config_entry('session.disable_prepacking', '1')",
         "options.add_session_config_entry('optimization.disable_specified_optimizers', 'SkipLayerNormFusion')",
         "options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED",

@@ -329,7 +329,7 @@ def test_options_reach_the_session():
     assert given.intra_op_num_threads == 3
     assert not given.enable_cpu_mem_arena
     assert given.get_session_config_entry("session.disable_prepacking") == "1"
-    assert given.get_session_config_entry("session.intra_op.allow_spinning") == "0"
+    assert given.get_session_config_entry("session.force_spinning_stop") == "1"
     assert given.get_session_config_entry("optimization.disable_specified_optimizers") == "A;B"
 
 

@@ -1,6 +1,7 @@
 """MobileNetV2 and MiniLM as torch 2.13 exports them, through every optimizer: node counts, and latency in one interleaved run.
 
-All files run in ONNX Runtime with its default (full) optimisation and spinning off, so that idle sessions do not disturb the one that is timed.
+All files run in ONNX Runtime with its default (full) optimisation, its threads resting between runs, so that idle sessions do not disturb the one
+that is timed.
 "compiled" is our artifact with the session options that it chose.
 """
 

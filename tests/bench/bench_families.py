@@ -1,6 +1,6 @@
 """Twenty families of networks as torch exports them, through every optimizer: who is fastest on each, and by how much on the whole.
 
-All files run in ONNX Runtime with its default (full) optimisation and spinning off; "as exported" is therefore ONNX Runtime's own full optimisation
+All files run in ONNX Runtime with its default (full) optimisation, its threads resting between runs; "as exported" is therefore its own full optimisation
 of the raw export, and "ONNX Runtime, extended" the file that it writes at the level that other machines can run. "compiled" is our artifact with the
 options that it chose. Without --only, the files of torch's current exporter; ``--only torchscript`` takes those of the older one.
 """
