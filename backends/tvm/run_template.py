@@ -12,6 +12,7 @@ def open_tvm(folder):
     if runtime is None: sys.exit(f"put libtvm_runtime.so (of the package apache-tvm) beside {__file__}, or pip install apache-tvm")
     ctypes.CDLL(str(runtime), ctypes.RTLD_GLOBAL)
     about = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+    os.environ.setdefault("TVM_THREAD_POOL_SPIN_COUNT", "100")  # Threads rest between runs.
     if not (os.environ.get("TVM_NUM_THREADS") or os.environ.get("OMP_NUM_THREADS")):  # TVM by itself leaves half of the processors idle.
         cpus = [str(one) for one in sorted(os.sched_getaffinity(0))]
         twins = [pathlib.Path(f"/sys/devices/system/cpu/cpu{one}/topology/thread_siblings_list") for one in cpus]

@@ -11,6 +11,8 @@ import os
 from pathlib import Path
 
 SAID = ("TVM_NUM_THREADS", "OMP_NUM_THREADS")
+SPINS, ENOUGH = "TVM_THREAD_POOL_SPIN_COUNT", "100"
+"""How often a thread looks for work before it sleeps: long enough for the next kernel of a run, and not for the next run, which may be another runtime's."""
 SIBLINGS = "/sys/devices/system/cpu/cpu{}/topology/thread_siblings_list"
 ANYWHERE = -3
 """TVM's number for threads that the system may move between all processors named; others are pinned, and then meet ONNX Runtime's on one of them."""
@@ -18,6 +20,7 @@ ANYWHERE = -3
 
 def settle_threads() -> None:
     """Let code that this thread calls from now on use every core that the process may run on."""
+    os.environ.setdefault(SPINS, ENOUGH)  # TVM asks nobody else.
     if any(os.environ.get(name) for name in SAID):
         return
     import tvm_ffi

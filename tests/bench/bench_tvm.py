@@ -2,7 +2,8 @@
 
 All get the model as our passes leave it (standard operators), with the sizes of one sample:
 
-- ``input``: the file as it is under ONNX Runtime's default options, idle threads waiting at full speed; ``input, calm``: with threads that sleep.
+- ``input``: the file as it is under ONNX Runtime's default options, but for its threads, which rest between runs: left to spin they take every other
+  generated run's second core, and each side its turn at being ten times slower.
 - ``TVM``: TVM's own fusion and its own schedules. Untuned it has none for a CPU, so that each kernel is the loops it was written as.
 - ``own``: TVM's own fusion with our schedules, so that it differs from the next in who fuses only.
 - ``plan``: our plan with our schedules: what an untuned build is.
@@ -98,7 +99,7 @@ def measure(entry: Entry, place: Path, database: Path, seconds: float) -> Row:
     sample = next(iter(entry.feeds(1, "report")))
     model = fix_inputs(optimize_model(fix_inputs(ir.load(path), sample), Request(target="onnx")).model, sample)
     verifier = Verifier(fix_inputs(ir.load(path), sample), [sample], find_backend("onnx"))
-    runners: dict[str, Callable[[], Runs]] = {"input": lambda: Plain(path, spinning=True), "input, calm": lambda: Plain(path)}
+    runners: dict[str, Callable[[], Runs]] = {"input": lambda: Plain(path)}
     row: Row = {"model": entry.name}
     row["TVM"] = alone(by_itself(model, None), sample) * 1e3
     for fusion in ("own", "plan"):
