@@ -81,7 +81,7 @@ def _show_rules(rules: Sequence[Rule]) -> None:
 def _show_named(name: str, steps: Sequence[type[Pass]], as_json: bool) -> None:
     for step in steps:
         if step.name == name:
-            print_json(_describe(step)) if as_json else _show_all([step])
+            print_json({**_describe(step), "operators": step.operators()}) if as_json else _show_one(step)
             return
     rules = [item for step in steps for item in _rules(step)]
     exact = [item for item in rules if item.name == name]
@@ -92,6 +92,12 @@ def _show_named(name: str, steps: Sequence[type[Pass]], as_json: bool) -> None:
     if not found:
         _refuse(name, [*(step.name for step in steps), *(item.name for item in rules)])
     print_json([_describe_rule(item) for item in found]) if as_json else _show_rules(found)
+
+
+def _show_one(step: type[Pass]) -> None:
+    _show_all([step])
+    if step.operators():
+        print(f"    works through {len(step.operators())} operators: {', '.join(step.operators())}")
 
 
 def _refuse(name: str, known: Sequence[str]) -> None:

@@ -72,6 +72,11 @@ class Pass:
         """Change ``model`` in place, asking ``context.ledger`` before each change; returns how many changes were made."""
         raise TypeError(f"{type(self).__name__} has no run")
 
+    @classmethod
+    def operators(cls) -> tuple[str, ...]:
+        """The only operators that it works through; () where it takes any."""
+        return ()
+
 
 def format_pass(step: Pass) -> str:
     """``name``, or ``name{option=value,...}`` with the options that differ from their defaults."""

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     Tensors = Mapping[str, torch.Tensor]
 
-__all__ = ["TorchGraph"]
+__all__ = ["TorchGraph", "known_operators"]
 
 CONVOLUTIONS = ("Conv", "ConvTranspose")
 FAMILIES = (elementwise, products, reductions, norms, movement, rounding, windows, recurrent, resizing)
@@ -98,8 +98,14 @@ class TorchGraph:
         import torch
 
         with torch.no_grad():
-            found = self.run({name: torch.from_numpy(np.ascontiguousarray(content)).to(self.device) for name, content in feeds.items()})
+            found = self.run({name: torch.from_numpy(np.array(content, order="C")).to(self.device) for name, content in feeds.items()})
         return {name: tensor.cpu().numpy() for name, tensor in found.items()}
+
+
+def known_operators() -> tuple[str, ...]:
+    """The standard operators that are computed here. Raises BackendMissing when torch is not installed."""
+    need_torch()
+    return tuple(sorted([*_known(), "If"]))
 
 
 @functools.cache

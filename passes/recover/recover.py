@@ -16,7 +16,7 @@ from ...compiler.core.graph import clone_model, constant
 from ...compiler.core.passes import Context, Pass
 from ...compiler.core.shapes import settle_shapes
 from ...compiler.core.sites import all_sites
-from ..differentiable.graph import TorchGraph
+from ..differentiable.graph import TorchGraph, known_operators
 from ..differentiable.samples import stream_samples
 from ..differentiable.torch_there import need_torch
 from .batches import Kind, Samples, batchable, rows
@@ -86,6 +86,11 @@ class Recover(Pass):
         course = self._train(model, original, items, context)
         self._note(model, items, course, context)
         return len(items) if course.gained else 0
+
+    @classmethod
+    def operators(cls) -> tuple[str, ...]:
+        """As `Pass.operators`."""
+        return known_operators()
 
     def _check(self, context: Context) -> None:
         if self.minutes < 0 or self.steps < 0 or not (self.minutes or self.steps):

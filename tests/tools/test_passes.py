@@ -72,3 +72,10 @@ def test_every_rule_of_a_level_can_be_left_out_and_tried_alone() -> None:
             kept = {item.name for step in left if isinstance(step, RulePass) for item in step.chosen()}
             assert (name in kept) == there and (there or len(kept) == len(names) - 1)
             assert parse_pipeline(format_pipeline(left)) == left
+
+
+def test_a_pass_that_works_through_some_operators_only_lists_them(capsys: Capture) -> None:
+    pytest.importorskip("torch")
+    assert main(["passes", "recover"]) == 0
+    told = capsys.readouterr().out
+    assert "works through " in told and all(f" {name}," in told for name in ("Attention", "Conv", "LSTM", "MatMul", "QuantizeLinear", "Resize"))

@@ -53,6 +53,10 @@ def operators() -> Operators:
         up, down = call.whole("detect_positive", 1), call.whole("detect_negative", 1)
         return torch.isinf(x) & ((x > 0) & bool(up) | (x < 0) & bool(down))
 
+    def shrunk(call: Call, x: torch.Tensor) -> torch.Tensor:
+        limit, bias = call.number("lambd", 0.5), call.number("bias")
+        return torch.where(x > limit, x - bias, torch.where(x < -limit, x + bias, torch.zeros_like(x)))
+
     def folded(function: Callable[..., torch.Tensor]) -> Operator:
         return lambda call, *inputs: functools.reduce(function, inputs)
 
@@ -65,6 +69,9 @@ def operators() -> Operators:
         "Neg": plain(torch.neg), "Abs": plain(torch.abs), "Sqrt": plain(torch.sqrt), "Reciprocal": plain(torch.reciprocal), "Exp": plain(torch.exp),
         "Log": plain(torch.log), "Sin": plain(torch.sin), "Cos": plain(torch.cos), "Tan": plain(torch.tan), "Erf": plain(torch.erf),
         "Atan": plain(torch.atan), "Floor": plain(torch.floor), "Ceil": plain(torch.ceil), "Round": plain(torch.round), "Sign": plain(torch.sign),
+        "Sinh": plain(torch.sinh), "Cosh": plain(torch.cosh), "Asin": plain(torch.asin), "Acos": plain(torch.acos), "Asinh": plain(torch.asinh),
+        "Acosh": plain(torch.acosh), "Atanh": plain(torch.atanh), "Shrink": shrunk,
+        "ThresholdedRelu": lambda call, x: torch.where(x > call.number("alpha", 1.0), x, torch.zeros_like(x)),
         "Relu": plain(torch.relu), "Sigmoid": plain(torch.sigmoid), "Tanh": plain(torch.tanh), "Softplus": plain(functional.softplus),
         "Softsign": plain(functional.softsign), "Mish": plain(functional.mish), "Clip": clip,
         "HardSwish": plain(functional.hardswish),

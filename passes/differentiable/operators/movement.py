@@ -123,6 +123,12 @@ def operators() -> Operators:
         parts = x.reshape(batch, depth, height // size, size, width // size, size).permute(0, 3, 5, 1, 2, 4)
         return parts.reshape(batch, depth * size**2, height // size, width // size)
 
+    def one_hot(call: Call, indices: torch.Tensor, depth: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+        size, axis = numbers(depth)[0], call.whole("axis", -1)
+        places = torch.arange(size, device=indices.device)
+        hit = (indices.long() + size * (indices < 0)).unsqueeze(-1) == places
+        return torch.where(hit, values[1], values[0]).movedim(-1, axis)
+
     def triangle(call: Call, x: torch.Tensor, diagonal: torch.Tensor | None = None) -> torch.Tensor:
         return (x.triu if call.whole("upper", 1) else x.tril)(0 if diagonal is None else numbers(diagonal)[0])
 
@@ -135,5 +141,5 @@ def operators() -> Operators:
         "Tile": lambda call, x, times: x.repeat(numbers(times)),
         "Split": split, "Slice": cut, "Gather": gather, "GatherElements": gather_elements, "GatherND": gather_nd, "ScatterND": scatter_nd,
         "ScatterElements": lambda call, x, indices, updates: x.scatter(call.whole("axis"), indices % x.shape[call.whole("axis")], updates),
-        "Pad": pad, "DepthToSpace": depth_to_space, "SpaceToDepth": space_to_depth, "Trilu": triangle,
+        "Pad": pad, "DepthToSpace": depth_to_space, "SpaceToDepth": space_to_depth, "Trilu": triangle, "OneHot": one_hot,
     }  # fmt: skip

@@ -47,8 +47,14 @@ def operators() -> Operators:
     def length(call: Call, x: torch.Tensor) -> torch.Tensor:
         return x / torch.linalg.vector_norm(x, ord=call.whole("p", 2), dim=call.whole("axis", -1), keepdim=True)
 
+    def local(call: Call, x: torch.Tensor) -> torch.Tensor:
+        size = call.whole("size")
+        sides = [0, 0] * (x.ndim - 2) + [(size - 1) // 2, size // 2]
+        sums = functional.pad(x.square(), sides).unfold(1, size, 1).sum(-1)
+        return x / (call.number("bias", 1.0) + call.number("alpha", 1e-4) / size * sums) ** call.number("beta", 0.75)
+
     return {
-        "BatchNormalization": batch, "LayerNormalization": layer, "RMSNormalization": root, "SimplifiedLayerNormalization": root,
+        "LRN": local, "BatchNormalization": batch, "LayerNormalization": layer, "RMSNormalization": root, "SimplifiedLayerNormalization": root,
         "GroupNormalization": group, "InstanceNormalization": instance, "LpNormalization": length,
     }  # fmt: skip
 

@@ -19,7 +19,10 @@ torch = pytest.importorskip("torch")
 
 Shape = tuple[int, ...]
 
-ONE = "Neg Abs Exp Sin Cos Tan Atan Erf Floor Ceil Round Sign Relu Sigmoid Tanh Softplus Softsign Mish HardSwish Elu Celu Selu LeakyRelu HardSigmoid Identity"
+ONE = (
+    "Sinh Cosh Asinh Neg Abs Exp Sin Cos Tan Atan Erf Floor Ceil Round Sign Relu Sigmoid Tanh Softplus Softsign Mish HardSwish Elu Celu Selu LeakyRelu "
+    "HardSigmoid Identity"
+)
 TWO = "Add Sub Mul Div Max Min Sum Mean"
 REDUCTIONS = "ReduceSum ReduceMean ReduceMax ReduceMin ReduceProd ReduceL1 ReduceL2 ReduceSumSquare ReduceLogSumExp"
 
@@ -36,6 +39,11 @@ CASES: list[tuple[str, dict[str, Shape | np.ndarray]]] = [
     *((f"y = {name}(x)", {"x": (3, 4)}) for name in ONE.split()),
     *((f"y = {name}(x, z)", {"x": (2, 3, 4), "z": (3, 1)}) for name in TWO.split()),
     *((f"y = {name}<keepdims = 0>(x, axes)", {"x": (2, 3, 4), "axes": np.array([0, -1])}) for name in REDUCTIONS.split()),
+    ("a = Tanh(x) b = Asin(a) c = Acos(a) d = Atanh(a) e = Cosh(x) f = Acosh(e) y = Sum(b, c, d, f)", {"x": (3, 4)}),
+    ("a = Shrink<lambd = 0.3, bias = 0.1>(x) b = ThresholdedRelu<alpha = 0.2>(x) y = Add(a, b)", {"x": (3, 4)}),
+    ("y = LRN<size = 3, alpha = 0.5, beta = 0.6, bias = 1.5>(x)", {"x": (2, 6, 3, 3)}),
+    ("y = LRN<size = 4>(x)", {"x": (1, 5, 3, 2)}),
+    ("y = OneHot<axis = 1>(i, d, v)", {"i": np.array([[0, -1], [2, 7]]), "d": np.array(4), "v": np.array([-1, 3], np.float32)}),
     ("y = ReduceSum(x)", {"x": (2, 3)}),
     ("y = ReduceMean<noop_with_empty_axes = 1>(x)", {"x": (2, 3)}),
     ("a = Abs(x) b = Sqrt(a) c = Log(a) d = Reciprocal(a) e = Add(b, c) y = Add(d, e)", {"x": (3, 3)}),
