@@ -26,7 +26,7 @@ from .float_kernels import faster_in_float
 from .formats import Format, format_for
 from .method import find_method
 from .output_error import output_error
-from .placement import Placement, place
+from .placement import Placement, place, quantised_inputs
 from .qdq import StoredWeight, Writer, activation_grid
 from .ranges import fit_range, hull
 from .refusals import refusal_of
@@ -45,6 +45,8 @@ KEPT = "it was asked to stay"
 Way = tuple[str, float]
 TRIALS: tuple[Way, ...] = (("mse", 100.0), ("minmax", 100.0), ("percentile", 99.99), ("entropy", 100.0))
 """The usual way of choosing ranges, and others that models with an odd distribution do better with."""
+UNCLIPPED: Way = ("minmax", 100.0)
+"""For what the last integer operators make: few samples tell little of how far outputs reach."""
 MARGIN = 0.125
 """Smaller differences between errors of outputs are the luck of a few samples."""
 DEFAULT_PERCENTILE = 99.99
@@ -351,9 +353,10 @@ class _Work:
 
     def _write(self, model: ir.Model, found: Placement, stored: list[Site], how: str, percentile: float) -> Writer:
         grid = activation_grid(self.form.activations, self.options.symmetric)
-        steps = {}
+        steps, read = {}, _read_roots(found)
         for root, members in found.groups().items():
-            steps[root] = fit_range(hull([self.seen[value.name or ""] for value in members]), grid, how, percentile, _slope(root))
+            way = (how, percentile) if root in read else UNCLIPPED
+            steps[root] = fit_range(hull([self.seen[value.name or ""] for value in members]), grid, *way, _slope(root))
         writer = Writer(model, found, steps, self.form.activations)
         weights: dict[ir.Node, StoredWeight] = {}
         for node, site in found.sites.items():
@@ -386,6 +389,11 @@ def _with_bits(form: Format, bits: int) -> Format:
 
 def _stored_bits(site: Site, weight: WeightCodes) -> float:
     return 8.0 + 32.0 * weight.scales.size / max(1, site.parameters)
+
+
+def _read_roots(found: Placement) -> set[ir.Value]:
+    """The roots of values that an operator computes on; codes of others only become floats again, and no code of an output may be cut off."""
+    return {found.root(value) for node in found.integer for index in quantised_inputs(node, found) if (value := node.inputs[index]) is not None}
 
 
 def _slope(value: ir.Value) -> float:

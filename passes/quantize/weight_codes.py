@@ -10,6 +10,7 @@ from ...compiler.core.errors import UsageError
 from ...compiler.core.graph import attribute
 from ...compiler.core.sites import Site
 from ...compiler.core.statistics import SiteStatistics
+from .cdquant import descend_columns
 from .coded import Affine
 from .formats import Format, pair_excess
 from .grid import Grid
@@ -17,7 +18,7 @@ from .method import Method
 from .qdq import StoredWeight
 from .surgery import Place
 
-__all__ = ["WeightCodes", "bias_of", "code_weight", "store_weight"]
+__all__ = ["WeightCodes", "bias_of", "code_together", "code_weight", "store_weight"]
 
 UNSIGNED_ZERO = 128
 LARGEST_BIAS = 2.0**30
@@ -71,6 +72,17 @@ def code_weight(site: Site, method: Method, form: Format, *, per_channel: bool, 
         found = [_affine(method, exact[group], statistics[group] if statistics else None, 0) for group in range(len(exact))]
         codes = np.stack([item.codes for item in found]).astype(np.int32)
         scales = np.stack([item.scales[0] for item in found]).astype(np.float64)
+    return _safe(site, form, exact, codes, scales, shared)
+
+
+def code_together(site: Site, form: Format, moments: np.ndarray) -> WeightCodes:
+    """Codes of a site of few rows by `descend_columns`, a scale for each output channel; ``moments`` are H of each group, [groups, K, K]."""
+    exact = _exact(site)
+    return _safe(site, form, exact, *descend_columns(exact, moments, Grid(8, True, 0)), False)
+
+
+def _safe(site: Site, form: Format, exact: np.ndarray, codes: np.ndarray, scales: np.ndarray, shared: bool) -> WeightCodes:
+    """The codes such that no sum of theirs overflows in the kernels."""
     if form.paired and site.kind not in ("ConvTranspose", "Gather") and not _is_depthwise(site):
         codes, scales = _without_overflow(site, exact, codes, scales, shared)
     return WeightCodes(codes, scales, exact)
