@@ -49,6 +49,8 @@ def operators() -> Operators:
 
     def local(call: Call, x: torch.Tensor) -> torch.Tensor:
         size = call.whole("size")
+        if size % 2 == 0:
+            raise call.refuse("an even size")
         sides = [0, 0] * (x.ndim - 2) + [(size - 1) // 2, size // 2]
         sums = functional.pad(x.square(), sides).unfold(1, size, 1).sum(-1)
         return x / (call.number("bias", 1.0) + call.number("alpha", 1e-4) / size * sums) ** call.number("beta", 0.75)
