@@ -109,11 +109,23 @@ class Former:
             rank = min(self.room.rank, most)
         else:
             room = self.room.share * math.prod(shape) + self.spare // len(kernels)
+            if isinstance(method, Tucker):
+                return _narrowed(method, kernels, known, room)
             rank = _least(most + 1, lambda rank: method.numbers(shape, rank) > room) - 1
         if rank < 1:
             return skip("a kernel [%s] has %d numbers even at rank 1", ", ".join(map(str, shape)), method.numbers(shape, 1))
         rank = self.room.rounded(rank)
         return Product.of_stages(made(min(rank, most)), f"{method.name} {min(rank, most)}")
+
+
+def _narrowed(method: Tucker, kernels: Sequence[np.ndarray], known: Sequence[SiteStatistics | None], room: float) -> Product | Skip:
+    """Kernels between two products of one tap, as wide as the room lets them be."""
+    pairs = [method.within(kernel, room) for kernel in kernels]
+    outer, inner = (min(pair[place] for pair in pairs) for place in (0, 1))
+    if not outer:
+        return skip("a kernel [%s] has more numbers than it may keep even at rank 1", ", ".join(map(str, kernels[0].shape)))
+    parts = [method.at(kernel, one, (outer, inner)) for kernel, one in zip(kernels, known, strict=True)]
+    return Product.of_stages(parts, f"{method.name} {inner} to {outer}")
 
 
 def refusal_of(site: Site, method: Method) -> str | None:
