@@ -49,7 +49,7 @@ def filled(importer: Importer, node: ir.Node) -> Any:
     """ConstantOfShape: one number everywhere."""
     from tvm import relax
 
-    from .importing import constant_of
+    from .elements import constant_of
 
     shape = importer.shape(node.outputs[0])
     if shape is None:
@@ -64,7 +64,7 @@ def counted(importer: Importer, node: ir.Node) -> Any:
     """Range of integers with a known start and step: as many as the output has."""
     from tvm import relax
 
-    from .importing import dtype_of
+    from .elements import dtype_of
 
     value = node.outputs[0]
     sizes = importer.shape(value)
@@ -122,7 +122,7 @@ def gathered(importer: Importer, node: ir.Node) -> Any:
     """Gather. An index that is out of range reads the nearest place there is: TVM's own conversion reads whatever lies in memory there."""
     from tvm import relax
 
-    from .importing import constant_of
+    from .elements import constant_of
 
     data, indices = node.inputs[:2]
     shape = dims_of(data)
@@ -149,7 +149,7 @@ def gathered(importer: Importer, node: ir.Node) -> Any:
 
 def resized(importer: Importer, node: ir.Node) -> Any:
     """Resize to a size of which the image's part is known: TVM's own conversion reads no more of it, but wants a constant."""
-    from .importing import constant_of
+    from .elements import constant_of
 
     sizes = node.inputs[3] if len(node.inputs) > 3 else None
     after = dims_of(node.outputs[0])

@@ -7,7 +7,6 @@ reshapes, expansions and slices are written with the shape that our inference fo
 from __future__ import annotations
 
 import contextlib
-import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -15,30 +14,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx_ir as ir
 
-from ...compiler.core.dims import Dim, caps, same
+from ...compiler.core.dims import same
 from ...compiler.core.errors import GraphwrightError, TargetError
 from ...compiler.core.graph import constant, node_label, opset
-from ...compiler.core.planning.operators import ELEMENTWISE
 from ...compiler.core.shapes import dims_of
-from ...compiler.core.symbolic import expression
 from ...compiler.core.symbolic.contents import content
 from ...compiler.core.target import STANDARD_DOMAINS
 from .conversions import OWN
+from .elements import NUMBERS, constant_of, dtype_of, refuse_type
 from .forms import misread
 from .layouts import TO_FIRST, TO_LAST, channels_last
 from .prepare import BLOCK
-from .symbols import Size, Symbols
+from .symbols import Size, Symbols, as_number, is_same, limited
 
 if TYPE_CHECKING:
     import tvm
 
-NUMBERS = frozenset(
-    {
-        "FLOAT", "DOUBLE", "FLOAT16", "BFLOAT16", "INT8", "INT16", "INT32", "INT64", "UINT8", "UINT16", "UINT32", "UINT64", "BOOL",
-        "FLOAT8E4M3FN", "FLOAT8E4M3FNUZ", "FLOAT8E5M2", "FLOAT8E5M2FNUZ",
-    }
-)  # fmt: skip
-"""Element types that the generated code computes with."""
 LONGEST = 300
 
 
@@ -184,7 +175,7 @@ class Importer:
         """
         from tvm import relax
 
-        for dim, other in _limited(self.model).items():
+        for dim, other in limited(self.model).items():
             for value in self.model.graph.inputs:
                 dims = dims_of(value) or ()
                 if not any(same(one, other) for one in dims) or value not in self._values:
@@ -198,7 +189,7 @@ class Importer:
     def _input(self, index: int, value: ir.Value) -> Any:
         from tvm import relax
 
-        _refuse_type(value, f"the input '{value.name}'")
+        refuse_type(value, f"the input '{value.name}'")
         dims = dims_of(value)
         if dims is None:
             raise TargetError(f"tvm needs to know how many dimensions the input '{value.name}' has")
@@ -210,7 +201,7 @@ class Importer:
     def _made(self, value: ir.Value) -> Any:
         tensor = constant(value)
         if tensor is not None:
-            _refuse_type(value, f"the constant '{value.name}'", tensor.dtype)
+            refuse_type(value, f"the constant '{value.name}'", tensor.dtype)
             return constant_of(tensor.numpy())
         sizes = self.sizes(value)
         if sizes is None:
@@ -253,7 +244,7 @@ class Importer:
     def _convert(self, node: ir.Node) -> list[Any]:
         for value in node.outputs:
             if value.name and (value.uses() or value.is_graph_output()):
-                _refuse_type(value, node_label(node))
+                refuse_type(value, node_label(node))
         try:
             return self.converted(node)
         except GraphwrightError:
@@ -276,7 +267,7 @@ class Importer:
         if found is None:
             return None
         made = self.emit(found.expression)
-        fits = made.ty.shape is not None and all(_is_same(one, other) for one, other in zip(made.ty.shape, (shape[axis] for axis in TO_LAST), strict=True))
+        fits = made.ty.shape is not None and all(is_same(one, other) for one, other in zip(made.ty.shape, (shape[axis] for axis in TO_LAST), strict=True))
         if not fits or str(made.ty.dtype) != dtype_of(value):
             raise TargetError(f"tvm makes {made.ty} of {node_label(node)} instead of {dtype_of(value)} {[shape[axis] for axis in TO_LAST]}")
         return made
@@ -335,38 +326,12 @@ class Importer:
                 self.symbols.define(dim, self.symbols.fresh() if size is None else size)
                 ours = self.symbols.size(dim)
             wanted.append(ours if ours is not None else self.symbols.fresh() if size is None else size)
-        if all(size is not None for size in theirs) and all(_is_same(one, other) for one, other in zip(wanted, theirs, strict=True)):
+        if all(size is not None for size in theirs) and all(is_same(one, other) for one, other in zip(wanted, theirs, strict=True)):
             return made
-        if any(_number(one) != _number(other) for one, other in zip(wanted, theirs, strict=True) if _number(one) is not None and _number(other) is not None):
+        numbers = [(as_number(one), as_number(other)) for one, other in zip(wanted, theirs, strict=True)]
+        if any(one is not None and other is not None and one != other for one, other in numbers):
             raise TargetError(f"tvm makes the shape {theirs} of {node_label(node)} instead of {wanted}")
         return self.builder.match_cast(made, relax.TensorType(wanted, str(kind.dtype)))
-
-
-def _limited(model: ir.Model) -> dict[ir.SymbolicDim, Dim]:
-    """Dimensions min(number, N) that elementwise operators read beside N, which must then be the same, or 1: with a number above 1 they are never only that."""
-    found: dict[ir.SymbolicDim, Dim] = {}
-    for node in model.graph:
-        if node.op_type not in ELEMENTWISE or node.domain not in STANDARD_DOMAINS or len(node.inputs) < 2:
-            continue
-        shapes = [tuple(reversed(dims_of(value) or ())) for value in node.inputs if value is not None]
-        for dims in itertools.zip_longest(*shapes, fillvalue=1):
-            for one, other in itertools.permutations(dims, 2):
-                if isinstance(one, ir.SymbolicDim) and one.value not in found and caps(other, one):
-                    found[one] = other
-    return {one: other for one, other in found.items() if one.value and expression.function_of(one.value) == "min"}
-
-
-def constant_of(array: np.ndarray) -> Any:
-    """An array as a constant of its own type; left to itself, TVM makes int32 of int64 and float32 of float64."""
-    from tvm import relax
-
-    return relax.const(np.ascontiguousarray(array).reshape(array.shape), array.dtype.name)
-
-
-def dtype_of(value: ir.Value) -> str:
-    """The element type of a value as TVM writes it."""
-    assert value.dtype is not None, f"'{value.name}' has no type"
-    return value.dtype.numpy().name
 
 
 def sentence(error: Exception) -> str:
@@ -374,16 +339,6 @@ def sentence(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     telling = next((line for line in reversed(lines) if "Check failed" in line or "Error:" in line), lines[-1] if lines else type(error).__name__)
     return telling[:LONGEST]
-
-
-def _refuse_type(value: ir.Value, what: str, dtype: ir.DataType | None = None) -> None:
-    if value.type is not None and not isinstance(value.type, ir.TensorType):
-        raise TargetError(f"tvm takes tensors only; {what} is a {type(value.type).__name__.removesuffix('Type').lower()}")
-    found = dtype or value.dtype
-    if found is None:
-        raise TargetError(f"tvm does not take {what}: nobody knows what type it makes")
-    if found.name not in NUMBERS:
-        raise TargetError(f"tvm does not compute in {found.name.lower()} here ({what})")
 
 
 def _attribute(attr: ir.Attr) -> object:
@@ -403,22 +358,4 @@ def _is_constant(expression: Any) -> bool:
     return isinstance(expression, tvm.ir.GenericConst)
 
 
-def _number(size: Size) -> int | None:
-    from tvm import tirx
-
-    if isinstance(size, int):
-        return size
-    return int(size.value) if isinstance(size, tirx.IntImm) else None
-
-
-def _is_same(one: Size, other: Size) -> bool:
-    import tvm_ffi
-    from tvm.sym import Analyzer
-
-    left, right = _number(one), _number(other)
-    if left is not None or right is not None:
-        return left == right
-    return bool(tvm_ffi.structural_equal(one, other)) or one.same_as(other) or bool(Analyzer().can_prove_equal(one, other))
-
-
-__all__ = ["BLOCK", "Imported", "Importer", "constant_of", "dtype_of", "import_model", "sentence"]
+__all__ = ["BLOCK", "Imported", "Importer", "import_model", "sentence"]

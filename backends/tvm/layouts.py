@@ -39,7 +39,7 @@ def channels_last(importer: Importer, node: ir.Node) -> Last | None:
 def _conv(importer: Importer, node: ir.Node) -> Last | None:
     from tvm import relax
 
-    from .importing import constant_of
+    from .elements import constant_of
 
     x, weight = node.inputs[:2]
     kernel = array(weight)
@@ -104,7 +104,7 @@ def _quantised(importer: Importer, node: ir.Node) -> Last | None:
     """To whole numbers or back, with one scale, or one for each place of an axis; blocks are left."""
     from tvm import relax
 
-    from .importing import constant_of, dtype_of
+    from .elements import constant_of, dtype_of
 
     source, result = node.inputs[0], node.outputs[0]
     scale = array(node.inputs[1])
@@ -125,7 +125,7 @@ def _quantised(importer: Importer, node: ir.Node) -> Last | None:
 
 def _operand(importer: Importer, value: ir.Value) -> Any:
     """An operand as it meets channels that are last; None where that takes more than turning it around."""
-    from .importing import constant_of
+    from .elements import constant_of
 
     shape = static_shape(value)
     if _rank(value) == 4:

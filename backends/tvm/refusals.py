@@ -6,9 +6,9 @@ import onnx_ir as ir
 
 from ...compiler.core.target import STANDARD_DOMAINS
 from .conversions import OWN
+from .elements import NUMBERS
 from .expanding import all_expansions, key
 from .forms import misread
-from .importing import NUMBERS
 
 
 def refusal(node: ir.Node) -> str | None:

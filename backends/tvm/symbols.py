@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import onnx_ir as ir
 
-from ...compiler.core.dims import Dim, free_symbols, is_known
+from ...compiler.core.dims import Dim, caps, free_symbols, is_known
+from ...compiler.core.planning.operators import ELEMENTWISE
+from ...compiler.core.shapes import dims_of
 from ...compiler.core.symbolic import expression
 from ...compiler.core.symbolic.polynomial import Polynomial, unquote
+from ...compiler.core.target import STANDARD_DOMAINS
 
 if TYPE_CHECKING:
     from tvm.tirx import Var
@@ -100,3 +104,37 @@ def _wide(number: int) -> Size:
     from tvm import tirx
 
     return tirx.IntImm("int64", number)
+
+
+def as_number(size: Size) -> int | None:
+    """A size that is a number."""
+    from tvm import tirx
+
+    if isinstance(size, int):
+        return size
+    return int(size.value) if isinstance(size, tirx.IntImm) else None
+
+
+def is_same(one: Size, other: Size) -> bool:
+    """Whether two sizes are the same whatever the symbols stand for."""
+    import tvm_ffi
+    from tvm.sym import Analyzer
+
+    left, right = as_number(one), as_number(other)
+    if left is not None or right is not None:
+        return left == right
+    return bool(tvm_ffi.structural_equal(one, other)) or one.same_as(other) or bool(Analyzer().can_prove_equal(one, other))
+
+
+def limited(model: ir.Model) -> dict[ir.SymbolicDim, Dim]:
+    """Dimensions min(number, N) that elementwise operators read beside N, which must then be the same, or 1: with a number above 1 they are never only that."""
+    found: dict[ir.SymbolicDim, Dim] = {}
+    for node in model.graph:
+        if node.op_type not in ELEMENTWISE or node.domain not in STANDARD_DOMAINS or len(node.inputs) < 2:
+            continue
+        shapes = [tuple(reversed(dims_of(value) or ())) for value in node.inputs if value is not None]
+        for dims in itertools.zip_longest(*shapes, fillvalue=1):
+            for one, other in itertools.permutations(dims, 2):
+                if isinstance(one, ir.SymbolicDim) and one.value not in found and caps(other, one):
+                    found[one] = other
+    return {one: other for one, other in found.items() if one.value and expression.function_of(one.value) == "min"}

@@ -65,8 +65,8 @@ def resized_to(op: Pen, node: ir.Node) -> Made:
         return None
     if scaled and content is not None and not _whole(before, after, content, axes):
         return None
-    known = all(isinstance(size, int) for size in after[:2])
-    whole = op.const([int(size) for size in after]) if known else op.Concat(op.Shape(x, start=0, end=2), op.const([int(size) for size in after[2:]]), axis=0)
+    known = [size for size in after if isinstance(size, int)]
+    whole = op.const(known) if len(known) == len(after) else op.Concat(op.Shape(x, start=0, end=2), op.const(known[2 - len(after) :]), axis=0)
     made = op.node("Resize", (x, None, None, whole), {**node.attributes, "axes": None})
     return (made.outputs[0],)
 
