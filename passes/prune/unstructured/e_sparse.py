@@ -16,7 +16,8 @@ from .method import Metric, input_norms
 class ESparse(Metric):
     """``|w_kj| (entropy(X_k) + share ||X_k||)``, compared within each output channel: the entropy of a histogram of the input, and its norm.
 
-    Both are brought to a mean of 1 over the inputs, so that ``share`` means the same at every site.
+    Both are brought to a mean of 1 over the inputs, so that ``share`` means the same at every site; that of 0.25 to 4 which lost
+    least on calibration text.
     """
 
     name: ClassVar[str] = "e-sparse"
@@ -24,7 +25,7 @@ class ESparse(Metric):
     moments: ClassVar[bool] = True
     rows: ClassVar[int] = 2048
 
-    share: float = 1.0
+    share: float = 3.0
     bins: int = 64
 
     def metric(self, weight: np.ndarray, statistics: SiteStatistics | None, gradient: np.ndarray | None) -> np.ndarray:
@@ -38,12 +39,10 @@ class ESparse(Metric):
 
 
 def entropies(rows: np.ndarray, bins: int) -> np.ndarray:
-    """The entropy of each column of ``rows`` [n, K] in nats, float64 [K], from ``bins`` equal bins over all numbers of the rows."""
-    low, high = float(rows.min()), float(rows.max())
-    if not high > low:
-        return np.zeros(rows.shape[1])
-    codes = np.minimum((rows.astype(np.float64) - low) / (high - low) * bins, bins - 1).astype(np.int64)
-    flat = codes + np.arange(rows.shape[1]) * bins
-    counts = np.bincount(flat.reshape(-1), minlength=rows.shape[1] * bins).reshape(-1, bins)
-    shares = counts / len(rows)
+    """The entropy of each column of ``rows`` [n, K] in nats, float64 [K], from ``bins`` equal bins between its least and its greatest number."""
+    wide = rows.astype(np.float64)
+    low, high = wide.min(axis=0), wide.max(axis=0)
+    placed = np.divide(wide - low, high - low, out=np.zeros_like(wide), where=high > low)
+    codes = np.minimum(placed * bins, bins - 1).astype(np.int64) + np.arange(rows.shape[1]) * bins
+    shares = np.bincount(codes.reshape(-1), minlength=rows.shape[1] * bins).reshape(-1, bins) / len(rows)
     return -np.asarray((shares * np.log(np.where(shares > 0, shares, 1.0))).sum(axis=1))

@@ -24,7 +24,7 @@ class Gblm(Metric):
     moments: ClassVar[bool] = True
     gradients: ClassVar[bool] = True
 
-    share: float = 1.0
+    share: float = 0.3
 
     def metric(self, weight: np.ndarray, statistics: SiteStatistics | None, gradient: np.ndarray | None) -> np.ndarray:
         """As `Metric.metric`."""

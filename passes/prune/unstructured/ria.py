@@ -9,18 +9,17 @@ import numpy as np
 
 from ....compiler.core.statistics import SiteStatistics
 from .method import Metric, input_norms
+from .pattern import Scope
 
 
 @dataclass(frozen=True)
 class Ria(Metric):
-    """``(|w_kj| / sum_k |w_kj| + |w_kj| / sum_j |w_kj|) ||X_k||^power`` (equation 4), compared within each output channel.
-
-    The paper's permutation of channels, for n of m, is `permutation.permute`.
-    """
+    """``(|w_kj| / sum_k |w_kj| + |w_kj| / sum_j |w_kj|) ||X_k||^power`` (equation 4), compared over all weights of the site, as the authors' code does."""
 
     name: ClassVar[str] = "ria"
     refines: ClassVar[str | None] = "wanda"
     moments: ClassVar[bool] = True
+    scope: ClassVar[Scope] = "weight"
 
     power: float = 0.5
 

@@ -18,7 +18,7 @@ from ...differentiable.torch_there import need_torch
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["slopes_of"]
+__all__ = ["signed", "slopes_of"]
 
 SAMPLES, DRAWS = 32, 2
 
@@ -43,7 +43,7 @@ def slopes_of(model: ir.Model, sites: Sequence[Site], calibrator: Calibrator, se
         values = {name: torch.from_numpy(np.ascontiguousarray(item)).to(graph.device) for name, item in feed.items()}
         outputs = graph.run(values, weights)
         for _ in range(DRAWS):
-            loss = _signed(outputs, draw)
+            loss = signed(outputs, draw)
             slopes = torch.autograd.grad(loss, list(weights.values()), allow_unused=True, retain_graph=True)
             for name, slope in zip(weights, slopes, strict=True):
                 if slope is not None:
@@ -53,7 +53,10 @@ def slopes_of(model: ir.Model, sites: Sequence[Site], calibrator: Calibrator, se
     return {site.name: unfold_weight(np.sqrt(squares[site.weight.name or ""]), site) for site in here}
 
 
-def _signed(outputs: dict[str, torch.Tensor], draw: torch.Generator) -> torch.Tensor:
+def signed(outputs: dict[str, torch.Tensor], draw: torch.Generator) -> torch.Tensor:
+    """Each number of the floating-point outputs times a random sign, each output brought to the same size, added up: a gradient of it has the mean square of
+    a whole Jacobian. Raises TargetError when no output is of floats that depend on the weights.
+    """
     import torch
 
     parts = []

@@ -12,7 +12,7 @@ from graphwright.passes.prune.unstructured.pattern import Pattern, within
 from .planted import Case, case_of, plant
 
 ALL = sorted(sparsifiers())
-COMPENSATES = ("sparsegpt",)
+COMPENSATES = ("sparsegpt", "obs")
 PATTERNS = (Pattern(0.5), Pattern(0.7), Pattern(0.5, 2, 4), Pattern(0.5, 4, 8), Pattern(0.75, 1, 4, run=10))
 
 
@@ -113,7 +113,7 @@ def test_a_method_that_is_not_there_is_refused_with_those_that_are() -> None:
         find_sparsifier("lottery")
 
 
-@pytest.mark.parametrize("name", [name for name in ALL if name not in ("obs", "pruner-zero")])
+@pytest.mark.parametrize("name", [name for name in ALL if name != "pruner-zero"])
 @pytest.mark.parametrize("pattern", [Pattern(0.5), Pattern(0.6), Pattern(0.5, 2, 4)], ids=lambda pattern: pattern.name)
 def test_it_errs_less_than_magnitude_on_inputs_of_different_size(name: str, pattern: Pattern) -> None:
     if name == "magnitude":
