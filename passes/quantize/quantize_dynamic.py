@@ -13,7 +13,7 @@ from ...compiler.core.drift import LOSSY, Drift
 from ...compiler.core.errors import ModelError, UsageError
 from ...compiler.core.graph import all_graphs, array, clone_model, is_op
 from ...compiler.core.passes import Context, Pass
-from ...compiler.core.reasons import Skip
+from ...compiler.core.reasons import Skip, skip
 from ...compiler.core.sites import Site, all_sites
 from ...compiler.core.statistics import SiteStatistics
 from ...compiler.core.target import Target
@@ -22,13 +22,14 @@ from .coded import Affine
 from .formats import format_for
 from .forms.choice import ways_of
 from .forms.integer import convolved_way, decomposed_way, integer_way, recurrent_way
+from .forms.lookup import turned_way
 from .forms.nbits import nbits_way
 from .grid import Grid
 from .llm_int8 import LlmInt8, outlying_channels
 from .outlying import block_error, tensor_error
 from .rtn import Rtn
 from .surgery import Place, Recurrent, Surgery, Way, place_of
-from .tied import untie
+from .tied import TWICE, Tied, integer_weight, untie
 
 __all__ = ["QuantizeDynamic"]
 
@@ -47,8 +48,9 @@ class QuantizeDynamic(Pass):
     ``format`` is as for static quantisation: "auto" keeps weights within 7 bits where the processor's kernels would saturate. Where calibration shows that
     one scale for a whole tensor costs an output more than ``limit`` (its relative error), the data is rounded block by block (MatMulNBits) if that is
     better. ``method`` "llm.int8" keeps input channels with outliers, as calibration shows them, out of that: they are multiplied in floats, and added.
-    Embeddings are stored as int8; convolutions and LSTMs change only where that was timed to be faster, or with ``small``, which is also what keeps
-    products from staying floats because they are as fast. ``only`` names the sites to compress (none: all), ``keep`` those that stay.
+    Embeddings are stored as int8, in the same bytes as the product with the same weight (a tied head). Convolutions and LSTMs change only where that was
+    timed to be faster, or with ``small``, which is also what keeps products from staying floats because they are as fast. ``only`` names the sites to
+    compress (none: all), ``keep`` those that stay.
     """
 
     name: ClassVar[str] = "quantize-dynamic"
@@ -72,7 +74,9 @@ class QuantizeDynamic(Pass):
         surgery = Surgery(model, context, self.name)
         tied = untie(model)
         sites = chosen_sites(model, context, self.only, self.keep, self.embeddings)
-        changes = sum(self._quantize(surgery, site, statistics, bits) for site, statistics in self._with_statistics(model, sites, context))
+        products, tables = [site for site in sites if site.kind != "Gather"], [site for site in sites if site.kind == "Gather"]
+        changes = sum(self._quantize(surgery, site, statistics, bits) for site, statistics in self._with_statistics(model, products, context))
+        changes += sum(self._embed(surgery, site, tied, bits) for site in tables)
         changes += sum(self._recur(surgery, node) for graph in all_graphs(model) for node in list(graph) if is_op(node, "LSTM"))
         surgery.finish()
         tied.restore()
@@ -102,19 +106,40 @@ class QuantizeDynamic(Pass):
         if site.kind == "Conv" and surgery.context.judge is None and not self.small:
             coverage.leave(site, UNTIMED)
             return False
-        way = surgery.fastest(place, ways, must_gain=not self.small and site.kind != "Gather")
+        way = surgery.fastest(place, ways, must_gain=not self.small)
         if isinstance(way, Skip):
             coverage.leave(site, str(way))
             return False
         return surgery.replace(place, way, self.method if site.kind in ("MatMul", "Gemm") else Rtn.name) is None
 
+    def _embed(self, surgery: Surgery, site: Site, tied: Tied, bits: int) -> bool:
+        """Store a table as int8: with the codes of the product that it is the weight of, too, where there is one."""
+        coverage, place = surgery.context.coverage, place_of(site)
+        keeper = tied.keeper(site.weight) if not self.only else None
+        if keeper is not None:
+            coverage.leave(site, TWICE % keeper)
+            return False
+        table = np.ascontiguousarray(site.matrices()[0].T)
+        try:
+            coded = Rtn().quantize(table, None, Grid(bits, True, 0, narrow=True))
+            shared = integer_weight(site.node.graph, coded.codes)
+            way = turned_way(place, shared, coded.scales) if shared is not None else self._picked(place, table, surgery.context.target)
+        except ModelError as error:
+            way = skip("%s", error)
+        if isinstance(way, Skip):
+            coverage.leave(site, str(way))
+            return False
+        return surgery.replace(place, way, Rtn.name) is None
+
+    def _picked(self, place: Place, table: np.ndarray, target: Target) -> Way | Skip:
+        """``table`` is [width, rows]."""
+        coded = Rtn().quantize(table, None, Grid(BITS, True, 0, narrow=True))
+        found, reason = ways_of(place, [coded], "int8", target, EXACT_INPUTS)
+        return found[0] if found else reason
+
     def _ways(self, place: Place, statistics: SiteStatistics | None, context: Context, bits: int) -> list[Way] | Skip:
         site, target = place.site, context.target
         matrices = site.matrices()
-        if site.kind == "Gather":
-            row = Rtn().quantize(np.ascontiguousarray(matrices[0].T), None, Grid(BITS, True, 0, narrow=True))
-            found, reason = ways_of(place, [row], "int8", target, EXACT_INPUTS)
-            return found[:1] or reason
         coded = tuple(Rtn().quantize(matrix, None, Grid(bits, True, 0, narrow=True)) for matrix in matrices)
         if site.kind in ("Conv", "ConvTranspose"):
             way = convolved_way(place, coded)

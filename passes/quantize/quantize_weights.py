@@ -26,7 +26,7 @@ from .joint import joint_methods
 from .method import Method, find_method, methods
 from .rtn import Rtn
 from .surgery import Surgery, place_of
-from .tied import share_codes, untie
+from .tied import TWICE, Tied, share_codes, untie
 
 __all__ = ["QuantizeWeights"]
 
@@ -72,9 +72,9 @@ class QuantizeWeights(Pass):
         tied = untie(model)
         sites = chosen_sites(model, context, self.only, self.keep, self.embeddings)
         if isinstance(method, BlockMethod):
-            changes = sum(self._store(surgery, site, coded) for site, coded in self._rounded_together(model, sites, method, context))
+            changes = sum(self._store(surgery, tied, site, coded) for site, coded in self._rounded_together(model, sites, method, context))
         else:
-            changes = sum(self._quantize(surgery, site, statistics, method) for site, statistics in self._with_statistics(model, sites, method, context))
+            changes = sum(self._quantize(surgery, tied, site, statistics, method) for site, statistics in self._with_statistics(model, sites, method, context))
         surgery.finish()
         tied.restore()
         share_codes(model)
@@ -94,11 +94,11 @@ class QuantizeWeights(Pass):
         return method
 
     def _with_statistics(self, model: ir.Model, sites: list[Site], method: Method, context: Context) -> Iterator[Found]:
-        """Each site with what calibration says of it: first those it knows nothing of, where the method has to do without, or leaves them."""
+        """Each site with what calibration says of it, embeddings last: whether their weight stays for another site is known by then."""
+        tables = [site for site in sites if site.kind == "Gather"]
         if not method.calibrated() or context.calibrator is None:
-            yield from ((site, None) for site in sites)
+            yield from ((site, None) for site in (*(site for site in sites if site.kind != "Gather"), *tables))
             return
-        yield from ((site, None) for site in sites if site.kind == "Gather")
         known = {site.name: site for site in sites if site.kind != "Gather"}
         twin = clone_model(model)
         twins = [site for site in all_sites(twin) if site.name in known]
@@ -106,11 +106,11 @@ class QuantizeWeights(Pass):
             yield known.pop(site.name), statistics
         for name, site in known.items():
             context.coverage.leave(site, context.calibrator.unseen.get(name, "calibration has no numbers of what it is fed"))
+        yield from ((site, None) for site in tables)
 
     def _rounded_together(self, model: ir.Model, sites: list[Site], method: BlockMethod, context: Context) -> Iterator[tuple[Site, list[Coded]]]:
         """Each site with its weight as it becomes; embeddings by themselves, as the others are not rounded before them."""
         assert context.calibrator is not None
-        yield from ((site, self._coded(site, None, Rtn())) for site in sites if site.kind == "Gather")
         known = {site.name: site for site in sites if site.kind != "Gather"}
         twin = clone_model(model)
         twins = [site for site in all_sites(twin) if site.name in known]
@@ -118,19 +118,24 @@ class QuantizeWeights(Pass):
             yield known.pop(site.name), coded
         for site in known.values():
             context.coverage.leave(site, f"{self.method} learns only finite weights that nothing else reads, on the main graph")
+        yield from ((site, self._coded(site, None, Rtn())) for site in sites if site.kind == "Gather")
 
-    def _quantize(self, surgery: Surgery, site: Site, statistics: list[SiteStatistics] | None, method: Method) -> bool:
+    def _quantize(self, surgery: Surgery, tied: Tied, site: Site, statistics: list[SiteStatistics] | None, method: Method) -> bool:
         coverage = surgery.context.coverage
         try:
             coded = self._coded(site, statistics, method)
         except ModelError as error:
             coverage.leave(site, str(error))
             return False
-        return self._store(surgery, site, coded)
+        return self._store(surgery, tied, site, coded)
 
-    def _store(self, surgery: Surgery, site: Site, coded: list[Coded]) -> bool:
+    def _store(self, surgery: Surgery, tied: Tied, site: Site, coded: list[Coded]) -> bool:
         """Put the weight where the site's was, in the fastest form that the target has."""
         coverage, place = surgery.context.coverage, place_of(site)
+        keeper = tied.keeper(site.weight) if site.kind == "Gather" and not self.only else None
+        if keeper is not None:
+            coverage.leave(site, TWICE % keeper)
+            return False
         ways, reason = ways_of(place, coded, self._form(), surgery.context.target, self.accuracy_level)
         if not self.small:
             ways = [way for way in ways if not way.dense]

@@ -99,12 +99,14 @@ class Way:
     """One way of computing what a place computes: ``compose`` builds it on the data of the place, and needs the default-domain opset ``lifts``.
 
     ``form`` is what coverage calls it ("int4"). ``dense`` says that the runtime makes the weight dense before it computes: only the file is smaller.
+    ``shared`` are the bits of each number of the weight that stand in a constant which is there already.
     """
 
     form: str
     compose: Callable[[Build, ir.Value], Made]
     lifts: int = 0
     dense: bool = False
+    shared: float = 0.0
 
 
 def place_of(site: Site) -> Place:
@@ -173,7 +175,7 @@ class Surgery:
 
         def compose(pen: Build, match: Match) -> Made:
             made = way.compose(pen, place.data)
-            self.context.coverage.take(place.subject, way.form, stored_bits(pen, place), method)
+            self.context.coverage.take(place.subject, way.form, stored_bits(pen, place) + way.shared, method)
             return made
 
         refusal = self._attempt(place, way, compose)

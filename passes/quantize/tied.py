@@ -12,9 +12,10 @@ from ...compiler.core.graph import STORED, all_graphs, array, attribute, constan
 from ...compiler.core.names import Names
 from ...compiler.core.sites import FLOATS
 
-__all__ = ["Tied", "share_codes", "untie"]
+__all__ = ["TWICE", "Tied", "integer_weight", "share_codes", "untie"]
 
 MATRIX = 2
+TWICE = "its weight is that of '%s' too, which stays as it is: it would be stored twice"
 
 
 @dataclass
@@ -31,6 +32,14 @@ class Tied:
             if not copy.uses() and copy.graph is not None:
                 del copy.graph.initializers[copy.name or ""]
         sweep([made for _, _, turned, _ in self.loans if (made := turned.producer()) is not None and made.graph is not None])
+
+    def keeper(self, table: ir.Value) -> str | None:
+        """What the product makes that multiplies by this table as it is, so that the table would be stored twice; None where none does."""
+        for node, index, turned, copy in self.loans:
+            transpose = turned.producer()
+            if transpose is not None and transpose.inputs[0] is table and node.graph is not None and node.inputs[index] is copy:
+                return node.outputs[0].name
+        return None
 
 
 def untie(model: ir.Model) -> Tied:
@@ -86,6 +95,21 @@ def share_codes(model: ir.Model) -> int:
                 del table.graph.initializers[table.name or ""]
             shared += 1
     return shared
+
+
+def integer_weight(graph: ir.Graph | ir.Function | None, codes: np.ndarray) -> ir.Value | None:
+    """The constant int8 [K, M] that holds these codes and that a product in integers multiplies by; None where there is none."""
+    for node in graph if graph is not None else ():
+        if node.op_type in ("MatMulInteger", "MatMulIntegerToFloat") and _holds(node.inputs[1], codes):
+            return node.inputs[1]
+    return None
+
+
+def _holds(value: ir.Value | None, codes: np.ndarray) -> bool:
+    tensor = constant(value)
+    if tensor is None or tensor.dtype is not ir.DataType.INT8 or tuple(tensor.shape.numpy()) != codes.shape:
+        return False
+    return np.array_equal(tensor.numpy(), codes)
 
 
 def _codes_of(model: ir.Model, op_type: str, index: int) -> dict[bytes, list[ir.Node]]:
