@@ -1,8 +1,9 @@
 """Perplexity of small decoders when what their sites read is rounded too: W8A8 and W4A8 with the ranges of calibration, W4A4 with a scale for each token.
 
 Rounding is simulated in float32, on all linear sites but the head, which the papers leave in high precision as well; on all the text that is held out.
-Claimed: a learned rotation is below rtn at W4A4, and smoothquant is below rtn at W8A8 where outliers are planted (`quant_outliers`); the 95 % interval of the
-difference of loss on the same windows lies below zero. Each recipe is set against the one with the same rounding of the weights and nothing before it.
+Claimed: a learned rotation is nearer to the model in float32 than rtn at W4A4, and so is smoothquant at W8A8 where outliers are planted (`quant_outliers`),
+and their perplexity is not surely higher; `quant_language` says what near is, and why. Each recipe is set against the one with the same rounding of the
+weights and nothing before it.
 """
 
 from __future__ import annotations
@@ -11,10 +12,8 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-import numpy as np
 import onnx_ir as ir
-from quant_decoders import Decoder, decoders, without_head
-from quant_language import interval, perplexity
+from quant_decoders import Decoder, Judged, decoders, without_head
 from quant_methods import widths_of
 from quant_outliers import planted
 from tables import Row, print_table
@@ -68,7 +67,7 @@ RECIPES: Mapping[str, tuple[str, str]] = {
 }
 """The passes that make a model easy to round, and the method that rounds its weights then."""
 
-Losses = dict[str, np.ndarray]
+Found = dict[str, Judged]
 
 
 def measure(only: str, seconds: float) -> tuple[list[Row], list[str]]:
@@ -80,33 +79,32 @@ def measure(only: str, seconds: float) -> tuple[list[Row], list[str]]:
         for kind, model in (("", decoder.model), (PLANTED, planted(decoder.model))):
             if only not in decoder.name + kind:
                 continue
-            plain = decoder.losses(model)
+            plain = decoder.judged(model)
             for setting in SETTINGS:
-                found, losses = table(decoder, model, setting, plain)
-                print_table(f"{decoder.name}{kind}, {setting.name}: perplexity {perplexity(plain):.3f} in float32, {len(plain)} windows", found)
+                found, judged = table(decoder, model, setting, plain)
+                print_table(f"{decoder.name}{kind}, {setting.name}: perplexity {plain.perplexity:.3f} in float32, {len(plain.losses)} windows", found)
                 rows += [{"model": decoder.name + kind, "setting": setting.name, **row} for row in found]
-                missed += [f"{decoder.name}{kind}: {claim}" for claim in claims(losses, setting.name, kind)]
+                missed += [f"{decoder.name}{kind}: {claim}" for claim in claims(judged, setting.name, kind)]
     return rows, missed
 
 
-def table(decoder: Decoder, model: ir.Model, setting: Setting, plain: np.ndarray) -> tuple[list[Row], Losses]:
-    """A row for each recipe, and the loss of each window."""
-    losses: Losses = {}
+def table(decoder: Decoder, model: ir.Model, setting: Setting, plain: Judged) -> tuple[list[Row], Found]:
+    """A row for each recipe, and how it was judged."""
+    judged: Found = {}
     rows: list[Row] = []
     for name, found, took in results(decoder, model, setting):
-        losses[name] = found
+        judged[name] = found
         base = against(name)
-        low, high = interval(found, losses[base])
+        change = found.against(judged[base]) if name != base else None
         rows.append({
-            "recipe": name, "perplexity": perplexity(losses[name]), "over float32": perplexity(losses[name]) / perplexity(plain) - 1,
-            "against": base if name != base else None, "loss (95 %)": f"{low:+.4f} to {high:+.4f}" if name != base else None,
-            "verdict": None if name == base else "better" if high < 0 else "worse" if low > 0 else "not sure", "s": took,
+            "recipe": name, "perplexity": found.perplexity, "over float32": found.perplexity / plain.perplexity - 1, "divergence": found.divergence,
+            "against": base if change else None, "against it (95 %)": str(change) if change else None, "verdict": change.verdict if change else None, "s": took,
         })  # fmt: skip
-    return rows, losses
+    return rows, judged
 
 
-def results(decoder: Decoder, model: ir.Model, setting: Setting) -> Iterator[tuple[str, np.ndarray, float]]:
-    """Each recipe with the loss of each window and its seconds; one that fails is left out and said."""
+def results(decoder: Decoder, model: ir.Model, setting: Setting) -> Iterator[tuple[str, Judged, float]]:
+    """Each recipe with how it was judged and its seconds; one that fails is left out and said."""
     engine = decoder.calibrator("calibration", decoder.fit)
     for name, (passes, method) in RECIPES.items():
         if passes.startswith("rotate") and setting.name not in widths_of("spinquant", joint=True):
@@ -119,7 +117,7 @@ def results(decoder: Decoder, model: ir.Model, setting: Setting) -> Iterator[tup
         except GraphwrightError as error:
             print(f"{decoder.name}: {name} is not there at {setting.name}: {error}", flush=True)
             continue
-        yield name, decoder.losses(rounded), time.perf_counter() - start
+        yield name, decoder.judged(rounded), time.perf_counter() - start
 
 
 def against(name: str) -> str:
@@ -141,18 +139,17 @@ def prepared(model: ir.Model, passes: str, engine: Engine) -> ir.Model:
     return copy
 
 
-def claims(losses: Losses, setting: str, kind: str) -> list[str]:
+def claims(judged: Found, setting: str, kind: str) -> list[str]:
     """What does not hold."""
     missed = []
     for name, where, on in CLAIMED:
         if (where, on) != (setting, kind):
             continue
-        if name not in losses:
+        if name not in judged:
             missed.append(f"there is no {name} at {setting}")
             continue
-        base = against(name)
-        low, high = interval(losses[name], losses[base])
-        if high >= 0:
-            text = f"{name} at {setting}: perplexity {perplexity(losses[name]):.4f}, {base} has {perplexity(losses[base]):.4f}"
-            missed.append(f"{text}; loss {low:+.4f} to {high:+.4f}")
+        found, base = judged[name], against(name)
+        change = found.against(judged[base])
+        if not change.holds:
+            missed.append(f"{name} at {setting}: perplexity {found.perplexity:.4f}, {base} has {judged[base].perplexity:.4f}; {change}")
     return missed

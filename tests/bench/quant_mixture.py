@@ -12,8 +12,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import onnx_ir as ir
-from quant_decoders import Decoder, decoders, without_head
-from quant_language import interval, perplexity
+from quant_decoders import Decoder, decoders, interval, perplexity, without_head
 from tables import Row, print_table
 
 from graphwright.compiler.allocation import Choice, allocate
