@@ -1,4 +1,4 @@
-"""``make bench``: all benchmarks, or the ones named: exports, families, rewrites, scale, models, cpu, cuda, plan, tvm, coverage, quant, prune.
+"""``make bench``: all benchmarks, or the ones named: exports, families, rewrites, scale, models, cpu, threads, cuda, plan, tvm, coverage, quant, prune.
 
 Each prints a table and writes its figures as JSON into ``out/bench``. Exit code 1 when a claim does not hold.
 """
@@ -10,7 +10,7 @@ import importlib
 import sys
 from pathlib import Path
 
-NAMES = ("exports", "families", "rewrites", "scale", "models", "cpu", "cuda", "plan", "tvm", "coverage", "quant", "prune")
+NAMES = ("exports", "families", "rewrites", "scale", "models", "cpu", "threads", "cuda", "plan", "tvm", "coverage", "quant", "prune")
 
 
 def main() -> int:
