@@ -11,7 +11,7 @@ import onnx_ir as ir
 from ...compiler.core.sites import Site
 from .coupling.groups import Group, Slice
 
-__all__ = ["Reader", "find_readers", "output_axis"]
+__all__ = ["Reader", "find_readers", "input_axis", "output_axis"]
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ def find_readers(groups: Sequence[Group], sites: Sequence[Site]) -> list[Reader]
     found = []
     for site in sites:
         if site.kind != "Gather" and site.groups == 1:
-            found += [Reader(site, group, _rows(site, item)) for group, item in at.get((site.weight, _input_axis(site)), [])]
+            found += [Reader(site, group, _rows(site, item)) for group, item in at.get((site.weight, input_axis(site)), [])]
     return found
 
 
@@ -43,7 +43,8 @@ def output_axis(site: Site) -> int:
     return -2 if site.kind == "MatMul" and site.weight_at == 0 else -1
 
 
-def _input_axis(site: Site) -> int:
+def input_axis(site: Site) -> int:
+    """Which axis of the stored weight counts the input channels (of one group)."""
     return 1 if site.kind == "Conv" else 0 if site.kind == "ConvTranspose" else 1 - site.channel_axis
 
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
+import onnx_ir as ir
 
 from ...compiler.core.errors import UsageError
 from ...compiler.core.passes import modules_below
-from ...compiler.core.statistics import SiteStatistics
+from ...compiler.core.sites import Site
+from ...compiler.core.statistics import Calibrator, SiteStatistics
+from .coupling.groups import Group
 
 __all__ = ["Score", "find_score", "scores"]
 
@@ -20,12 +24,13 @@ class Score:
     """How much the members of a group are missed when they are gone; pure numerics, it knows no graph.
 
     A score looks at the slices of every weight of the group (`of_weight`), or, when it is ``calibrated``, at the sites that read what the members make
-    (`of_reader`). What it gives is brought to shares of the whole there, so that groups can be compared.
+    (`of_reader`): that is brought to shares of the whole there, so that groups can be compared. One of the ``whole`` looks at the model (`of_model`).
     """
 
     name: ClassVar[str]
     refines: ClassVar[str | None] = None
     calibrated: ClassVar[bool] = False
+    whole: ClassVar[bool] = False
 
     def of_weight(self, rows: np.ndarray) -> np.ndarray:
         """``rows`` [members, numbers]: float64 [members]."""
@@ -34,6 +39,10 @@ class Score:
     def of_reader(self, weight: np.ndarray, statistics: SiteStatistics, places: np.ndarray) -> np.ndarray:
         """``weight`` [K, M] of a site that reads the group; ``places`` int64 [members, n] says which rows are whose: float64 [members]."""
         raise TypeError(f"{type(self).__name__} has no of_reader")
+
+    def of_model(self, model: ir.Model, groups: Sequence[Group], sites: Sequence[Site], calibrator: Calibrator) -> dict[str, np.ndarray]:
+        """For each group by name, float64 [members] that can be compared across groups."""
+        raise TypeError(f"{type(self).__name__} has no of_model")
 
 
 @functools.cache

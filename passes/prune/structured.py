@@ -11,11 +11,11 @@ import onnx_ir as ir
 
 from ...compiler.core.cost import model_size
 from ...compiler.core.drift import LOSSY, Drift
-from ...compiler.core.errors import UsageError
+from ...compiler.core.errors import BudgetError, UsageError
 from ...compiler.core.graph import clone_model
 from ...compiler.core.passes import Context, Pass
 from ...compiler.core.sites import Site, all_sites
-from .choosing import Choice, choose, meet
+from .choosing import Choice, arithmetic, choose, meet
 from .correction import correct
 from .coupling.follower import Follower
 from .coupling.groups import Coupling, Group, couple
@@ -28,6 +28,8 @@ __all__ = ["PruneStructured"]
 FLOPS, PARAMETERS, MEMBERS = "flops", "parameters", "members"
 MEASURES = (FLOPS, PARAMETERS, MEMBERS)
 PRUNED = "pruned"
+SHORT = 0.03
+"""By how much less than was asked for may go."""
 
 
 @dataclass(frozen=True)
@@ -53,14 +55,16 @@ class PruneStructured(Pass):
     keep: tuple[str, ...] = ()
 
     def run(self, model: ir.Model, context: Context) -> int:
-        """Shrink the graph; returns how many members went. Raises UsageError for an option that does not exist, or a score without its calibration data."""
+        """Shrink the graph; returns how many members went. Raises UsageError for an option that does not exist, or a score without its calibration data,
+        BudgetError when so much cannot go.
+        """
         score = self._score(context)
         coupling, sites = couple(model), list(all_sites(model))
         groups = [group for group in self._open(coupling, sites, context) if context.ledger.permit(self.name, group.name)]
         if not groups:
             return 0
         missed, refits = self._missed(model, groups, sites, score, context)
-        choice = self._choice(model, groups, missed)
+        choice = self._choice(model, coupling, groups, missed)
         self._note(coupling, sites, choice, context, score.name)
         gone = _members(groups, choice)
         earlier, columns = clone_model(model), _left(coupling.follower, sites, gone)
@@ -99,25 +103,34 @@ class PruneStructured(Pass):
                     missed[group.name] += _shares(score.of_weight(_rows(item.weight, item.axis, item.indices)))
             return missed, self.refit and context.calibrator is not None
         assert context.calibrator is not None
+        if score.whole:
+            return score.of_model(model, groups, sites, context.calibrator), self.refit
         readers = find_readers(groups, sites)
         for reader, statistics in _observed(model, readers, context):
             missed[reader.group.name] += score.of_reader(reader.site.matrices()[0], statistics, reader.places) / _whole(reader, statistics)
         return missed, self.refit
 
-    def _choice(self, model: ir.Model, groups: list[Group], missed: dict[str, np.ndarray]) -> Choice:
+    def _choice(self, model: ir.Model, coupling: Coupling, groups: list[Group], missed: dict[str, np.ndarray]) -> Choice:
         if self.of == MEMBERS:
             return choose(groups, missed, self.ratio, self.multiple, self.uniform)
         before = getattr(model_size(model), self.of)
+        costs = arithmetic(model, groups) if self.of == FLOPS else None
 
         def left(share: float) -> float:
             """The part of the model that is left when a share of the groups' numbers goes."""
             twin = clone_model(model)
-            coupling = couple(twin)
-            named = [coupling.by_name[group.name] for group in groups]
-            shrink(twin, coupling.follower, _members(named, choose(groups, missed, share, self.multiple, self.uniform)))
+            other = couple(twin)
+            named = [other.by_name[group.name] for group in groups]
+            shrink(twin, other.follower, _members(named, choose(groups, missed, share, self.multiple, self.uniform, costs)))
             return float(getattr(model_size(twin), self.of) / max(before, 1))
 
-        return choose(groups, missed, meet(self.ratio, left), self.multiple, self.uniform)
+        share = meet(self.ratio, left)
+        found = left(share)
+        if found > 1 - self.ratio + SHORT:
+            stays = _largest(coupling)
+            held = f"; the largest weight that stays is '{stays}': {coupling.refused[stays]}" if stays is not None else ""
+            raise BudgetError(f"{self.ratio:.1%} of the {self.of} was to go, and only {1 - found:.1%} can{held}. Nothing was written.")
+        return choose(groups, missed, share, self.multiple, self.uniform, costs)
 
     def _note(self, coupling: Coupling, sites: Sequence[Site], choice: Choice, context: Context, score: str) -> None:
         """Tell coverage what is left of each site's weight."""
@@ -181,3 +194,9 @@ def _left(follower: Follower, sites: Sequence[Site], gone: Sequence[int]) -> dic
         if not keeps.all():
             found[site.name] = np.flatnonzero(keeps)
     return found
+
+
+def _largest(coupling: Coupling) -> str | None:
+    """The largest constant of which nothing may go."""
+    sizes = {value.name or "": value.const_value.size for value in coupling.follower.axes if value.const_value is not None}
+    return max(coupling.refused, key=lambda name: sizes.get(name, 0), default=None)

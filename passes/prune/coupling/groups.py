@@ -47,9 +47,10 @@ class Group:
 
     @property
     def name(self) -> str:
-        """The constant and axis where it lies first."""
+        """The constant and axis where it lies first, and from which index on: no other group starts there."""
         first = self.slices[0]
-        return f"{first.weight.name}[{first.axis}]"
+        start = int(first.indices[0, 0])
+        return f"{first.weight.name}[{first.axis}]" if start == 0 else f"{first.weight.name}[{first.axis}, {start}]"
 
     @property
     def size(self) -> int:
