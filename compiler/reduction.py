@@ -37,7 +37,7 @@ REDUCTIONS = {
 
 
 def reductions(asked: Mapping[str, str | float | None]) -> tuple[Pass, ...]:
-    """The passes that options mean: ``{"prune": "0.3,of=latency"}`` is ``prune-structured{ratio=0.3,of=latency}``. Options alone do, too.
+    """The passes that options mean: ``{"prune": "0.3,of=parameters"}`` is ``prune-structured{ratio=0.3,of=parameters}``. Options alone do, too.
 
     Raises UsageError naming the option when its number or an option of the pass cannot be read.
     """

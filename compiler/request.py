@@ -30,7 +30,7 @@ class Request:
     ``method`` is how a precision finds its numbers. ``size`` says that a smaller model is wanted even if it is slower. ``allowance`` is what a mixed
     precision may take: ``size=0.3``, ``latency=0.8`` or ``drop=0.01``. ``preprocess`` is how images and texts of ``calibration`` become inputs.
     ``tuning`` is how long generated kernels may be tuned. ``prune``, ``rank``, ``sparsity`` and ``recover`` are what is taken out of the model, and how
-    what is left recovers: a number, and options of the pass behind it, as in "0.3,of=latency" (see `reduction`).
+    what is left recovers: a number, and options of the pass behind it, as in "0.3,of=parameters" (see `reduction`).
     """
 
     target: str = "ort-cpu"
