@@ -5,7 +5,7 @@ from __future__ import annotations
 import onnx_ir as ir
 from onnx_ir.passes.common import InlinePass
 
-from ...compiler.core.graph import bind_opsets, clone_model, erase, replace
+from ...compiler.core.graph import bind_opsets, clone_model, erase, replace, sweep
 from ...compiler.core.names import Names
 from ...compiler.core.shapes import infer_shapes
 from .expanding import expand
@@ -27,6 +27,7 @@ def prepare(model: ir.Model) -> ir.Model:
     bind_opsets(copy)
     infer_shapes(copy)
     if expand(copy):
+        sweep(node for node in reversed(list(copy.graph)) if node.op_type == "SplitToSequence")  # Its parts are slices now.
         infer_shapes(copy)
     if fold(copy):
         infer_shapes(copy)

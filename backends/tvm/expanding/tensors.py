@@ -121,6 +121,36 @@ def one_infinity(op: Pen, node: ir.Node) -> Made:
     return (op.Equal(x, op.const(np.array(np.inf if positive else -np.inf).astype(x.dtype.numpy()))),)
 
 
+def piece(op: Pen, node: ir.Node) -> Made:
+    """One part of something that was split into a sequence of known lengths: a slice."""
+    sequence, index = node.inputs[:2]
+    split = sequence.producer() if sequence is not None else None
+    place = array(index)
+    if split is None or split.op_type != "SplitToSequence" or place is None:
+        return None
+    x, lengths = (*split.inputs, None)[:2]
+    dims = dims_of(x)
+    if dims is None:
+        return None
+    axis = int(attribute(split, "axis", 0)) % len(dims)  # type: ignore[call-overload]
+    sizes = _lengths(dims[axis], lengths)
+    if sizes is None:
+        return None
+    number = int(place) % len(sizes)
+    start = sum(sizes[:number])
+    part = op.Slice(x, op.const([start]), op.const([start + sizes[number]]), op.const([axis]))
+    return (op.Squeeze(part, op.const([axis])) if lengths is None and not attribute(split, "keepdims", 1) else part,)
+
+
+def _lengths(whole: object, given: ir.Value | None) -> list[int] | None:
+    """How long the parts are; one number is the length of all but the last."""
+    known = array(given) if given is not None else np.array(1)
+    if known is None or not isinstance(whole, int):
+        return None if known is None or known.ndim == 0 else [int(size) for size in known]
+    step = int(known) if known.ndim == 0 else 0
+    return [min(step, whole - start) for start in range(0, whole, step)] if step else [int(size) for size in known]
+
+
 EXPANSIONS: dict[str, Expansion] = {
     "Conv": padded_explicitly,
     "AveragePool": padded_explicitly,
@@ -130,4 +160,5 @@ EXPANSIONS: dict[str, Expansion] = {
     "GatherND": wide_indices,
     "IsInf": one_infinity,
     "Resize": resized_to,
+    "SequenceAt": piece,
 }

@@ -92,6 +92,12 @@ def test_images_are_resized_whatever_the_batch(model, call):
     agree(model(f"g (float[N,3,4,4] x) => (float[N,3,8,8] y) <int64[2] s = {{8, 8}}, float[4] t = {{1, 1, 2, 2}}> {{ y = {call} }}"))
 
 
+@pytest.mark.parametrize("split", ["SplitToSequence<axis=1>(x, l)", "SplitToSequence<axis=1>(x, two)", "SplitToSequence<axis=1, keepdims=0>(x)"])
+def test_parts_of_a_sequence_of_known_lengths_are_slices(model, split):
+    constants = "<int64[3] l = {2, 1, 2}, int64 two = {2}, int64 first = {0}, int64 last = {-1}>"
+    agree(model(f"g (float[N,5] x) => (float y, float z) {constants} {{ s = {split} y = SequenceAt(s, first) b = SequenceAt(s, last) z = Neg(b) }}"))
+
+
 def test_a_table_that_is_cut_to_the_length_serves_all_lengths_that_it_has(model):
     made = model("g (float[N,4] x, float[8,4] t) => (float[N,4] y) <int64[1] i = {0}> { s = Shape<end=1>(x) c = Slice(t, i, s) y = Add(x, c) }")
     with TvmBackend().build(made, (), lambda text: None).runner as runner:
