@@ -4,13 +4,15 @@ Each is optimised for tvm-cpu, and built with its sizes open and, where that is 
 model is: on real inputs and on those made up to break careless rewrites (NaN, infinities, other sizes); "let pass" counts samples on which ONNX Runtime
 with its own optimisations answers otherwise, too. Nothing is timed.
 
-Each model has a process and `LIMIT` seconds of its own. What was found is written after each; a run that was ended goes on where it stopped, and one of the
-same code repeats nothing (remove out/bench/coverage.json to begin anew).
+Each model has a process and `LIMIT` seconds of a processor of its own. What was found is written after each; a run that was ended goes on where it stopped,
+and one of the same code repeats nothing (remove out/bench/coverage.json to begin anew).
 """
 
 from __future__ import annotations
 
 import json
+import resource
+import signal
 import subprocess
 import sys
 import tempfile
@@ -39,7 +41,7 @@ from graphwright.models.tiny import families
 REAL, SMALL = "real models", "small exports"
 LEAST = {REAL: 0.75, SMALL: 0.75}
 """The share that is taken, claimed."""
-LIMIT = 600.0
+LIMIT = 600
 Feed = Mapping[str, np.ndarray]
 
 
@@ -84,12 +86,10 @@ def verdict(title: str, rows: list[Row]) -> list[str]:
 def _apart(name: str) -> Row:
     """The row of a model, made in a process of its own: what ends that one leaves the others be."""
     start = time.monotonic()
-    try:
-        done = subprocess.run([sys.executable, __file__, name], capture_output=True, text=True, timeout=LIMIT, check=False)
-        row = json.loads(done.stdout.splitlines()[-1]) if done.returncode == 0 else None
-        reason = "" if row else (done.stderr.strip().splitlines() or [f"ended with {done.returncode}"])[-1][:200]
-    except subprocess.TimeoutExpired:
-        row, reason = None, f"longer than {LIMIT:.0f} s"
+    done = subprocess.run([sys.executable, __file__, name], capture_output=True, text=True, check=False)
+    row = json.loads(done.stdout.splitlines()[-1]) if done.returncode == 0 else None
+    ended = f"longer than {LIMIT} s" if -done.returncode in (signal.SIGXCPU, signal.SIGKILL) else f"ended with {done.returncode}"
+    reason = (done.stderr.strip().splitlines() or [ended])[-1][:200] if done.returncode > 0 else ended
     found: Row = row or {"model": name, "sizes": "", "answers": f"broke: {reason}", "samples": 0, "let pass": 0, "refused": ""}
     found = {**found, "seconds": time.monotonic() - start}
     print(f"{name}: {found['answers']} ({found['sizes']}, {found['samples']} samples, {found['seconds']:.0f} s) {found['refused']}", flush=True)
@@ -159,4 +159,5 @@ def _brought(name: str, place: Path) -> tuple[Path, Feed]:
 
 
 if __name__ == "__main__":
+    resource.setrlimit(resource.RLIMIT_CPU, (LIMIT, LIMIT))
     print(json.dumps(measure(sys.argv[1])))
