@@ -22,6 +22,7 @@ from tables import Row, print_table
 from graphwright.compiler.core.graph import clone_model
 from graphwright.compiler.core.passes import Context
 from graphwright.compiler.method_bench import benchable_sites
+from graphwright.compiler.remembered import Remembered
 from graphwright.compiler.substitution import substitute_weights
 from graphwright.passes.factorize.factorize import Factorize
 from graphwright.passes.prune.unstructured.method import find_sparsifier
@@ -42,6 +43,7 @@ CLAIMED = {
     "dobi_svd": ("svd", "svd_llm"),
 }  # fmt: skip
 NOTED = {
+    "asvd": "it scales each input by itself; what svd_llm gains over svd here lies in how inputs vary together",
     "relaxed_recursive": "layers trained apart have little in common: the paper trains the one weight after this start",
 }
 """Why a method is not better, where it is not."""
@@ -67,7 +69,11 @@ def measure(only: str, seconds: float) -> tuple[list[Row], list[str]]:
         decoder = dataclasses.replace(decoder, report=min(decoder.report, WINDOWS))
         plain = decoder.losses(decoder.model)
         for share in SHARES:
-            results = list(factorised(decoder, share))
+            results: list[Result] = []
+            for result in factorised(decoder, share):
+                results.append(result)
+                told = row(result, results)["loss (95 %)"] or ""
+                print(f"{decoder.name}, {share:.0%} left, {result.method}: {perplexity(result.losses):.3f} {told}", flush=True)
             found = [row(result, results) for result in results]
             print_table(f"{decoder.name}: perplexity {perplexity(plain):.3f} as it is; {share:.0%} of the numbers left", found)
             rows += [{"model": decoder.name, "float32": perplexity(plain), **item} for item in found]
@@ -80,16 +86,9 @@ def factorised(decoder: Decoder, share: float) -> Iterator[Result]:
     """Each method at a share."""
     sites = benchable_sites(decoder.model)
     chosen = tuple(site.name for site in without_head(sites))
-    calibrator = decoder.calibrator("calibration", decoder.fit)
+    calibrator = Remembered(decoder.calibrator("calibration", decoder.fit))
     whole = sum(site.parameters for site in sites if site.name in chosen)
     before = nonzero(decoder.model)
-    for name in (*UNIFORM, *SPREADING):
-        method, _, spread = name.partition(" ")
-        allocation = "uniform" if name in UNIFORM else "measured" if spread else "learned"
-        model = clone_model(decoder.model)
-        context = Context(calibrator=calibrator)
-        Factorize(ratio=1 - share, method=method, allocation=allocation, small=True, only=chosen).run(model, context)
-        yield Result(name, share, decoder.losses(model), 1 - (before - nonzero(model)) / whole)
     known = list(calibrator.sites(decoder.model, without_head(sites), moments=True))
     for name in SPARSE:
         kind = find_sparsifier(name)()
@@ -97,6 +96,13 @@ def factorised(decoder: Decoder, share: float) -> Iterator[Result]:
         left = sum(int(np.count_nonzero(part)) for found in parts.values() for part in found) / whole
         weights = {site: np.stack(found) for site, found in parts.items()}
         yield Result(name, share, decoder.losses(substitute_weights(decoder.model, weights)), left)
+    for name in (*UNIFORM, *SPREADING):
+        method, _, spread = name.partition(" ")
+        allocation = "uniform" if name in UNIFORM else "measured" if spread else "learned"
+        model = clone_model(decoder.model)
+        context = Context(calibrator=calibrator)
+        Factorize(ratio=1 - share, method=method, allocation=allocation, small=True, only=chosen).run(model, context)
+        yield Result(name, share, decoder.losses(model), 1 - (before - nonzero(model)) / whole)
 
 
 def nonzero(model: ir.Model) -> int:
