@@ -5,13 +5,17 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 import pytest
+import torch
 
 from graphwright.backends.ort.backend import OrtBackend
 from graphwright.compiler.calibration.engine import Engine
 from graphwright.compiler.calibration.opening import open_calibration
-from graphwright.compiler.core.errors import UsageError
+from graphwright.compiler.core.errors import BudgetError, UsageError
 from graphwright.compiler.core.graph import clone_model
 from graphwright.compiler.core.passes import Context, parse_pipeline
+from graphwright.compiler.core.sites import all_sites
+from graphwright.passes.prune.coupling.groups import couple
+from graphwright.passes.prune.taylor import Taylor
 
 from .pruned_models import model_of, outputs_of
 
@@ -140,3 +144,56 @@ def test_members_that_were_always_zero_cost_nothing_and_go_first() -> None:
     small, _ = pruned(model, "prune-structured{ratio=0.05,of=members,score=flap}", data)
     assert small.graph.initializers["A"].shape.numpy()[1] < 64
     assert error(model, small, data) < 1e-10
+
+
+def test_no_two_groups_have_one_name() -> None:
+    text = """m (float[N, 24] x, float[24, 40] A, float[16, 8] C, float[24, 8] D) => (float[N, 8] y) {
+        h = MatMul(x, A)
+        sizes = Constant<value_ints=[16, 24]>()
+        l, r = Split<axis=1>(h, sizes)
+        c = MatMul(l, C)
+        d = MatMul(r, D)
+        y = Add(c, d) }"""
+    model = model_of(text)
+    for step in parse_pipeline("constants-to-initialisers"):
+        step.run(model, Context())
+    names = [group.name for group in couple(model).groups]
+    assert len(names) == len(set(names)) == 2
+    small, _ = pruned(model_of(text), "prune-structured{ratio=0.5,of=parameters}")
+    assert parameters(small) / parameters(model) == pytest.approx(0.5, abs=0.05)
+
+
+def test_more_than_can_go_is_refused_with_the_weight_that_stays() -> None:
+    text = """m (float[N, 24] x, float[24, 8] A, float[8, 24] C, float[24, 300] D) => (float[N, 300] y) {
+        h = MatMul(x, A)
+        r = Relu(h)
+        c = MatMul(r, C)
+        s = Add(c, x)
+        y = MatMul(s, D) }"""
+    with pytest.raises(BudgetError, match=r"50.0% of the parameters was to go, and only .*'D': it is an input of the model"):
+        pruned(model_of(text), "prune-structured{ratio=0.5,of=parameters}")
+
+
+@pytest.mark.parametrize("score", ["taylor", "fisher"])
+def test_scores_by_gradients_miss_less_than_magnitude(score: str) -> None:
+    data, other, models = samples((8, 24), 10, 1), samples((8, 24), 10, 2), [model_of(DEEP, seed=seed) for seed in range(2)]
+    options = "ratio=0.4,of=members,refit=false,score="
+    errors = {name: [error(model, pruned(model, f"prune-structured{{{options}{name}}}", data)[0], other) for model in models] for name in (score, "magnitude")}
+    assert np.mean(errors[score]) < 0.6 * np.mean(errors["magnitude"])
+
+
+def test_the_gradient_of_a_gate_is_what_taylor_finds() -> None:
+    text = "m (float[N, 24] x, float[24, 6] A, float[6, 5] C) => (float[N, 5] y) {\nh = MatMul(x, A)\ny = MatMul(h, C) }"
+    model, data = model_of(text), samples((1, 24), 1, 1)
+    (group,), sites = couple(model).groups, list(all_sites(model))
+    found = Taylor().of_model(model, [group], sites, Engine(open_calibration(data, model), OrtBackend()))[group.name]
+    weights = {name: np.asarray(value.const_value.numpy(), np.float64) for name, value in model.graph.initializers.items()}
+    hidden = data[0]["x"].astype(np.float64) @ weights["A"]
+    output = hidden @ weights["C"]
+    size = np.sqrt(np.square(output).mean()) * np.sqrt(output.size)
+    draw = torch.Generator().manual_seed(0)
+    expected = np.zeros(6)
+    for _ in range(2):
+        signs = (torch.randint(0, 2, output.shape, generator=draw) * 2 - 1).numpy()
+        expected += np.square(hidden[0] * (weights["C"] @ signs[0]) / size)
+    np.testing.assert_allclose(found, expected, rtol=1e-3)
