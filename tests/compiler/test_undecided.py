@@ -56,6 +56,13 @@ def test_nan_in_a_pool_may_be_kept_or_passed_over(answer, right):
     assert verifier.check_runner(Answers(answer), ROUNDING).broken is not right
 
 
+def test_an_old_model_is_asked_too():
+    model = ir.from_onnx_text('<ir_version: 4, opset_import: ["" : 7]> g (float[3,4] x) => (float[3,1] y) { y = ReduceMax<axes=[1]>(x) }')
+    x = np.arange(12, dtype=np.float32).reshape(3, 4)
+    x[1, 2] = np.nan
+    assert undecided(model, {"x": x}, open_reference)["y"].tolist() == [[False], [True], [False]]
+
+
 @pytest.mark.parametrize("body", ["r = ReduceMax<axes=[1], keepdims=0>(x)", "r = ReduceMin<axes=[1], keepdims=0>(x)"])
 def test_what_follows_from_it_is_undecided_too(body):
     model = ir.from_onnx_text(HEADER + f"g (float[3,4] x) => (float[3] y, float[3] r) {{ {body} y = Exp(r) }}")
