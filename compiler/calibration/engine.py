@@ -22,7 +22,7 @@ from .moments import Counts, Moments
 from .packing import packed
 from .pairs import Pairs, matched
 from .probe import Visit, cut_model, measured_bytes, typed, unseen
-from .rows import Layout, count_rows, layout_of, rows_of
+from .rows import Layout, count_rows, drawn_rows, layout_of, reach_of, rows_of
 from .shelf import Kept, Shelf, group_key, open_shelf, pack_ranges, pack_sites, skipped_in, unpack_ranges, unpack_sites
 from .spread import BINS, Spread
 from .stages import Stages
@@ -31,8 +31,9 @@ __all__ = ["Engine"]
 
 BUDGET_BYTES = 1 << 30
 """What may be held at once besides the model itself: half for values of one sample, half for what is collected."""
-ROWS, ROWS_EACH = 1 << 18, 64
-"""A moment of K inputs is made of at least so many rows of all samples together, if there are as many: the first, or K times the second."""
+ROWS, ROWS_EACH = 1 << 16, 64
+"""A moment of K inputs is made of at least so many rows of all samples together, if there are as many: the first, or K times the second. Of patches, which
+have to be made first, the means are too."""
 KEEP_SECONDS = 5.0
 """A group that took less is collected again sooner than it is read."""
 SPREAD_BYTES = 8 * BINS
@@ -213,12 +214,18 @@ class Engine:
         if (content := saved.find()) is not None:
             return unpack_sites(content, len(keys))
         collected = {key: self._collector(key, moments, rows) for key in keys}
+        sieve = np.random.default_rng([self.seed, 2])
 
         def visit(name: str, array: np.ndarray) -> None:
             for key, collector in collected.items():
                 if key[0] != name:
                     continue
                 share = self._share(array.shape, key[1])
+                if share < 1 and key[1].kind == "patches" and isinstance(collector, Moments) and np.isfinite(array).all():
+                    ends = reach_of(array, key[1])
+                    for piece, total in drawn_rows(array, key[1], share, sieve):
+                        collector.add_drawn(piece, total, *ends)
+                    continue
                 for piece in rows_of(array, key[1]):
                     collector.add(piece, share)
 

@@ -18,6 +18,7 @@ class Moments:
     def __init__(self, groups: int, width: int, *, moments: bool, rows: int, seed: int) -> None:
         self.count = 0
         self.strange = 0
+        self._shown = 0
         self._moment = np.zeros((groups, width, width) if moments else (groups, 0, 0))
         self._low, self._high = np.full((groups, width), np.inf), np.full((groups, width), -np.inf)
         self._sum, self._abs_sum = np.zeros((groups, width)), np.zeros((groups, width))
@@ -42,11 +43,23 @@ class Moments:
             self._multiply(exact, share)
         self._abs_sum += np.abs(exact, out=exact).sum(axis=1)
 
+    def add_drawn(self, rows: np.ndarray, total: int, low: np.ndarray, high: np.ndarray) -> None:
+        """Count finite rows [groups, n, K] that were drawn evenly from ``total`` ones, all of which lie between ``low`` and ``high`` [groups, K]."""
+        exact, weight = np.array(rows, np.float64, order="K"), total / rows.shape[1]
+        self._draw(exact)
+        self.count += total
+        np.minimum(self._low, low, out=self._low)
+        np.maximum(self._high, high, out=self._high)
+        self._sum += weight * exact.sum(axis=1)
+        if self._moment.size:
+            self._moment += weight * (exact.transpose(0, 2, 1) @ exact)
+        self._abs_sum += weight * np.abs(exact, out=exact).sum(axis=1)
+
     def statistics(self) -> list[SiteStatistics]:
         """One for each group; empty when there was no row."""
         if not self.count:
             return []
-        kept = min(self.count, self._rows.shape[1])
+        kept = min(self._shown, self._rows.shape[1])
         most = np.maximum(np.abs(self._low), np.abs(self._high))
         return [
             SiteStatistics(
@@ -73,7 +86,8 @@ class Moments:
         room = self._rows.shape[1]
         if not room:
             return
-        places = np.arange(self.count, self.count + rows.shape[1])
+        places = np.arange(self._shown, self._shown + rows.shape[1])
+        self._shown += rows.shape[1]
         chances = self._random.random(len(places))
         slots = np.where(places < room, places, (chances * (places + 1)).astype(np.int64))
         chosen = np.flatnonzero(slots < room)

@@ -13,7 +13,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from ..core.graph import attribute
 from ..core.sites import Site
 
-__all__ = ["Layout", "count_rows", "layout_of", "rows_of"]
+__all__ = ["Layout", "count_rows", "drawn_rows", "layout_of", "reach_of", "rows_of"]
 
 CHUNK = 1 << 21
 """Numbers of X that are made at a time."""
@@ -49,6 +49,14 @@ def layout_of(site: Site) -> Layout:
     return Layout("columns" if site.kind == "MatMul" and site.weight_at == 0 else "rows", width)
 
 
+def drawn_rows(array: np.ndarray, layout: Layout, share: float, random: np.random.Generator) -> Iterator[tuple[np.ndarray, int]]:
+    """An even ``share`` of the rows of X, of the layout "patches": pieces [groups, n, K], each with how many rows it was drawn from; others are never made."""
+    for item in array if array.size else ():
+        for windows in _windows(item, layout):
+            total = math.prod(windows.shape[1 : item.ndim])
+            yield _unfolded(windows, layout, np.sort(random.choice(total, math.ceil(total * share), replace=False))), total
+
+
 def rows_of(array: np.ndarray, layout: Layout) -> Iterator[np.ndarray]:
     """X piece by piece: each [groups, n, K] in the dtype of the array, in memory as it lies there; for "indices", the flat indices."""
     if array.size == 0:
@@ -66,8 +74,7 @@ def rows_of(array: np.ndarray, layout: Layout) -> Iterator[np.ndarray]:
             step = max(1, CHUNK // (layout.groups * layout.width))
             yield from (channels[:, start : start + step] for start in range(0, channels.shape[1], step))
     else:
-        for item in array:
-            yield from _patches(item, layout)
+        yield from (_unfolded(windows, layout) for item in array for windows in _windows(item, layout))
 
 
 def count_rows(shape: Sequence[int], layout: Layout) -> int:
@@ -100,8 +107,21 @@ def _slices(matrix: np.ndarray) -> Iterator[np.ndarray]:
         yield matrix[None, start : start + step]
 
 
-def _patches(item: np.ndarray, layout: Layout) -> Iterator[np.ndarray]:
-    """The patches of one image [C, spatial]: only as much of it as a tile of the output needs is ever copied."""
+def reach_of(array: np.ndarray, layout: Layout) -> tuple[np.ndarray, np.ndarray]:
+    """The least and the greatest number in each column of X, of the layout "patches", float64 [groups, K]: those of its channel, wherever in the image.
+
+    What no tap meets, at the rim of an image, counts too; so does 0 where there is padding.
+    """
+    axes = (0, *range(2, array.ndim))
+    low, high = (find(axis=axes).astype(np.float64).reshape(layout.groups, -1) for find in (array.min, array.max))
+    if any(layout.pads) or layout.auto_pad != "NOTSET":
+        low, high = np.minimum(low, 0.0), np.maximum(high, 0.0)
+    taps = layout.width // low.shape[1]
+    return np.repeat(low, taps, axis=1), np.repeat(high, taps, axis=1)
+
+
+def _windows(item: np.ndarray, layout: Layout) -> Iterator[np.ndarray]:
+    """The patches of one image [C, spatial], [C, places, taps] with as many axes for each as it has: only what a tile of the output needs is copied."""
     sizes, before, reach = _positions(item.shape[1:], layout)
     if min(sizes) < 1:
         return
@@ -109,11 +129,19 @@ def _patches(item: np.ndarray, layout: Layout) -> Iterator[np.ndarray]:
         slab = _slab(item, tile, before, reach, layout)
         windows = sliding_window_view(slab, reach, axis=tuple(range(1, slab.ndim)))
         steps = tuple(slice(None, None, stride) for stride in layout.strides) + tuple(slice(None, None, step) for step in layout.dilations)
-        chosen = windows[(slice(None), *steps)]
-        rank = len(reach)
-        grouped = chosen.reshape(layout.groups, -1, *chosen.shape[1:])
-        ordered = grouped.transpose(0, 1, *range(2 + rank, 2 + 2 * rank), *range(2, 2 + rank))
-        yield ordered.reshape(layout.groups, layout.width, -1).transpose(0, 2, 1)
+        yield windows[(slice(None), *steps)]
+
+
+def _unfolded(windows: np.ndarray, layout: Layout, places: np.ndarray | None = None) -> np.ndarray:
+    """Patches as rows [groups, n, K]: all, or those at these ``places``."""
+    rank = len(layout.kernel)
+    if places is not None:
+        spots = np.unravel_index(places, windows.shape[1 : 1 + rank])
+        chosen: tuple[slice | np.ndarray, ...] = (slice(None), *spots)
+        windows, rank = windows[chosen], 1
+    taps = range(2 + rank, 1 + windows.ndim)
+    ordered = windows.reshape(layout.groups, -1, *windows.shape[1:]).transpose(0, 1, *taps, *range(2, 2 + rank))
+    return ordered.reshape(layout.groups, layout.width, -1).transpose(0, 2, 1)
 
 
 def _positions(spatial: Sequence[int], layout: Layout) -> tuple[list[int], list[int], list[int]]:

@@ -40,9 +40,10 @@ class SiteStatistics:
     ``moment`` is X'X / N, float64 [K, K]; ``low``, ``high``, ``abs_max``, ``abs_mean``, ``mean`` are float64 [K]; ``rows`` are some rows of X, float32
     [n, K], evenly drawn; ``count`` is N. ``strange`` rows held NaN or an infinity and are left out of all that.
 
-    ``moment`` is [0, 0] when it was not asked for. Of convolutions over many pixels it is taken from evenly drawn rows: from 262,144 or 64 K of them,
-    whichever is more. For an embedding X is one-hot, so that X'X / N is diagonal: ``moment`` is that diagonal, float64 [K],
-    how often each row of the table is asked for; ``rows`` is [0, K].
+    ``moment`` is [0, 0] when it was not asked for. Of convolutions over many pixels it is taken from evenly drawn rows: from 65,536 or 64 K of them,
+    whichever is more; so are the means where patches are convolved, whose extremes are those of a channel, for all its taps alike.
+    For an embedding X is one-hot, so that X'X / N is diagonal: ``moment`` is that diagonal, float64 [K], how often each row of the table is asked for;
+    ``rows`` is [0, K].
     """
 
     moment: np.ndarray

@@ -133,3 +133,29 @@ def test_rows_are_counted_without_making_them(kernel: tuple[int, int]) -> None:
     _, site, x = conv(np.random.default_rng(8), kernel, 2, strides=[2, 1], pads=[1, 0, 2, 3])
     layout = layout_of(site)
     assert module.count_rows(x.shape, layout) == sum(piece.shape[1] for piece in rows_of(x, layout))
+
+
+@pytest.mark.parametrize(("kernel", "groups"), [((3, 2), 1), ((3, 3), 3), ((4,), 2), ((2, 3, 2), 1)])
+def test_rows_are_drawn_as_they_would_be_made(kernel: tuple[int, ...], groups: int) -> None:
+    rank = len(kernel)
+    _, site, x = conv(np.random.default_rng(9), kernel, groups, strides=[2] * rank, pads=[1] * 2 * rank)
+    layout = layout_of(site)
+    every = np.concatenate(list(rows_of(x, layout)), axis=1)
+    pieces = list(module.drawn_rows(x, layout, 0.4, np.random.default_rng(0)))
+    drawn = np.concatenate([piece for piece, _ in pieces], axis=1)
+    assert sum(total for _, total in pieces) == every.shape[1] > drawn.shape[1] >= 0.4 * every.shape[1]
+    known = {row.tobytes() for row in np.ascontiguousarray(every.transpose(1, 0, 2))}
+    assert {row.tobytes() for row in np.ascontiguousarray(drawn.transpose(1, 0, 2))} <= known
+
+
+@pytest.mark.parametrize("pads", [[0, 0, 0, 0], [1, 1, 1, 1]])
+def test_the_reach_of_patches_bounds_them_and_is_that_of_their_channel(pads: list[int]) -> None:
+    _, site, x = conv(np.random.default_rng(10), (3, 3), 3, pads=pads)
+    x += 5.0  # Without padding, zero is out of reach.
+    layout = layout_of(site)
+    every = np.concatenate(list(rows_of(x, layout)), axis=1)
+    low, high = module.reach_of(x, layout)
+    assert low.shape == high.shape == (3, layout.width)
+    assert (low <= every.min(axis=1)).all() and (every.max(axis=1) <= high).all()
+    np.testing.assert_array_equal(low.reshape(3, 2, 9).min(axis=2), every.min(axis=1).reshape(3, 2, 9).min(axis=2))
+    np.testing.assert_array_equal(high.reshape(3, 2, 9).max(axis=2), every.max(axis=1).reshape(3, 2, 9).max(axis=2))
