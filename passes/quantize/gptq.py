@@ -18,6 +18,9 @@ from .steps import Steps, finite
 
 __all__ = ["Gptq"]
 
+PRUNED = 0.1
+"""A weight of which at least this part is zero was pruned: zeros are rare otherwise."""
+
 
 @dataclass(frozen=True)
 class Gptq(Method):
@@ -26,7 +29,8 @@ class Gptq(Method):
     Rows (input channels) are rounded in order, by falling diag H with ``act_order``; the error of each is spread over the rest through the Cholesky factor of
     (H + damp)^-1. The steps of a block are fitted when its turn comes, to the rows as the errors before have moved them, or beforehand when
     ``static_groups`` (always so with ``act_order``, where a block's rows do not come one after the other). ``sweeps`` of coordinate descent
-    on the same error follow (`feedback.descend`), which the paper does not have; 0 leaves them out.
+    on the same error follow (`feedback.descend`), which the paper does not have; 0 leaves them out. Where a weight was pruned its zeros stay zeros, as in
+    Frantar and Alistarh, "SparseGPT" (2023), section 3.5.
     """
 
     name: ClassVar[str] = "gptq"
@@ -49,7 +53,7 @@ class Gptq(Method):
 
     def _with_steps(self, weight: np.ndarray, moment: np.ndarray, steps: Steps) -> Affine:
         order = np.argsort(-np.diagonal(moment), kind="stable") if self.act_order else np.arange(len(weight))
-        table = Table(steps, len(weight))
+        table = Table(steps, len(weight), pruned_of(weight))
         rounded = np.empty(weight.shape)
         factor = feedback_factor(moment[np.ix_(order, order)], self.damp)
         rounded[order] = feed_back(weight[order], factor, lambda row, ahead: table.nearest(order[row], ahead[0]))
@@ -58,25 +62,33 @@ class Gptq(Method):
 
     def _fitting(self, weight: np.ndarray, moment: np.ndarray, grid: Grid) -> Affine:
         whole, weights, fitted = Grid(grid.bits, grid.symmetric, 0, grid.narrow), importance(moment), []
+        gone = pruned_of(weight)
 
         def round_row(row: int, ahead: np.ndarray) -> np.ndarray:
             if row % grid.block == 0:
                 fitted.append(fit_steps(ahead[: grid.block], whole, self.clipping, importance=weights[row : row + len(ahead[: grid.block])]))
-            return Table(fitted[-1], 1).nearest(0, ahead[0])
+            return Table(fitted[-1], 1, None if gone is None else gone[row : row + 1]).nearest(0, ahead[0])
 
         lazy = grid.block * -(-LAZY // grid.block)
         rounded = feed_back(weight, feedback_factor(moment, self.damp), round_row, lazy)
         zeros = None if grid.symmetric else np.concatenate([each.zeros for each in fitted if each.zeros is not None])
         steps = Steps(grid, np.concatenate([each.scales for each in fitted]), zeros)
-        table = Table(steps, len(weight))
+        table = Table(steps, len(weight), gone)
         rounded = descend(rounded, weight, damped(moment, self.damp), lambda row, ahead: table.nearest(row, ahead[0]), self.sweeps)
         return steps.affine(table.codes(rounded))
 
 
-class Table:
-    """Steps laid out for rounding one row after the other."""
+def pruned_of(weight: np.ndarray) -> np.ndarray | None:
+    """The zeros of a weight of which so much is zero that it was pruned, bool [K, M]; None for any other."""
+    gone = weight == 0
+    return gone if gone.mean() >= PRUNED else None
 
-    def __init__(self, steps: Steps, rows: int) -> None:
+
+class Table:
+    """Steps laid out for rounding one row after the other; what is ``gone`` (bool [rows, M]) is rounded to zero."""
+
+    def __init__(self, steps: Steps, rows: int, gone: np.ndarray | None = None) -> None:
+        self._gone = gone
         self.low, self.high = steps.grid.low, steps.grid.high
         self.group = np.arange(rows) // max(1, -(-rows // len(steps.scales)) if steps.grid.block <= 0 else steps.grid.block)
         self.scales = steps.scales.astype(np.float64)
@@ -85,7 +97,8 @@ class Table:
     def nearest(self, row: int, values: np.ndarray) -> np.ndarray:
         """The steps nearest to ``values`` [M] as numbers of that row."""
         scales, zeros = self.scales[self.group[row]], self.zeros[self.group[row]]
-        return np.asarray((np.clip(np.rint(values / scales) + zeros, self.low, self.high) - zeros) * scales)
+        found = (np.clip(np.rint(values / scales) + zeros, self.low, self.high) - zeros) * scales
+        return np.asarray(found if self._gone is None else np.where(self._gone[row], 0.0, found))
 
     def codes(self, rounded: np.ndarray) -> np.ndarray:
         """The codes int32 of numbers [K, M] that lie on the steps."""

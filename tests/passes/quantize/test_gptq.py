@@ -129,3 +129,15 @@ def test_what_cannot_be_used_is_refused(planted: Cases) -> None:
         Gptq().quantize(case.weight, replace(case.statistics, moment=np.full((6, 6), np.nan)), Grid())
     with pytest.raises(ModelError, match="NaN or infinite"):
         Gptq().quantize(np.full((6, 4), np.nan, np.float32), case.statistics, Grid())
+
+
+@pytest.mark.parametrize("grid", GRIDS, ids=str)
+@pytest.mark.parametrize("method", VARIANTS.values(), ids=VARIANTS)
+def test_what_was_pruned_stays_zero_and_the_rest_makes_good_for_it(planted: Cases, method: Gptq, grid: Grid) -> None:
+    case = planted(96, 24, outliers=0)
+    gone = np.random.default_rng(0).random(case.weight.shape) < 0.5
+    weight = np.where(gone, 0.0, case.weight).astype(np.float32)
+    found = method.quantize(weight, case.statistics, grid).matrix()
+    assert not found[gone].any()
+    moment = damped(case.statistics.moment)
+    assert output_error(found - weight, moment).sum() < output_error(Rtn().quantize(weight, case.statistics, grid).matrix() - weight, moment).sum()
