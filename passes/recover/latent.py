@@ -195,7 +195,7 @@ class Student:
 
     def rates(self, rate: float) -> list[tuple[torch.Tensor, float]]:
         """What is learned, each with its step: ``rate`` times the usual size of its numbers."""
-        sizes = [float(latent.tensors()[0].square().mean().sqrt()) for latent in self.latents if latent.item.kind == "weight"]
+        sizes = [float(latent.tensors()[0].detach().square().mean().sqrt()) for latent in self.latents if latent.item.kind == "weight"]
         floor = LEAST * float(np.median(sizes)) if sizes else TINY
         found = []
         for latent in self.latents:
@@ -204,7 +204,7 @@ class Student:
                 found.extend([(latent.up, rate), (latent.down, rate * max(size, floor))])
                 continue
             (tensor,) = latent.tensors()
-            size = float(tensor.square().mean().sqrt())
+            size = float(tensor.detach().square().mean().sqrt())
             found.append((tensor, rate * (size if latent.item.kind in ("scale", "codes") else max(size, floor, TINY))))
         return found
 

@@ -66,7 +66,7 @@ class Recover(Pass):
     relations: bool = False
     temperature: float = 2.0
     rank: int = 0
-    rate: float = 0.003
+    rate: float = 0.002
     batch: int = 32
     tables: bool = False
     seed: int = 0

@@ -27,6 +27,8 @@ WARM = 0.05
 """Part of the budget in which steps grow to their full length."""
 LOOKS = 20
 """How often held-out samples are looked at."""
+PATIENCE, SHORTER = 5, 1 / 3
+"""After so many looks without a better state it goes back to the best, and on in steps of this part of their length."""
 LOOKING = 0.15
 """At most this part of the time goes into that."""
 TOLD_EACH = 1.0
@@ -104,8 +106,8 @@ class Training:
         return float(np.average([loss for loss, _ in losses], weights=[count for _, count in losses]))
 
     def _descend(self, course: Course, held: Sequence[Batch], looked: float) -> None:
-        optimiser, best = Adam(self.student.rates(self.rate)), self.student.state()
-        next_look, told = self._pause(looked), 0.0
+        optimiser, best, rate = Adam(self.student.rates(self.rate)), self.student.state(), self.rate
+        next_look, told, fruitless = self._pause(looked), 0.0, 0
         for step in self._steps(course):
             spent = self.budget.spent(time.monotonic() - self._started, course.steps)
             if spent >= 1.0:
@@ -119,9 +121,13 @@ class Training:
             after = self.budget.spent(time.monotonic() - self._started, course.steps)
             if after >= next_look or after >= 1.0:
                 looked, course.last = self._timed(lambda: self.judge(held))
-                next_look = after + self._pause(looked)
+                next_look, fruitless = after + self._pause(looked), fruitless + 1
                 if course.last < course.best:
-                    course.best, best = course.last, self.student.state()
+                    course.best, best, fruitless = course.last, self.student.state(), 0
+                elif fruitless == PATIENCE:
+                    self.student.restore(best)
+                    rate, fruitless = rate * SHORTER, 0
+                    optimiser = Adam(self.student.rates(rate))
             if self.tell is not None and time.monotonic() - told > TOLD_EACH:
                 told = time.monotonic()
                 self.tell(f"recovering: {after:.0%}, {course.steps} steps, held-out loss {course.before:.4g} -> {course.best:.4g}")

@@ -52,7 +52,7 @@ def zeros(model: ir.Model) -> dict[str, np.ndarray]:
 def recovered(model: ir.Model, original: ir.Model, data: list[dict[str, np.ndarray]] = DATA, **options: Any) -> tuple[ir.Model, Any]:
     copy = clone_model(model)
     told = context(copy, original, data)
-    Recover(**options).run(copy, told)
+    Recover(**{"rate": 0.003, **options}).run(copy, told)
     return copy, told
 
 
