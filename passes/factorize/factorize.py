@@ -161,8 +161,16 @@ class Factorize(Pass):
             if isinstance(made, Skip):
                 coverage.leave(site, str(made))
             else:
+                weight = site.weight
                 done += surgery.replace(made.place, made.way, method.name) is None
+                _forget(weight)
         return done
+
+
+def _forget(weight: ir.Value) -> None:
+    """Take away a weight that nobody reads any more: what is left of the model is counted after this pass."""
+    if weight.is_initializer() and not weight.uses() and not weight.is_graph_output() and not weight.is_graph_input() and weight.graph is not None:
+        del weight.graph.initializers[weight.name or ""]
 
 
 def _note_turned(model: ir.Model, context: Context) -> None:
