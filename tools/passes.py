@@ -81,7 +81,7 @@ def _show_rules(rules: Sequence[Rule]) -> None:
 def _show_named(name: str, steps: Sequence[type[Pass]], as_json: bool) -> None:
     for step in steps:
         if step.name == name:
-            print_json({**_describe(step), "operators": step.operators()}) if as_json else _show_one(step)
+            print_json({**_describe(step), "operators": step.works_through()}) if as_json else _show_one(step)
             return
     rules = [item for step in steps for item in _rules(step)]
     exact = [item for item in rules if item.name == name]
@@ -96,8 +96,8 @@ def _show_named(name: str, steps: Sequence[type[Pass]], as_json: bool) -> None:
 
 def _show_one(step: type[Pass]) -> None:
     _show_all([step])
-    if step.operators():
-        print(f"    works through {len(step.operators())} operators: {', '.join(step.operators())}")
+    if step.works_through():
+        print(f"    works through {len(step.works_through())} operators: {', '.join(step.works_through())}")
 
 
 def _refuse(name: str, known: Sequence[str]) -> None:

@@ -73,7 +73,7 @@ class Pass:
         raise TypeError(f"{type(self).__name__} has no run")
 
     @classmethod
-    def operators(cls) -> tuple[str, ...]:
+    def works_through(cls) -> tuple[str, ...]:
         """The only operators that it works through; () where it takes any."""
         return ()
 

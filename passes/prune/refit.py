@@ -62,8 +62,11 @@ def together(parts: Sequence[PairStatistics]) -> PairStatistics:
     """Statistics over the samples of several parts."""
     parts = [part for part in parts if part.count]
     total = sum(part.count for part in parts)
-    means = [sum(getattr(part, name) * (part.count / total) for part in parts) for name in ("moment", "cross", "mean", "target_mean", "target_square")]
-    return PairStatistics(*means, total)  # type: ignore[arg-type]
+
+    def mean(name: str) -> np.ndarray:
+        return np.asarray(sum(getattr(part, name) * (part.count / total) for part in parts))
+
+    return PairStatistics(mean("moment"), mean("cross"), mean("mean"), mean("target_mean"), mean("target_square"), total)
 
 
 def _fitted(start: Refit, bias: np.ndarray, known: PairStatistics, ridge: float, biased: bool) -> Refit:

@@ -88,7 +88,7 @@ class Recover(Pass):
         return len(items) if course.gained else 0
 
     @classmethod
-    def operators(cls) -> tuple[str, ...]:
+    def works_through(cls) -> tuple[str, ...]:
         """As `Pass.operators`."""
         return known_operators()
 

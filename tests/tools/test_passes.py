@@ -32,6 +32,12 @@ def test_every_pass_and_every_rule_is_listed_with_class_equation_and_number_of_e
     assert {line.split()[0] for line in lines if not line.startswith(" ")} >= pass_classes().keys()
 
 
+@pytest.mark.parametrize("name", sorted(pass_classes()))
+def test_a_pass_is_shown_alone_whatever_its_options_are_called(capsys: Capture, name: str) -> None:
+    assert printed(capsys, name).startswith(name)
+    assert json.loads(printed(capsys, name, "--json"))["name"] == name
+
+
 def test_each_rule_takes_one_line(capsys: Capture) -> None:
     names = [line.split()[0] for line in printed(capsys).splitlines() if line.startswith("    ")]
     assert [item.name for item in RULES if names.count(item.name) != 1] == []
