@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import platform
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -13,7 +13,7 @@ import numpy as np
 from ...compiler.core.errors import UsageError
 from ...compiler.core.target import PORTABLE, Target
 
-__all__ = ["Format", "FormatName", "format_for", "pair_excess", "processor_flags"]
+__all__ = ["Format", "FormatName", "format_for", "pair_excess", "processor_flags", "with_bits"]
 
 FormatName = Literal["auto", "u8s8", "u8s7", "u8u8", "s8s8"]
 WIDE_SUMS = frozenset({"avx_vnni", "avx512_vnni", "avx_vnni_int8", "amx_int8", "asimd", "asimddp", "neon"})
@@ -89,3 +89,10 @@ def _largest_pair(codes: np.ndarray) -> np.ndarray:
     above = np.maximum(first, 0) + np.maximum(second, 0)
     below = np.maximum(-first, 0) + np.maximum(-second, 0)
     return np.asarray(np.maximum(above, below).max(axis=0))
+
+
+def with_bits(form: Format, bits: int) -> Format:
+    """The format with activations of 8 or 16 bits, signed as they were."""
+    if bits == 8:
+        return form
+    return replace(form, activations=np.dtype(np.uint16 if form.activations.kind == "u" else np.int16))

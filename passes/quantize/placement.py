@@ -10,7 +10,7 @@ import onnx_ir as ir
 from ...compiler.core.graph import array, attribute, constant, is_op, producer, scalar, users
 from ...compiler.core.sites import Site
 
-__all__ = ["CLAMPS", "MOVES", "Placement", "place", "quantised_inputs"]
+__all__ = ["CLAMPS", "MOVES", "Placement", "place", "quantised_inputs", "read_roots"]
 
 MIXES = ("Add", "Mul", "Concat", "AveragePool", "GlobalAveragePool", "LeakyRelu", "Sigmoid")
 """What has a kernel that takes codes with one scale and gives codes with another."""
@@ -213,3 +213,8 @@ def _share_scales(found: Placement, join: bool) -> None:
         for given in node.inputs:
             if given in found.coded:
                 unite(result, given)
+
+
+def read_roots(found: Placement) -> set[ir.Value]:
+    """The roots of values that an operator computes on; codes of others only become floats again, and no code of an output may be cut off."""
+    return {found.root(value) for node in found.integer for index in quantised_inputs(node, found) if (value := node.inputs[index]) is not None}

@@ -23,10 +23,10 @@ from .bias_correction import corrected_bias
 from .closest_codes import USUAL, can_be_careful, closest_codes
 from .cross_layer_equalization import equalise
 from .float_kernels import faster_in_float
-from .formats import Format, format_for
+from .formats import Format, format_for, with_bits
 from .method import find_method
 from .output_error import output_error
-from .placement import Placement, place, quantised_inputs
+from .placement import Placement, place, read_roots
 from .qdq import StoredWeight, Writer, activation_grid
 from .ranges import fit_range, hull
 from .refusals import refusal_of
@@ -102,7 +102,7 @@ class QuantizeStatic(Pass):
             raise UsageError("quantize-static needs calibration data: give some real inputs (--calibration), or take int8-dynamic")
         if self.bits != 8 or self.activations not in (8, 16):
             raise UsageError(f"quantize-static stores weights in 8 bits and activations in 8 or 16, not {self.bits} and {self.activations}")
-        form = _with_bits(format_for(self.format, context.target), self.activations)
+        form = with_bits(format_for(self.format, context.target), self.activations)
         least = WIDE_OPSET if self.activations > 8 else LEAST_OPSET
         if opset(model) < least:
             raise ModelError(f"quantize-static needs opset {least} or later, and the model has {opset(model)}: put normalise-opset before it")
@@ -353,7 +353,7 @@ class _Work:
 
     def _write(self, model: ir.Model, found: Placement, stored: list[Site], how: str, percentile: float) -> Writer:
         grid = activation_grid(self.form.activations, self.options.symmetric)
-        steps, read = {}, _read_roots(found)
+        steps, read = {}, read_roots(found)
         for root, members in found.groups().items():
             way = (how, percentile) if root in read else UNCLIPPED
             steps[root] = fit_range(hull([self.seen[value.name or ""] for value in members]), grid, *way, _slope(root))
@@ -381,19 +381,8 @@ def _spot(site: Site) -> Place:
     return Place(site) if site.kind == "MatMul" and found.rank != MATRIX else found
 
 
-def _with_bits(form: Format, bits: int) -> Format:
-    if bits == 8:
-        return form
-    return replace(form, activations=np.dtype(np.uint16 if form.activations.kind == "u" else np.int16))
-
-
 def _stored_bits(site: Site, weight: WeightCodes) -> float:
     return 8.0 + 32.0 * weight.scales.size / max(1, site.parameters)
-
-
-def _read_roots(found: Placement) -> set[ir.Value]:
-    """The roots of values that an operator computes on; codes of others only become floats again, and no code of an output may be cut off."""
-    return {found.root(value) for node in found.integer for index in quantised_inputs(node, found) if (value := node.inputs[index]) is not None}
 
 
 def _slope(value: ir.Value) -> float:
