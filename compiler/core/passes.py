@@ -9,13 +9,10 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import importlib
-import pkgutil
 import re
 import urllib.parse
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from types import ModuleType
 from typing import ClassVar
 
 import onnx_ir as ir
@@ -26,6 +23,7 @@ from .drift import Drift
 from .errors import UsageError
 from .judge import Judge
 from .ledger import Ledger
+from .modules import classes_below
 from .planning.plan import Profile
 from .reasons import Reasons
 from .statistics import Calibrator
@@ -102,20 +100,7 @@ def parse_pipeline(text: str) -> tuple[Pass, ...]:
 @functools.cache
 def pass_classes() -> dict[str, type[Pass]]:
     """Every pass by name, from every module below ``graphwright.passes``."""
-    found: dict[str, type[Pass]] = {}
-    for module in modules_below("passes"):
-        for item in vars(module).values():
-            if isinstance(item, type) and issubclass(item, Pass) and item.__module__ == module.__name__ and hasattr(item, "name"):
-                found[item.name] = item
-    return found
-
-
-def modules_below(folder: str) -> Iterator[ModuleType]:
-    """Import and yield every module below a folder of this package, in alphabetical order."""
-    package = importlib.import_module(f"graphwright.{folder}")
-    yield package
-    for info in sorted(pkgutil.walk_packages(package.__path__, f"{package.__name__}."), key=lambda entry: entry.name):
-        yield importlib.import_module(info.name)
+    return classes_below("passes", Pass)
 
 
 def _split(text: str) -> list[str]:

@@ -11,7 +11,8 @@ import onnx_ir as ir
 
 from .engine import apply_rules
 from .errors import UsageError
-from .passes import Context, Pass, modules_below
+from .modules import modules_below
+from .passes import Context, Pass
 from .rule import Rule, rules_in
 from .shapes import settle_shapes
 

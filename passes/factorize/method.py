@@ -9,8 +9,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from ...compiler.core.errors import ModelError, UsageError
-from ...compiler.core.passes import modules_below
+from ...compiler.core.errors import ModelError
+from ...compiler.core.modules import classes_below, find_class
 from ...compiler.core.statistics import SiteStatistics
 from .factors import Factors, Stage, balanced
 
@@ -147,20 +147,12 @@ class KernelMethod(Method):
 @functools.cache
 def methods() -> dict[str, type[Method]]:
     """Every method by name, from every module below ``passes/factorize``."""
-    found: dict[str, type[Method]] = {}
-    for module in modules_below("passes.factorize"):
-        for item in vars(module).values():
-            if isinstance(item, type) and issubclass(item, Method) and item.__module__ == module.__name__ and hasattr(item, "name"):
-                found[item.name] = item
-    return dict(sorted(found.items()))
+    return dict(sorted(classes_below("passes.factorize", Method).items()))
 
 
 def find_method(name: str) -> type[Method]:
     """A method by name. Raises UsageError when there is none."""
-    found = methods().get(name)
-    if found is None:
-        raise UsageError(f"there is no method of factorisation '{name}'; there are: {', '.join(methods())}")
-    return found
+    return find_class(name, methods(), "method of factorisation {}")
 
 
 def finite(weight: np.ndarray) -> np.ndarray:

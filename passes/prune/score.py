@@ -10,8 +10,7 @@ from typing import ClassVar
 import numpy as np
 import onnx_ir as ir
 
-from ...compiler.core.errors import UsageError
-from ...compiler.core.passes import modules_below
+from ...compiler.core.modules import classes_below, find_class
 from ...compiler.core.sites import Site
 from ...compiler.core.statistics import Calibrator, SiteStatistics
 from .coupling.groups import Group
@@ -48,17 +47,9 @@ class Score:
 @functools.cache
 def scores() -> dict[str, type[Score]]:
     """Every score by name, from every module below ``passes/prune``."""
-    found: dict[str, type[Score]] = {}
-    for module in modules_below("passes.prune"):
-        for item in vars(module).values():
-            if isinstance(item, type) and issubclass(item, Score) and item.__module__ == module.__name__ and hasattr(item, "name"):
-                found[item.name] = item
-    return dict(sorted(found.items()))
+    return dict(sorted(classes_below("passes.prune", Score).items()))
 
 
 def find_score(name: str) -> type[Score]:
     """A score by name. Raises UsageError when there is none."""
-    found = scores().get(name)
-    if found is None:
-        raise UsageError(f"there is no score '{name}'; there are: {', '.join(scores())}")
-    return found
+    return find_class(name, scores(), "score {}")

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import onnx_ir as ir
 
-from ...compiler.core.errors import UsageError
-from ...compiler.core.passes import modules_below
+from ...compiler.core.modules import classes_below, find_class
 from ...compiler.core.sites import Site
 from ...compiler.core.statistics import Calibrator
 from ..differentiable.graph import TorchGraph
@@ -43,20 +42,12 @@ class BlockMethod:
 @functools.cache
 def block_methods() -> dict[str, type[BlockMethod]]:
     """Every such method by name, from every module below ``passes/quantize``."""
-    found: dict[str, type[BlockMethod]] = {}
-    for module in modules_below("passes.quantize"):
-        for item in vars(module).values():
-            if isinstance(item, type) and issubclass(item, BlockMethod) and item.__module__ == module.__name__ and "name" in vars(item):
-                found[item.name] = item
-    return dict(sorted(found.items()))
+    return dict(sorted(classes_below("passes.quantize", BlockMethod).items()))
 
 
 def find_block_method(name: str) -> type[BlockMethod]:
     """One by name. Raises UsageError when there is none."""
-    found = block_methods().get(name)
-    if found is None:
-        raise UsageError(f"there is no method '{name}' for several sites together; there are: {', '.join(block_methods())}")
-    return found
+    return find_class(name, block_methods(), "method {} for several sites together")
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from typing import ClassVar, Protocol
 
 import numpy as np
 
-from ...compiler.core.errors import ModelError, UsageError
-from ...compiler.core.passes import modules_below
+from ...compiler.core.errors import ModelError
+from ...compiler.core.modules import classes_below, find_class
 from ...compiler.core.statistics import SiteStatistics
 from .activation import ActivationGrid, Ranges
 from .coded import Coded
@@ -119,20 +119,12 @@ class Plain(JointMethod):
 @functools.cache
 def joint_methods() -> dict[str, type[JointMethod]]:
     """Every joint method by name, from every module below ``passes/quantize``."""
-    found: dict[str, type[JointMethod]] = {}
-    for module in modules_below("passes.quantize"):
-        for item in vars(module).values():
-            if isinstance(item, type) and issubclass(item, JointMethod) and item.__module__ == module.__name__ and "name" in vars(item):
-                found[item.name] = item
-    return dict(sorted(found.items()))
+    return dict(sorted(classes_below("passes.quantize", JointMethod).items()))
 
 
 def find_joint(name: str) -> type[JointMethod]:
     """A joint method by name. Raises UsageError when there is none."""
-    found = joint_methods().get(name)
-    if found is None:
-        raise UsageError(f"there is no method '{name}' for weights and activations together; there are: {', '.join(joint_methods())}")
-    return found
+    return find_class(name, joint_methods(), "method {} for weights and activations together")
 
 
 def product_error(product: Product, weight: np.ndarray, rows: np.ndarray) -> float:

@@ -8,8 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from ...compiler.core.errors import UsageError
-from ...compiler.core.passes import modules_below
+from ...compiler.core.modules import classes_below, find_class
 from ...compiler.core.statistics import SiteStatistics
 from .coded import Coded
 from .grid import Grid
@@ -44,17 +43,9 @@ class Method:
 @functools.cache
 def methods() -> dict[str, type[Method]]:
     """Every method by name, from every module below ``passes/quantize``."""
-    found: dict[str, type[Method]] = {}
-    for module in modules_below("passes.quantize"):
-        for item in vars(module).values():
-            if isinstance(item, type) and issubclass(item, Method) and item.__module__ == module.__name__ and hasattr(item, "name"):
-                found[item.name] = item
-    return dict(sorted(found.items()))
+    return dict(sorted(classes_below("passes.quantize", Method).items()))
 
 
 def find_method(name: str) -> type[Method]:
     """A method by name. Raises UsageError when there is none."""
-    found = methods().get(name)
-    if found is None:
-        raise UsageError(f"there is no quantisation method '{name}'; there are: {', '.join(methods())}")
-    return found
+    return find_class(name, methods(), "quantisation method {}")

@@ -9,8 +9,8 @@ import onnx
 import onnx_ir as ir
 
 from ....compiler.core.graph import replace
+from ....compiler.core.modules import modules_below
 from ....compiler.core.names import Names
-from ....compiler.core.passes import modules_below
 from .step import EXPERIMENTAL, Pen, Refusal, Step, steps_of
 
 OPSET = 21

@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from ....compiler.core.errors import InputError, ModelError, UsageError
-from ....compiler.core.passes import modules_below
+from ....compiler.core.modules import classes_below, find_class
 from ....compiler.core.statistics import SiteStatistics
 from ...quantize.hessian import importance, moment_of
 from .pattern import Pattern, Scope, kept
@@ -89,17 +89,9 @@ def gradient_of(gradient: np.ndarray | None, weight: np.ndarray, method: str) ->
 @functools.cache
 def sparsifiers() -> dict[str, type[Sparsifier]]:
     """Every method by name, from every module below ``passes/prune/unstructured``."""
-    found: dict[str, type[Sparsifier]] = {}
-    for module in modules_below("passes.prune.unstructured"):
-        for item in vars(module).values():
-            if isinstance(item, type) and issubclass(item, Sparsifier) and item.__module__ == module.__name__ and hasattr(item, "name"):
-                found[item.name] = item
-    return dict(sorted(found.items()))
+    return dict(sorted(classes_below("passes.prune.unstructured", Sparsifier).items()))
 
 
 def find_sparsifier(name: str) -> type[Sparsifier]:
     """A method by name. Raises UsageError when there is none."""
-    found = sparsifiers().get(name)
-    if found is None:
-        raise UsageError(f"there is no pruning method '{name}'; there are: {', '.join(sparsifiers())}")
-    return found
+    return find_class(name, sparsifiers(), "pruning method {}")
