@@ -18,7 +18,8 @@ gelu (float[batch, 4] x) => (float[batch, 4] y)
 { m = MatMul(x, w) s = Identity(m) d = Div(s, root) e = Erf(d) p = Add(e, one) q = Mul(s, p) y = Mul(q, half) }
 """
 QUICK = """
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # What runs in the background of a shell is born deaf to it.
 from graphwright.tools.main import main
 from graphwright.backends.ort import backend
 from graphwright.backends.ort.options import DEFAULT

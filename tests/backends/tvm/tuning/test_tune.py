@@ -63,7 +63,8 @@ def test_a_tuned_module_computes_what_it_did(tmp_path: Path, target: tvm.target.
 
 
 PROGRAM = """
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # What runs in the background of a shell is born deaf to it.
 from pathlib import Path
 sys.path.insert(0, {here!r})
 from conftest import module_of, this_machine
