@@ -10,15 +10,16 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+from never_seen import measure_strangers
 from prune_structured import NEAR
-from tables import Row, print_table
+from tables import Row
 
 import graphwright
 from graphwright.compiler.core.errors import GraphwrightError
 from graphwright.compiler.driver import compile_model
 from graphwright.compiler.request import Request
 from graphwright.models.session import Plain
-from graphwright.models.strangers import Stranger, strangers
+from graphwright.models.strangers import Stranger
 
 RATIO = 0.2
 LIKE = 1e-3
@@ -27,16 +28,7 @@ LIKE = 1e-3
 def measure(only: str, seconds: float) -> tuple[list[Row], list[str]]:
     """All strangers whose name holds ``only``."""
     del seconds
-    rows: list[Row] = []
-    missed: list[str] = []
-    for stranger in strangers():
-        if only in stranger.name:
-            row, claims = examine(stranger)
-            rows.append(row)
-            missed += [f"{stranger.name}: {claim}" for claim in claims]
-            print(f"{stranger.name}: {'; '.join(claims) or row['refused'] or 'in order'}", flush=True)
-    print_table("never seen in development, 20 % of the FLOPs pruned", rows)
-    return rows, missed
+    return measure_strangers(only, "20 % of the FLOPs pruned", examine)
 
 
 def examine(stranger: Stranger) -> tuple[Row, list[str]]:

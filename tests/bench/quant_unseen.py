@@ -12,13 +12,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from tables import Row, print_table
+from never_seen import measure_strangers
+from tables import Row
 
 import graphwright
 from graphwright.compiler.core.backend import Array
 from graphwright.compiler.core.errors import GraphwrightError
 from graphwright.models.session import Plain
-from graphwright.models.strangers import Stranger, strangers
+from graphwright.models.strangers import Stranger
 
 CALIBRATION, JUDGED = 16, 4
 ALIKE = 0.98
@@ -27,16 +28,7 @@ ALIKE = 0.98
 def measure(only: str, seconds: float) -> tuple[list[Row], list[str]]:
     """All strangers whose name holds ``only``."""
     del seconds
-    rows: list[Row] = []
-    missed: list[str] = []
-    for stranger in strangers():
-        if only in stranger.name:
-            row, claims = examine(stranger)
-            rows.append(row)
-            missed += [f"{stranger.name}: {claim}" for claim in claims]
-            print(f"{stranger.name}: {'; '.join(claims) or 'in order'}", flush=True)
-    print_table("never seen in development, int8", rows)
-    return rows, missed
+    return measure_strangers(only, "int8", examine)
 
 
 def examine(stranger: Stranger) -> tuple[Row, list[str]]:
