@@ -104,20 +104,17 @@ class _Maker:
     """Knows a model's inputs: their dims, their roles, and what the user fed to them."""
 
     def __init__(self, model: ir.Model, seed: int, given: Sequence[Sample]) -> None:
-        copy = clone_model(model)
-        with contextlib.suppress(ModelError):  # Roles that need inner shapes stay unknown then.
-            infer_shapes(copy)
         self.seed = seed
-        self.inputs = [value for value in copy.graph.inputs if not value.is_initializer()]
-        self.overridable = [value for value in copy.graph.inputs if value.is_initializer() and value.const_value is not None]
-        self.roles = roles(copy)
+        self.inputs = [value for value in model.graph.inputs if not value.is_initializer()]
+        self.overridable = [value for value in model.graph.inputs if value.is_initializer() and value.const_value is not None]
+        self.roles = _roles_in_full(model)
         self.hazards = {value.name or "" for value in self.inputs if makes_sizes(value)}
         self.like: Sample = dict(given[0]) if given else {}
         self.dims = {value.name or "": self._declared(value) for value in self.inputs}
         declared = [dims for dims in self.dims.values() if dims is not None]
         self.symbols = list(dict.fromkeys(name for dims in declared for dim in dims for name in sorted(free_symbols(dim))))
         self.leading = self._leading(declared)
-        self.empty = not any(node.op_type in _ABORTS_WHEN_EMPTY for graph in all_graphs(copy) for node in graph)
+        self.empty = not any(node.op_type in _ABORTS_WHEN_EMPTY for graph in all_graphs(model) for node in graph)
         self.images = any(_is_image(dims) for dims in declared)
         self.plan = _Plan(self.sizes_of(self.like))
 
@@ -310,6 +307,17 @@ def _more(maker: _Maker, base: Sample, branches: Sequence[Sample], given: bool) 
 def _distinct(sizes: Sizes) -> Sizes:
     """Every symbol a size of its own, so that mixing two of them up shows."""
     return {name: size + place + 1 for place, (name, size) in enumerate(sizes.items())}
+
+
+def _roles_in_full(model: ir.Model) -> dict[str, Role]:
+    """The roles of the inputs, with shapes inferred on a copy when some index a table whose size the model does not say."""
+    found = roles(model)
+    if not any(role.shared for role in found.values()):
+        return found
+    copy = clone_model(model)
+    with contextlib.suppress(ModelError):  # Roles that need inner shapes stay unknown then.
+        infer_shapes(copy)
+    return roles(copy)
 
 
 def _spoiled(maker: _Maker, base: Sample, kinds: Sequence[str], rng: np.random.Generator) -> Iterator[Sample]:

@@ -77,7 +77,7 @@ class Verifier:
     """
 
     def __init__(self, model: ir.Model, samples: Sequence[Sample], backend: References, progress: Progress | None = None, runner: Runner | None = None) -> None:
-        """Run the model on every sample, with ``runner`` if that is its reference already open; it stays open.
+        """Run the model on every sample, with ``runner`` if that is its reference already open; it stays open. Whoever goes on to change the model hands in a copy.
 
         Raises InputError when there is no sample or the model refuses one.
         """
@@ -90,11 +90,14 @@ class Verifier:
         self.seconds = 0.0
         """How long the model took for all samples: about what one check costs."""
         self._store = _Store()
-        self.rebase(model, runner)
+        self._rest_on(model, runner)
 
-    def rebase(self, model: ir.Model, runner: Runner | None = None) -> None:
-        """Make ``model`` the reference of all that follows, as after a lossy pass; ``runner`` as for `Verifier`."""
-        self.model = clone_model(model)
+    def rebase(self, model: ir.Model) -> None:
+        """Make ``model``, as it is now, the reference of all that follows, as after a lossy pass."""
+        self._rest_on(clone_model(model))
+
+    def _rest_on(self, model: ir.Model, runner: Runner | None = None) -> None:
+        self.model = model
         self._random = any(draws(node) for graph in all_graphs(model) for node in graph)
         self.progress("running the reference")
         start = time.perf_counter()
