@@ -15,7 +15,7 @@ from .svd import decomposed
 
 __all__ = ["Asvd"]
 
-ALPHAS = (0.25, 0.5, 0.75, 1.0)
+ALPHAS = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Asvd(LowRank):
     """Yuan et al., "ASVD: Activation-aware Singular Value Decomposition for Compressing Large Language Models" (2023), equations 5 to 9.
 
     ``S W`` is decomposed, S diagonal with ``(mean |x_j|)^alpha``, and ``S^-1`` put back before the left factor. ``alpha`` 0: whichever of some loses least
-    of the outputs at the middle rank; the paper found 0.5 to be good on its models.
+    of the outputs at the rank that is kept, none (svd) among them; the paper found 0.5 to be good on its models. Before ranks are known, at the middle one.
     """
 
     name: ClassVar[str] = "asvd"
@@ -35,11 +35,15 @@ class Asvd(LowRank):
 
     def decompose(self, weight: np.ndarray, statistics: SiteStatistics | None) -> Decomposition:
         """As `LowRank.decompose`. Raises UsageError without statistics."""
+        return self.decompose_for(weight, statistics, min(weight.shape) // 2)
+
+    def decompose_for(self, weight: np.ndarray, statistics: SiteStatistics | None, rank: int) -> Decomposition:
+        """As `LowRank.decompose_for`. Raises UsageError without statistics."""
         if statistics is None:
             raise UsageError(f"{self.name} needs calibration data: it looks at what a weight is multiplied by")
         tried = [_decomposed(weight, _scales(statistics.abs_mean, alpha)) for alpha in ((self.alpha,) if self.alpha else ALPHAS)]
-        moment, middle = moment_of(statistics, weight, self.name), max(1, min(weight.shape) // 2)
-        return min(tried, key=lambda found: float(output_error(weight - found.cut(middle).matrix(), moment).sum()))
+        moment = moment_of(statistics, weight, self.name)
+        return min(tried, key=lambda found: float(output_error(weight - found.cut(rank).matrix(), moment).sum()))
 
 
 def _decomposed(weight: np.ndarray, scales: np.ndarray) -> Decomposition:

@@ -82,9 +82,10 @@ class Former:
             return skip("a weight [%d, %d] has %d numbers even at rank 1", *shape, least)
         known = statistics if statistics is not None else [None] * len(matrices)
         if isinstance(self.method, LowRank):
-            parts = [decomposition_of(subject, self.method, matrix, one) for matrix, one in zip(matrices, known, strict=True)]
-            rank = max(rank_at(part.lost, self.room.energy) for part in parts) if self.room.energy else self.method.within(shape[0], shape[1], room)
-            return Product.of_factors([part.cut(self.room.rounded(rank)) for part in parts])
+            wanted = None if self.room.energy else self.room.rounded(self.method.within(shape[0], shape[1], room))
+            parts = [decomposition_of(subject, self.method, matrix, one, wanted) for matrix, one in zip(matrices, known, strict=True)]
+            rank = self.room.rounded(max(rank_at(part.lost, self.room.energy) for part in parts)) if wanted is None else wanted
+            return Product.of_factors([part.cut(rank) for part in parts])
         assert isinstance(self.method, MatrixMethod)
         return Product.of_factors([self.method.factor(matrix, one, room) for matrix, one in zip(matrices, known, strict=True)])
 
@@ -144,11 +145,16 @@ def refusal_of(site: Site, method: Method) -> str | None:
     return None
 
 
-def decomposition_of(subject: Subject, method: Method, matrix: np.ndarray, statistics: SiteStatistics | None) -> Decomposition:
-    """One group of a weight [K, M] by a method; an embedding by how often each of its rows is asked for, where that is known."""
+def decomposition_of(
+    subject: Subject, method: Method, matrix: np.ndarray, statistics: SiteStatistics | None, rank: int | None = None
+) -> Decomposition:
+    """One group of a weight [K, M] by a method; an embedding by how often each of its rows is asked for, where that is known.
+
+    ``rank`` is how many terms will be kept, where that is known.
+    """
     assert isinstance(method, LowRank)
     if subject.first.kind != "Gather":
-        return method.decompose(finite(matrix), statistics)
+        return method.decompose(finite(matrix), statistics) if rank is None else method.decompose_for(finite(matrix), statistics, rank)
     if statistics is None or not statistics.moment.any():
         return decomposed(finite(matrix))
     often = np.sqrt(statistics.moment + statistics.moment.mean())

@@ -92,6 +92,10 @@ class LowRank(MatrixMethod):
         """``weight`` float64 [K, M]."""
         raise TypeError(f"{type(self).__name__} has no decompose")
 
+    def decompose_for(self, weight: np.ndarray, statistics: SiteStatistics | None, rank: int) -> Decomposition:
+        """As `decompose`, where it is known that ``rank`` terms will be kept."""
+        return self.decompose(weight, statistics)
+
     def within(self, inputs: int, outputs: int, room: int) -> int:
         """The greatest rank whose numbers fit into ``room``."""
         spare = self.numbers(inputs, outputs, 0)
@@ -99,7 +103,8 @@ class LowRank(MatrixMethod):
 
     def factor(self, weight: np.ndarray, statistics: SiteStatistics | None, room: int) -> Factors:
         """As `MatrixMethod.factor`."""
-        return self.decompose(finite(weight), statistics).cut(self.within(len(weight), weight.shape[1], room))
+        rank = self.within(len(weight), weight.shape[1], room)
+        return self.decompose_for(finite(weight), statistics, rank).cut(rank)
 
 
 @dataclass(frozen=True)

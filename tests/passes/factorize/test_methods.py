@@ -60,6 +60,16 @@ def test_a_method_that_looks_at_the_inputs_loses_less_than_svd(method: str, shap
     assert lost(weight, found.matrix(), unseen, 0.0 if found.bias is None else found.bias) < lost(weight, plain.matrix(), unseen)
 
 
+@pytest.mark.parametrize("share", [0.15, 0.5, 0.9])
+def test_asvd_scales_by_what_loses_least_at_the_rank_that_is_kept(share: float) -> None:
+    weight, rows = weight_of(40, 60), outliers(40, 1)
+    known, room = statistics_of(rows), int(share * weight.size)
+    tried = [find_method("asvd")(alpha=alpha).factor(weight, known, room).matrix() for alpha in (0.25, 0.5, 0.75, 1.0)]  # type: ignore[attr-defined,call-arg]
+    plain = find_method("svd")().factor(weight, None, room).matrix()  # type: ignore[attr-defined]
+    found = find_method("asvd")().factor(weight, known, room).matrix()  # type: ignore[attr-defined]
+    assert lost(weight, found, rows) == pytest.approx(min(lost(weight, one, rows) for one in (*tried, plain)), rel=1e-6)
+
+
 def test_svd_llm_and_drone_find_the_best_truncation_there_is() -> None:
     weight, rows = weight_of(30, 50), outliers(30, 1)
     known = statistics_of(rows)
