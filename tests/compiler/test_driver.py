@@ -5,22 +5,17 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import onnx
 import onnx_ir as ir
-import onnxruntime
 import pytest
 
 import graphwright
 from graphwright.backends.ort import backend as ort_backend
 from graphwright.backends.ort.cuda.device import why_missing_here
 from graphwright.backends.ort.options import DEFAULT
-from graphwright.compiler import kernel_choice, search
-from graphwright.compiler.core.drift import EXACT
 from graphwright.compiler.core.errors import (
     ArtifactError,
     BackendMissing,
@@ -31,75 +26,12 @@ from graphwright.compiler.core.errors import (
     TargetError,
     UsageError,
 )
-from graphwright.compiler.core.graph import all_graphs
-from graphwright.compiler.core.passes import Context, Pass
-from graphwright.compiler.driver import compile_model, explain_cache, optimize_model
+from graphwright.compiler.driver import compile_model
 from graphwright.compiler.request import Request
-from graphwright.compiler.timing import Comparison
 
-GELU = """
-<ir_version: 10, opset_import: ["" : 21]>
-gelu (float[batch, 4] x) => (float[batch, 4] y)
-<float root = {1.4142135}, float one = {1.0}, float half = {0.5}, float[4, 4] w = {1,2,3,4, 0,1,0,2, 3,0,1,0, 1,1,1,2}>
-{
-  m = MatMul(x, w)
-  same = Identity(m)
-  d = Div(same, root)
-  e = Erf(d)
-  p = Add(e, one)
-  q = Mul(same, p)
-  y = Mul(q, half)
-}
-"""
-X = np.linspace(-2, 2, 8, dtype=np.float32).reshape(2, 4)
+from .driving import Decide, X, parse, reference
 
-Decide = Callable[..., None]
-
-
-class Chosen:
-    """A race of options that was won."""
-
-    def to_dict(self) -> dict[str, object]:
-        return {"chosen": True}
-
-
-TRIALS = (Chosen(),)
-
-
-def parse(text: str = GELU) -> onnx.ModelProto:
-    return onnx.parser.parse_model(text)
-
-
-def reference(model: onnx.ModelProto, **feeds: np.ndarray) -> list[np.ndarray]:
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"]).run(None, feeds)
-
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("GRAPHWRIGHT_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache"
-
-
-@pytest.fixture(autouse=True)
-def decide(monkeypatch: pytest.MonkeyPatch) -> Iterator[Decide]:
-    """``decide(0.5, 1.0)``: the ratios that races come out with, in turn; the last one repeats. One choice of options is said to have won, and every kernel."""
-    won = SimpleNamespace(to_dict=lambda: {"changed": {"threads": 1}, "chosen": True, "failure": ""})
-    monkeypatch.setattr(ort_backend, "choose_options", lambda *args, **kwargs: (DEFAULT, (won,)))
-    ratios: list[float] = [0.5]
-
-    def compare(a: object, b: object, samples: object, **limits: object) -> Comparison:
-        ratio = ratios.pop(0) if len(ratios) > 1 else ratios[0]
-        return Comparison(ratio, 1.0, ratio, ratio - 0.05, ratio + 0.05, 20)
-
-    monkeypatch.setattr(search, "compare_runners", compare)
-    monkeypatch.setattr(kernel_choice, "compare_runners", lambda *_, **__: Comparison(0.5, 1.0, 0.5, 0.45, 0.55, 20))
-
-    def say(*wanted: float) -> None:
-        ratios[:] = wanted
-
-    yield say
+pytestmark = pytest.mark.usefixtures("own_cache", "decide")
 
 
 def test_the_public_names_are_there() -> None:
@@ -292,91 +224,6 @@ def test_a_metric_that_fails_is_one_sentence() -> None:
     with pytest.raises(GraphwrightError, match="the metric metric failed: ZeroDivisionError: no images"):
         graphwright.compile(parse(), X, metric=metric)
 
-
-def save(proto: onnx.ModelProto, path: Path) -> Path:
-    (path.parent / "weights.bin").unlink(missing_ok=True)
-    for tensor in proto.graph.initializer:
-        tensor.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(tensor), tensor.name))
-    onnx.save(proto, path, save_as_external_data=True, location="weights.bin", size_threshold=0)
-    return path
-
-
-def retrained() -> onnx.ModelProto:
-    proto = parse()
-    for tensor in proto.graph.initializer:
-        if tensor.name == "w":
-            values = onnx.numpy_helper.to_array(tensor) + 1
-            tensor.CopyFrom(onnx.numpy_helper.from_array(values, "w"))
-    return proto
-
-
-def hit(model: object, example: object = X, **options: object) -> bool:
-    cache = compile_model(model, example, Request(**options)).report.cache  # type: ignore[arg-type]
-    assert cache is not None
-    return cache.hit
-
-
-def test_the_second_compilation_comes_from_the_cache_and_answers_alike(tmp_path: Path) -> None:
-    first = graphwright.compile(parse(), X)
-    second = graphwright.compile(parse(), X, output=tmp_path / "out")
-    assert (first.report.cache.hit, second.report.cache.hit) == (False, True)  # type: ignore[union-attr]
-    assert second.report.verdict == first.report.verdict
-    np.testing.assert_array_equal(first(X), second(X))
-    np.testing.assert_array_equal(graphwright.load(tmp_path / "out")(X), first(X))
-
-
-def test_a_model_retrained_into_the_same_file_is_not_served_stale(tmp_path: Path) -> None:
-    path = save(parse(), tmp_path / "model.onnx")
-    graph = path.read_bytes()
-    assert not hit(path)
-    assert hit(path)
-    save(retrained(), path)
-    assert path.read_bytes() == graph, "only the external data changes"
-    explanation = explain_cache(path, X, Request())
-    assert not explanation.hit and explanation.differs == ("weights",)
-    artifact = compile_model(path, X, Request())
-    assert not artifact.report.cache.hit  # type: ignore[union-attr]
-    np.testing.assert_allclose(artifact(X), reference(retrained(), x=X)[0], rtol=1e-5, atol=1e-6)
-
-
-@pytest.mark.parametrize(
-    ("changed", "component"),
-    [
-        ({"level": 1}, "recipe"),
-        ({"target": "onnx"}, "target"),
-        ({"seed": 5}, "options"),
-        ({"precision": "fp32", "seed": 7}, "options"),
-        ({"calibration": [{"x": X + 1}]}, "inputs"),
-    ],
-)
-def test_another_request_is_not_served_by_the_old_answer(changed: dict[str, object], component: str) -> None:
-    assert not hit(parse())
-    assert component in explain_cache(parse(), X, Request(**changed)).differs  # type: ignore[arg-type]
-    assert not hit(parse(), **changed)
-
-
-def test_a_changed_pass_is_not_served_by_the_old_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert not hit(parse())
-    monkeypatch.setattr("graphwright.compiler.fingerprint.hash_sources", lambda: "other sources")
-    assert explain_cache(parse(), X, Request()).differs == ("passes",)
-    assert not hit(parse())
-
-
-def test_a_broken_cache_entry_is_made_again(own_cache: Path) -> None:
-    assert not hit(parse())
-    (model,) = own_cache.glob("*/artifact/model.onnx")
-    model.write_bytes(model.read_bytes()[:-1] + b"?")
-    assert not hit(parse())
-    assert hit(parse())
-
-
-def test_without_the_cache_nothing_is_kept(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert not hit(parse(), cache=False)
-    monkeypatch.setenv("GRAPHWRIGHT_CACHE", "off")
-    assert not hit(parse())
-    assert not list(own_cache.glob("*/artifact"))
-
-
 def test_a_path_and_a_proto_give_a_proto_and_ir_gives_ir(tmp_path: Path) -> None:
     onnx.save(parse(), tmp_path / "m.onnx")
     source = ir.from_proto(parse())
@@ -394,91 +241,11 @@ def test_a_model_that_cannot_be_run_is_checked_in_structure_only_and_says_so() -
     with pytest.warns(GraphwrightWarning, match="only the structure"):
         result = graphwright.optimize(parse(text))
     assert [node.op_type for node in result.graph.node] == ["Relu"]  # type: ignore[union-attr]
-
-
-class Spoil(Pass):
-    """Doubles whatever a Relu gives, and says that this is exact."""
-
-    name = "spoil"
-    drift = EXACT
-
-    def run(self, model: ir.Model, context: Context) -> int:
-        done = 0
-        for graph in all_graphs(model):
-            for node in graph:
-                if node.op_type == "Relu" and context.ledger.permit("double-relu", node.outputs[0].name or ""):
-                    node.op_type = "Neg"
-                    done += 1
-        return done
-
-
-RELU = '<ir_version: 10, opset_import: ["" : 21]> g (float[n] x) => (float[n] y) { a = Identity(x) y = Relu(a) }'
-
-
-def test_a_wrong_rewrite_is_undone_and_named_and_the_rest_stays() -> None:
-    done = optimize_model(parse(RELU), Request(level=(*_steps("drop-no-ops"), Spoil())))
-    assert [node.op_type for node in done.model.graph] == ["Relu"]
-    assert [(entry.rule, entry.where) for record in done.records for entry in record.rolled_back] == [("double-relu", "y")]
-    assert done.verified
-
-
-def _steps(text: str) -> tuple[Pass, ...]:
-    from graphwright.compiler.core.passes import parse_pipeline
-
-    return parse_pipeline(text)
-
-
-def test_a_function_on_a_graphsurgeon_graph_is_a_pass_that_is_checked_like_any_other() -> None:
-    pytest.importorskip("onnx_graphsurgeon")
-
-    def skip_identity(graph: object) -> None:
-        identity, relu = graph.nodes  # type: ignore[attr-defined]
-        relu.inputs = list(identity.inputs)
-        graph.cleanup()  # type: ignore[attr-defined]
-
-    def relu_to_neg(graph: object) -> None:
-        for node in graph.nodes:  # type: ignore[attr-defined]
-            node.op = "Neg" if node.op == "Relu" else node.op
-
-    def nothing(graph: object) -> None:
-        pass
-
-    done = optimize_model(parse(RELU), Request(level=(skip_identity,)))
-    assert [node.op_type for node in done.model.graph] == ["Relu"] and done.records[0].rules == {"skip-identity": 1}
-    assert done.recipe == "graph-surgeon{function=skip-identity}"
-    wrong = optimize_model(parse(RELU), Request(level=(relu_to_neg,)))
-    assert [node.op_type for node in wrong.model.graph] == ["Identity", "Relu"] and wrong.records[0].rolled_back[0].rule == "relu-to-neg"
-    assert optimize_model(parse(RELU), Request(level=(nothing,))).records[0].changes == 0
-
-
-def test_passes_of_ones_own_are_never_served_from_the_cache() -> None:
-    assert not hit(parse(), level=(Spoil(),))
-    assert not hit(parse(), level=(Spoil(),))
-    assert not hit(parse(), level=_steps("drop-no-ops"))
-    assert hit(parse(), level=_steps("drop-no-ops"))
-
-
-def test_functions_of_ones_own_are_never_served_from_the_cache() -> None:
-    pytest.importorskip("onnx_graphsurgeon")
-    request = Request(level=(lambda graph: None,))
-    assert not compile_model(parse(), X, request).report.cache.hit  # type: ignore[union-attr]
-    assert not compile_model(parse(), X, request).report.cache.hit  # type: ignore[union-attr]
-    with pytest.raises(UsageError, match="cannot be kept"):
-        explain_cache(parse(), X, request)
-
-
 def test_sizes_asked_for_are_what_is_timed() -> None:
     artifact = compile_model(parse(), None, Request(dims={"batch": 5}))
     assert any("x [5, 4]" in note for note in artifact.report.notes)
     with pytest.raises(UsageError, match="no dimension 'width'; they have: batch"):
         compile_model(parse(), None, Request(dims={"width": 5}))
-
-
-def test_other_sizes_are_another_compilation() -> None:
-    assert not hit(parse(), None, dims={"batch": 5})
-    assert not hit(parse(), None, dims={"batch": 6})
-    assert hit(parse(), None, dims={"batch": 5})
-
 
 def test_sizes_and_example_inputs_exclude_each_other() -> None:
     with pytest.raises(UsageError, match="the example inputs have theirs already"):

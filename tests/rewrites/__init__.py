@@ -14,4 +14,4 @@ CATEGORIES = (
     "quantised",
     "cleanup",
 )
-TRAPS = ("traps", "traps_of_algebra")
+TRAPS = ("traps", "traps_of_algebra", "traps_of_attention")
