@@ -1,7 +1,7 @@
 # Every target first makes the environment, .venv, with everything that it needs.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 EXTRAS := torch,tvm,hf,graphsurgeon,dev
-TYPED := compiler.core passes backends models
+TYPED := compiler passes backends models tools
 JOBS ?= 2
 ARGS ?=
 

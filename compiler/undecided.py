@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Mapping
+from typing import TypeGuard
 
 import numpy as np
 import onnx_ir as ir
@@ -45,14 +46,16 @@ def undecided(model: ir.Model, sample: Sample, reference: Callable[[ir.Model], R
         passed, kept = (_outputs(_changed(model, change), sample, reference) for change in (_pass_over, _keep))
     except Exception:  # Whatever a runtime says: nothing is excused then.
         return {}
-    return {name: _unlike(value, kept[name]) for name, value in passed.items() if _alike(value, kept.get(name))}
+    pairs = ((name, value, kept.get(name)) for name, value in passed.items())
+    arrays = ((name, one, other) for name, one, other in pairs if _is_array(one) and _is_array(other))
+    return {name: _unlike(one, other) for name, one, other in arrays if one.shape == other.shape and one.dtype == other.dtype}
 
 
 def settled(before: Array, after: Array, places: np.ndarray | None) -> Array:
     """``after`` with the elements of ``before`` at the places that are undecided."""
-    if places is None or np.shape(after) != places.shape or not isinstance(before, np.ndarray) or before.shape != places.shape:
+    if places is None or not _is_array(before) or not _is_array(after) or not before.shape == after.shape == places.shape:
         return after
-    return np.where(places, before, after).astype(np.asarray(after).dtype)
+    return np.where(places, before, after).astype(after.dtype)
 
 
 def _picks(node: ir.Node) -> bool:
@@ -119,13 +122,13 @@ def _put_in(pen: Build, names: Names, graph: ir.Graph) -> None:
         value.name = names.fresh(f"nan_{value.meta['hint']}")
         graph.register_initializer(value)
     for node in pen.nodes:
-        for value in (*node.outputs, *node.inputs):
-            if value is not None and value.name is None:
-                value.name = names.fresh(f"nan_{node.op_type}")
+        for touched in (*node.outputs, *node.inputs):
+            if touched is not None and touched.name is None:
+                touched.name = names.fresh(f"nan_{node.op_type}")
 
 
-def _alike(one: Array, other: Array | None) -> bool:
-    return isinstance(one, np.ndarray) and isinstance(other, np.ndarray) and one.shape == other.shape and one.dtype == other.dtype
+def _is_array(value: Array | None) -> TypeGuard[np.ndarray]:
+    return isinstance(value, np.ndarray)
 
 
 def _unlike(one: np.ndarray, other: np.ndarray) -> np.ndarray:

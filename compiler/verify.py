@@ -77,9 +77,9 @@ class Verifier:
     """
 
     def __init__(self, model: ir.Model, samples: Sequence[Sample], backend: References, progress: Progress | None = None, runner: Runner | None = None) -> None:
-        """Run the model on every sample, with ``runner`` if that is its reference already open; it stays open. Whoever goes on to change the model hands in a copy.
+        """Run the model on every sample, with ``runner`` if that is its reference already open; it stays open.
 
-        Raises InputError when there is no sample or the model refuses one.
+        Whoever goes on to change the model hands in a copy. Raises InputError when there is no sample or the model refuses one.
         """
         if not samples:
             raise InputError("there are no inputs to check the model with; pass example inputs")

@@ -176,7 +176,11 @@ class Engine:
         with self._stages(model, groups, measured, limit, stop_before=in_turn) as show:
             for group in groups:
                 sums = {name: Channels() for name in group}
-                show(group, lambda name, array, sums=sums: sums[name].add(array))
+
+                def add(name: str, array: np.ndarray, sums: dict[str, Channels] = sums) -> None:
+                    sums[name].add(array)
+
+                show(group, add)
                 yield from ((name, found.mean()) for name, found in sums.items())
 
     def _observable(self, model: ir.Model, names: Iterable[str]) -> list[str]:
