@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnx_ir as ir
 
-from ...compiler.core.graph import is_op
-from ...compiler.core.sites import site_of
+from ..differentiable.answers import score_outputs
 from ..differentiable.graph import TorchGraph
 from .batches import Batch
 from .losses.attention import attention_map, map_loss, relation_loss
@@ -24,10 +23,9 @@ if TYPE_CHECKING:
 
     Tensors = Mapping[str, torch.Tensor]
 
-__all__ = ["Aims", "Teacher", "score_outputs"]
+__all__ = ["Aims", "Teacher"]
 
 MOST_HIDDEN = 8
-CLASSES = 2
 MATRIX = 2
 UNIT = 1e-3
 
@@ -143,28 +141,6 @@ def part(tensor: torch.Tensor, number: int, count: int) -> torch.Tensor:
     """What of a value belongs to one of ``count`` samples of one shape that were computed together."""
     size = len(tensor) // count if tensor.ndim else 0
     return tensor if count == 1 else tensor[number * size : (number + 1) * size]
-
-
-def score_outputs(model: ir.Model) -> dict[str, str]:
-    """The floating-point outputs, and what they hold: "probabilities" (a Softmax makes them), "logits" (a product with a weight does), or "numbers"."""
-    return {value.name: _kind(value) for value in model.graph.outputs if value.name and (value.dtype is None or value.dtype.is_floating_point())}
-
-
-def _kind(value: ir.Value) -> str:
-    maker = value.producer()
-    while maker is not None and (is_op(maker, "Identity", "Reshape", "Cast", "DequantizeLinear", "QuantizeLinear") or _adds_constant(maker)):
-        maker = next((item for item in maker.inputs if item is not None and item.const_value is None), value).producer() if maker.inputs else None
-    size = value.shape[-1] if value.shape is not None and len(value.shape) > 1 else 0
-    if maker is None or (isinstance(size, int) and size < CLASSES):
-        return "numbers"
-    if is_op(maker, "Softmax"):
-        return "probabilities"
-    wide = len(value.shape or ()) > MATRIX or site_of(maker) is not None
-    return "logits" if is_op(maker, "MatMul", "Gemm", "LogSoftmax") and wide else "numbers"
-
-
-def _adds_constant(node: ir.Node) -> bool:
-    return is_op(node, "Add") and any(value is not None and value.const_value is not None for value in node.inputs)
 
 
 def _mean(losses: Sequence[torch.Tensor | None]) -> torch.Tensor | float:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from graphwright.passes.recover.distill import Aims, score_outputs
+from graphwright.passes.differentiable.answers import score_outputs
+from graphwright.passes.recover.distill import Aims
 from graphwright.passes.recover.matching import attentions, evenly, trunk
 from graphwright.passes.recover.recover import settled
 
