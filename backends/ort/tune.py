@@ -5,7 +5,6 @@ Two sessions with the same options can differ by a few per cent, by where their 
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -13,6 +12,7 @@ from dataclasses import dataclass, replace
 from ...compiler.core.backend import Progress, Sample
 from ...compiler.core.errors import GraphwrightError
 from ...compiler.core.timing import Clock, Comparison, Stopwatch, compare_timed
+from .neighbours import Neighbours, processors
 from .options import DEFAULT, Level, Options
 from .session import OrtRunner
 
@@ -21,6 +21,9 @@ GAIN = 0.02
 THREADS_GAIN = 0.1
 """So much, when it runs on fewer threads: what they gain depends on what else the machine does. A model that one thread ran 4 % faster in its race took
 15 % longer with it beside other sessions."""
+CROWDED = 0.1
+"""While others use more of the processors than this, fewer threads win because some are taken, and lose when those are free again: a model that was raced
+beside one busy process got one thread of two, and took 1.76 times as long afterwards."""
 RACE_SECONDS = 1.0
 LEAST_ROUNDS = 6
 TUNE_SECONDS = 20.0
@@ -67,6 +70,7 @@ def choose_options(
     race: Race | None = None,
     budget_s: float = TUNE_SECONDS,
     clock: Clock = time.perf_counter,
+    neighbours: Callable[[], Neighbours] = Neighbours,
 ) -> tuple[Options, tuple[Trial, ...]]:
     """The fastest options for a model on these samples, and every race run to find them. Two sessions are open at a time.
 
@@ -77,9 +81,9 @@ def choose_options(
     if not samples:
         return start, ()
     end = clock() + budget_s
-    track = Track(open_with, samples, race or _race, start)
+    track = Track(open_with, samples, race or _race, start, neighbours)
     try:
-        for question in asked if asked is not None else questions(operators, cores or _cores()):
+        for question in asked if asked is not None else questions(operators, cores or len(processors())):
             for candidate in question(track.best):
                 if clock() >= end:
                     break
@@ -93,12 +97,15 @@ def choose_options(
 class Track:
     """Where candidates race: keeps the best options so far with their session open, and every trial."""
 
-    def __init__(self, open_with: Open, samples: Sequence[Sample], race: Race, start: Options = DEFAULT) -> None:
+    def __init__(
+        self, open_with: Open, samples: Sequence[Sample], race: Race, start: Options = DEFAULT, neighbours: Callable[[], Neighbours] = Neighbours
+    ) -> None:
         self.best = start
         self.trials: list[Trial] = []
         self._open = open_with
         self._samples = samples
         self._race = race
+        self._neighbours = neighbours
         self._runner: OrtRunner | None = None
 
     def try_out(self, candidate: Options) -> None:
@@ -123,11 +130,14 @@ class Track:
             self._runner = self._open(self.best)
         try:
             with self._open(candidate) as rival:
+                others = self._neighbours()
                 result = self._race(self._over(rival), self._over(self._runner))
         except GraphwrightError as error:
             return Trial(candidate, self.best, failure=str(error))
         gain = GAIN if candidate.threads == self.best.threads else THREADS_GAIN
         won = result.high < 1.0 and result.ratio < 1.0 - gain
+        if won and candidate.threads != self.best.threads and (share := others.share()) > CROWDED:
+            return Trial(candidate, self.best, failure=f"it was faster while others used {share:.0%} of the processors, which says nothing of its threads")
         return Trial(candidate, self.best, won, result)
 
     def _over(self, runner: OrtRunner) -> Stopwatch:
@@ -152,12 +162,6 @@ def thread_counts(cores: int) -> list[int]:
         counts.append(count)
         count *= 2
     return counts
-
-
-def _cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _race(candidate: Stopwatch, best: Stopwatch) -> Comparison:

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from graphwright.backends.ort.neighbours import Neighbours
 from graphwright.backends.ort.options import DEFAULT, Options
 from graphwright.backends.ort.reference import open_model
 from graphwright.backends.ort.tune import choose_options, thread_counts
@@ -27,7 +28,8 @@ class Bench:
 
     def choose(self, cores=4, **more):
         said = []
-        best, trials = choose_options(self.open_with, SAMPLES, said.append, cores=cores, **{"race": race, "operators": ("LayerNormalization",), **more})
+        usual = {"race": race, "operators": ("LayerNormalization",), "neighbours": beside(0.0)}
+        best, trials = choose_options(self.open_with, SAMPLES, said.append, cores=cores, **{**usual, **more})
         assert len(said) == len(trials)
         assert self.open == 0
         return best, trials
@@ -48,6 +50,11 @@ class Timed:
 
     def __exit__(self, *_):
         self.close()
+
+
+def beside(busy):
+    """Others that use so much of the processors in every race."""
+    return lambda: type("Busy", (Neighbours,), {"share": lambda self: busy})()
 
 
 def race(candidate, best):
@@ -88,6 +95,16 @@ def test_a_gain_too_small_to_matter_is_no_reason_to_leave_the_defaults():
 def test_fewer_threads_must_gain_a_tenth(time_taken: float, threads: int) -> None:
     best, _ = Bench(lambda options: time_taken if options.threads == 1 else 1.0).choose()
     assert best.threads == threads
+
+
+def test_fewer_threads_that_win_beside_a_busy_process_are_not_chosen_and_the_report_says_so() -> None:
+    bench = Bench(lambda options: 0.5 if options.threads else 0.9 if options.level == "extended" else 1.0)
+    best, trials = bench.choose(neighbours=beside(0.4))
+    assert best == Options(level="extended")
+    assert {trial.to_dict()["failure"] for trial in trials if trial.options.threads} == {
+        "it was faster while others used 40% of the processors, which says nothing of its threads"
+    }
+    assert bench.choose(neighbours=beside(0.05))[0].threads == 1
 
 
 def test_a_gain_that_may_be_noise_is_none():
