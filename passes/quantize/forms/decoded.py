@@ -19,7 +19,7 @@ from ....compiler.core.reasons import Skip, skip
 from ..coded import Affine, Binaries, Codebook, Coded, LowRank, Rows, Sparse, Sum, Turned
 from ..equivalent import Rescaled
 from ..surgery import Place, Way
-from .pairs import storage
+from .pairs import as_steps, code_type, storage
 from .turned import turn_numbers, turned
 
 __all__ = ["decoded_way"]
@@ -41,9 +41,10 @@ def decoded_way(place: Place, coded: Sequence[Coded], form: str) -> Way | Skip:
 
     def compose(op: Build, data: ir.Value) -> ir.Value:
         made_before = len(op.nodes)
-        steps = [part for part in coded if isinstance(part, Affine)]
-        kernel = site.kind in ("Conv", "ConvTranspose") and len(steps) == len(coded)
-        weight = _kernel(op, place, steps) if kernel else _stored_layout(op, place, [_decode(op, part) for part in coded])
+        parts = [as_steps(part) or part for part in coded]
+        steps = [part for part in parts if isinstance(part, Affine)]
+        kernel = site.kind in ("Conv", "ConvTranspose") and len(steps) == len(parts)
+        weight = _kernel(op, place, steps) if kernel else _stored_layout(op, place, [_decode(op, part) for part in _of_one_book(place, parts)])
         for node in op.nodes[made_before:]:
             node.metadata_props[STORED] = "decodes a weight"
         made = op.like(site.node, *place.operands(data, weight))
@@ -112,6 +113,17 @@ def _kernel(op: Build, place: Place, parts: Sequence[Affine]) -> ir.Value:
     return op.Cast(found, to=_type(place.site.weight).value)  # type: ignore[return-value]
 
 
+def _of_one_book(place: Place, parts: Sequence[Coded]) -> Sequence[Coded]:
+    """The groups of a Conv that share a book as one weight, so that it is stored once; others as they are."""
+    books = [part for part in parts if isinstance(part, Codebook) and part.scales is not None and part.book.ndim == 1]
+    first = books[0] if books else None
+    if first is None or place.site.kind != "Conv" or len(books) < len(parts) or any(not np.array_equal(first.book, part.book) for part in books):
+        return parts
+    width = first.codes.shape[1]
+    scales = [np.broadcast_to(part.scales, (len(part.scales), width)) for part in books if part.scales is not None]
+    return [replace(first, codes=np.concatenate([part.codes for part in books], axis=1), scales=np.concatenate(scales, axis=1))]
+
+
 def _joined(parts: Sequence[Affine]) -> Affine:
     """The weights of groups side by side."""
     spread = [_each_column(part) for part in parts]
@@ -127,7 +139,7 @@ def _each_column(part: Affine) -> Affine:
 
 
 def _steps(op: Build, coded: Affine) -> ir.Value:
-    dtype = storage(coded.bits, coded.zeros is None)
+    dtype = code_type(coded)
     assert dtype is not None
     found = op.Cast(op.const(coded.codes.astype(dtype), "codes"), to=FLOAT)
     if coded.zeros is not None:

@@ -14,7 +14,7 @@ from ....compiler.core.sites import Site, fold_matrices
 from ..coded import Affine, Codebook, Coded
 from ..surgery import Place, Way
 
-__all__ = ["dequantized", "float_way", "pair_way", "storage"]
+__all__ = ["as_steps", "code_type", "dequantized", "float_way", "pair_way", "storage"]
 
 BLOCKED, PER_CHANNEL = 21, 13
 NIBBLE, BYTE = 4, 8
@@ -31,6 +31,11 @@ def storage(bits: int, signed: bool) -> np.dtype | None:
     return np.dtype(np.int16 if signed else np.uint16) if bits <= 2 * BYTE else None
 
 
+def code_type(coded: Affine) -> np.dtype | None:
+    """The type that its codes are stored in: that of 8-bit floats where they are such; None when there is none."""
+    return coded.codes.dtype if coded.codes.dtype in FLOAT8 else storage(coded.bits, coded.zeros is None)
+
+
 def pair_way(place: Place, coded: Sequence[Affine]) -> Way | Skip:
     """The operator of the place on a dequantised weight; ``coded`` has one part for each group of the site."""
     first, dtype = coded[0], place.site.weight.dtype
@@ -43,15 +48,15 @@ def pair_way(place: Place, coded: Sequence[Affine]) -> Way | Skip:
 
 def float_way(place: Place, coded: Sequence[Coded]) -> Way | Skip:
     """The same for codes that are bit patterns of an 8-bit float, as ONNX has it."""
-    parts = [_as_steps(part) for part in coded]
+    parts = [as_steps(part) for part in coded]
     known = [part for part in parts if part is not None]
     if len(known) < len(parts):
         return skip("its codes are no 8-bit floats")
     return _refusal(place, len(known[0].scales) == 1) or _way(place, known, "fp8", BLOCKED)
 
 
-def _as_steps(coded: Coded) -> Affine | None:
-    """8-bit floats times scales, the floats in place of codes."""
+def as_steps(coded: Coded) -> Affine | None:
+    """8-bit floats times scales, the floats in place of codes; None for anything else."""
     if not isinstance(coded, Codebook) or coded.bits != BYTE or coded.scales is None:
         return None
     for kind in FLOAT8:
@@ -95,8 +100,7 @@ def _computed(op: Build, place: Place, data: ir.Value, coded: Sequence[Affine]) 
 def dequantized(op: Build, site: Site, coded: Sequence[Affine], upright: bool = False) -> ir.Value:
     """The weight of a site made from codes, in its stored layout, or ``upright`` as [K, M]."""
     first = coded[0]
-    floats = first.codes.dtype in FLOAT8
-    dtype = first.codes.dtype if floats else storage(first.bits, first.zeros is None)
+    dtype = code_type(first)
     assert dtype is not None and site.weight.dtype is not None
     codes = (first.codes if upright else fold_matrices(np.stack([part.codes for part in coded]), site)).astype(dtype)
     channels = 1 if upright else site.channel_axis

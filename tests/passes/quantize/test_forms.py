@@ -8,7 +8,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from graphwright.compiler.core.graph import bind_opsets
+from graphwright.compiler.core.graph import bind_opsets, clone_model
 from graphwright.compiler.core.passes import Context, parse_pipeline
 from graphwright.compiler.core.reasons import Skip
 from graphwright.compiler.core.shapes import settle_shapes
@@ -26,6 +26,7 @@ from graphwright.passes.quantize.forms.turned import kronecker_factors
 from graphwright.passes.quantize.fp8 import Fp8
 from graphwright.passes.quantize.grid import Grid
 from graphwright.passes.quantize.lut_gemm import LutGemm
+from graphwright.passes.quantize.method import Method
 from graphwright.passes.quantize.nf4 import Nf4
 from graphwright.passes.quantize.orthogonal import random_hadamard, random_orthogonal
 from graphwright.passes.quantize.quip import Quip
@@ -213,6 +214,30 @@ def test_a_convolution_of_codebook_values_keeps_its_layout(draw: Callable, run_t
     expected = run_twice(same, data)[0]["y"]
     for found in run_twice(small, data):
         np.testing.assert_allclose(found["y"], expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("method", [Nf4(), Fp8(), Fp8("e3m2")], ids=["nf4", "fp8", "floats of 6 bits"])
+@pytest.mark.parametrize("block", [0, 16])
+def test_the_groups_of_a_convolution_share_one_book(method: Method, block: int, draw: Callable, run_twice: Callable) -> None:
+    text = "g (float[N,64,9] x) => (float[N,32,7] y) { y = Conv<group=4>(x, w, b) }"
+    model = draw(text, w=noise(32, 16, 3), b=noise(32, seed=1))
+    settle(model)
+    (site,) = all_sites(model)
+    coded = [method.quantize(matrix, None, Grid(4, True, block)) for matrix in site.matrices()]
+    same = draw(text, w=site.stored(np.stack([part.matrix() for part in coded])), b=noise(32, seed=1))
+    data = {"x": noise(2, 64, 9, seed=2)}
+    expected = run_twice(same, data)[0]["y"]
+    for target in (OURS, PORTABLE):
+        copy = clone_model(model)
+        settle(copy)
+        (site,) = all_sites(copy)
+        ways, _ = ways_of(place_of(site), coded, "small", target, 0)
+        small, context = written(copy, ways[0], target)
+        width = 4 if coded[0].bits == 4 else 8
+        words = sum(part.scales.size for part in coded) + (48 if block else 0) + (0 if method == Fp8() else 2 ** coded[0].bits)
+        assert context.coverage.records["y"].bits <= width + 32 * (words + 4) / (32 * 16 * 3)
+        for found in run_twice(small, data):
+            np.testing.assert_allclose(found["y"], expected, atol=1e-4)
 
 
 def test_an_embedding_of_codebook_values_keeps_its_rows(draw: Callable, run_twice: Callable) -> None:
