@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -15,13 +15,15 @@ from .feedback import descend, feed_back
 from .gptq import Table
 from .grid import Grid
 from .halves import halved
-from .hessian import DAMP, damped, feedback_factor, moment_of
+from .hessian import DAMP, damped, feedback_factor, importance, moment_of, output_error
 from .kmeans import book_pays, book_steps, cluster, nearest_codes
 from .method import Method
 from .steps import finite
 
 __all__ = ["LeanQuant"]
 
+PAPER = 4.0
+"""The paper's power."""
 Nearest = Callable[[int, np.ndarray], np.ndarray]
 
 
@@ -32,7 +34,8 @@ class LeanQuant(Method):
     In the loop of GPTQ a row's rounding costs ``(w - q)^2 / (2 [H^-1]_ii)``; so the grid of each column is the one with the least
     ``sum of ([H^-1]_ii)^-power (w_i - q_i)^2``. ``steps``: "free" is a codebook of 2^bits half-precision entries for each column (k-means with these
     weights), "even" the clipping of an affine grid with them, which takes the same bits as gptq; "auto" the first unless its books take more than an eighth
-    of a bit a weight. The paper's ``power`` is 4; with a few hundred inputs 1 is better.
+    of a bit a weight. The paper's ``power`` is 4; with a few hundred inputs 1 is better. Which even steps cost a column least depends on where the loop takes
+    its numbers: those for this power, for the paper's and for diag H are all rounded to, and each column keeps the one that the error of its output favours.
     """
 
     name: ClassVar[str] = "leanquant"
@@ -52,9 +55,13 @@ class LeanQuant(Method):
         factor = feedback_factor(moment[np.ix_(order, order)], self.damp)
         costs = np.empty(len(weight))
         costs[order] = np.square(factor).sum(axis=0)  # diag of U'U = H^-1
-        weights = (costs.min() / costs) ** self.power
+        shares = costs.min() / costs
         free = book_pays(len(weight), grid.bits) if self.steps == "auto" else self.steps == "free"
-        return self._free(weight, moment, order, factor, weights, grid) if free else self._even(weight, moment, order, factor, weights, grid)
+        if free:
+            return self._free(weight, moment, order, factor, shares**self.power, grid)
+        weights = [shares**power for power in dict.fromkeys((self.power, PAPER))]
+        tried = [self._even(weight, moment, order, factor, each, grid) for each in (*weights, importance(moment))]
+        return tried[0] if grid.block == -1 else _best_columns(tried, [output_error(one.matrix() - weight, moment) for one in tried])
 
     def _even(self, weight: np.ndarray, moment: np.ndarray, order: np.ndarray, factor: np.ndarray, weights: np.ndarray, grid: Grid) -> Affine:
         steps = fit_steps(weight, grid, "mse", importance=weights)
@@ -71,3 +78,15 @@ class LeanQuant(Method):
         rounded = np.empty(weight.shape)
         rounded[order] = feed_back(weight[order], factor, lambda row, ahead: nearest(order[row], ahead[0]))
         return descend(rounded, weight, damped(moment, self.damp), lambda row, ahead: nearest(row, ahead[0]), self.sweeps)
+
+
+def _best_columns(tried: Sequence[Affine], errors: Sequence[np.ndarray]) -> Affine:
+    """Each column from the one with the least error [M]; all have a scale for each column."""
+    best = np.argmin(np.stack(errors), axis=0)
+    columns = np.arange(len(best))
+
+    def picked(parts: list[np.ndarray]) -> np.ndarray:
+        return np.ascontiguousarray(np.stack(parts)[best, :, columns].T)
+
+    zeros = [one.zeros for one in tried if one.zeros is not None]
+    return replace(tried[0], codes=picked([one.codes for one in tried]), scales=picked([one.scales for one in tried]), zeros=picked(zeros) if zeros else None)
