@@ -22,7 +22,7 @@ __all__ = ["LoftQ"]
 class LoftQ(Method):
     """``Q = q(W - A B)``, then ``A B`` the best low rank of ``W - Q``, by turns (algorithm 1); the best of all turns is kept.
 
-    The first turn is lorc. ``rank`` 0 is as many as take a quarter of a bit a weight. The low-rank part is also where training of adapters starts.
+    The first turn is lorc. ``rank`` 0 is what lorc takes. The low-rank part is also where training of adapters starts.
     """
 
     name: ClassVar[str] = "loftq"
@@ -44,6 +44,8 @@ class LoftQ(Method):
             error = float(np.square(found.matrix() - weight, dtype=np.float64).sum())
             if error < least:
                 best, least = found, error
+            if len(found.parts) == 1:
+                break
             left = weight - found.parts[1].matrix()
         assert best is not None
         return best

@@ -25,7 +25,8 @@ class Lorc(Method):
     """Yao et al., "ZeroQuant-V2: Exploring Post-training Quantization in LLMs from Comprehensive Study to Low Rank Compensation" (2023), section 4.
 
     ``W ~ Q(W) + (U sqrt S)(sqrt S V')`` of the truncated singular value decomposition of ``W - Q(W)``: no other matrix of that ``rank`` is nearer in the
-    Frobenius norm. The factors take ``16 rank (1 / K + 1 / M)`` bits a weight; ``rank`` 0 is as many as take a quarter of a bit, at least one.
+    Frobenius norm. The factors take ``16 rank (1 / K + 1 / M)`` bits a weight; ``rank`` 0 is as many as take a quarter of a bit, or one where that takes at
+    most half a bit: of small matrices (depthwise kernels) a single one would take more than the codes, and they have none.
     """
 
     name: ClassVar[str] = "lorc"
@@ -42,8 +43,10 @@ class Lorc(Method):
 
 def with_low_rank(weight: np.ndarray, coded: Affine, rank: int, row_scales: np.ndarray) -> Sum:
     """``coded`` plus the best ``rank`` (see `Lorc`) of its error after its rows were multiplied by ``row_scales`` float64 [K], all positive."""
-    left, values, right = np.linalg.svd((weight.astype(np.float64) - coded.matrix()) * row_scales[:, None], full_matrices=False)
     rank = chosen_rank(rank, weight)
+    if not rank:
+        return Sum((coded,))
+    left, values, right = np.linalg.svd((weight.astype(np.float64) - coded.matrix()) * row_scales[:, None], full_matrices=False)
     return Sum((coded, low_rank(left[:, :rank] / row_scales[:, None], values[:rank], right[:rank])))
 
 
@@ -56,6 +59,6 @@ def low_rank(left: np.ndarray, values: np.ndarray, right: np.ndarray) -> LowRank
 
 
 def chosen_rank(rank: int, weight: np.ndarray) -> int:
-    """``rank`` itself, or for 0 the one that takes a quarter of a bit a weight; never more than the weight has."""
-    most = min(weight.shape)
-    return min(rank, most) if rank > 0 else min(most, max(1, round(QUARTER * weight.size / (HALF_BITS * sum(weight.shape)))))
+    """``rank`` itself, or for 0 what `Lorc` says; never more than the weight has."""
+    one = HALF_BITS * sum(weight.shape) / weight.size
+    return min(rank or (max(1, round(QUARTER / one)) if one <= 2 * QUARTER else 0), *weight.shape)

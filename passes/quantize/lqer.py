@@ -46,11 +46,13 @@ class Lqer(Method):
         if self.whiten == "magnitude":
             assert statistics is not None
             return with_low_rank(weight, coded, self.rank, _magnitudes(statistics.abs_mean))
+        rank = chosen_rank(self.rank, weight)
+        if not rank:
+            return Sum((coded,))
         values, basis = np.linalg.eigh(damped(moment, self.damp))
         root = np.sqrt(np.maximum(values, values.max() * np.finfo(np.float64).eps))
         error = (basis.T @ (weight - coded.matrix())) * root[:, None]
         left, singular, right = np.linalg.svd(error, full_matrices=False)
-        rank = chosen_rank(self.rank, weight)
         return Sum((coded, low_rank(basis @ (left[:, :rank] / root[:, None]), singular[:rank], right[:rank])))
 
 

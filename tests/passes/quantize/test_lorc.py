@@ -10,6 +10,7 @@ import pytest
 
 from graphwright.passes.quantize.coded import LowRank
 from graphwright.passes.quantize.grid import Grid
+from graphwright.passes.quantize.loftq import LoftQ
 from graphwright.passes.quantize.lorc import Lorc
 from graphwright.passes.quantize.lqer import Lqer
 from graphwright.passes.quantize.rtn import Rtn
@@ -62,6 +63,17 @@ def test_rank_zero_is_what_a_quarter_of_a_bit_pays_for(planted: Cases) -> None:
     part = Lorc().quantize(case.weight, None, Grid(4)).parts[1]
     assert isinstance(part, LowRank)
     assert part.stored_bits == 0.25 * case.weight.size
+
+
+@pytest.mark.parametrize(("shape", "bits"), [((64, 64), 0.5), ((9, 1), 0), ((27, 16), 0), ((64, 32), 0)])
+def test_a_low_rank_part_takes_at_most_half_a_bit_unless_it_is_asked_for(planted: Cases, shape: tuple[int, int], bits: float) -> None:
+    case, grid = planted(*shape, outliers=0), Grid(4)
+    codes = Rtn("mse").quantize(case.weight, None, grid).stored_bits
+    for method in (Lorc(), Lqer(), LoftQ()):
+        found = method.quantize(case.weight, case.statistics, grid)
+        assert found.stored_bits == codes + bits * case.weight.size
+        assert case.error(found.matrix()) > 0
+    assert Lorc(1).quantize(case.weight, None, grid).stored_bits > codes
 
 
 def test_a_weight_on_the_grid_comes_back(planted: Cases) -> None:
