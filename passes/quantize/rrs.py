@@ -46,16 +46,17 @@ class RuntimeSmoothed:
 
 @dataclass(frozen=True)
 class RuntimeSmooth(JointMethod):
-    """Channels are ordered by their greatest number on calibration data, so that those of a ``group`` are alike (section 3.2).
+    """Each channel has its own scale (section 3.1), or ``group`` channels share one, which is what a tile of a kernel asks for (section 3.2).
 
-    The rotation is the randomised Hadamard matrix of quarot with the same ``seed``.
+    Channels are then ordered by their greatest number on calibration data, so that those of a group are alike; of a few hundred channels a group is much
+    of the whole, and a scale for all does nothing. The rotation is the randomised Hadamard matrix of quarot with the same ``seed``.
     """
 
     name: ClassVar[str] = "rrs"
     refines: ClassVar[str | None] = "quarot"
     rows: ClassVar[int] = 512
 
-    group: int = 16
+    group: int = 1
     seed: int = 0
 
     def apply(self, weight: np.ndarray, statistics: SiteStatistics, precision: Precision) -> RuntimeSmoothed:
