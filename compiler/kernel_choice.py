@@ -11,6 +11,7 @@ import onnx_ir as ir
 
 from .cache import hash_parts, machine
 from .core.backend import Array, Progress, Runner, Sample
+from .core.judge import Span
 from .core.reasons import Skip, skip
 from .core.timing import FEWEST_ROUNDS, Clock, Comparison
 from .kernel_table import GAIN, KernelTable, Timing, piece_key
@@ -65,6 +66,7 @@ class KernelChoice:
         self._each_s, self._left, self._clock = each_s, total_s, clock
         self._total_s = total_s
         self._sizes: tuple[Sizes, ...] = ({},)
+        self._samples: tuple[Sample, ...] = ()
         self._answers: dict[str, Skip | None] = {}
         place = [machine(), versions().get("onnxruntime", "")]
         self._place = hash_parts([*place, hardware] if hardware else place)
@@ -72,6 +74,7 @@ class KernelChoice:
     def begin(self, model: ir.Model, samples: Sequence[Sample]) -> None:
         """Judge pieces of this model, or of clones of it, at the sizes that these samples have."""
         self._sizes = bind_sizes(model, samples)
+        self._samples = tuple(samples)
 
     def refusal(self, rule: str, before: ir.Model, after: ir.Model, doubtful: bool) -> Skip | None:
         """Why the replacement is not worth it; None when it is."""
@@ -80,6 +83,24 @@ class KernelChoice:
     def slower(self, rule: str, before: ir.Model, after: ir.Model) -> Skip | None:
         """As `judge.Judge.slower`."""
         return self._answer(rule, before, after, True, _alike)
+
+    def ratio(self, before: ir.Model, after: ir.Model) -> Span | None:
+        """As `judge.Judge.ratio`: whole models, on the samples that were told of last, however much time is left for kernels."""
+        if max(map(_weight_bytes, (before, after))) > MOST_BYTES or not self._samples:
+            return None
+        try:
+            one = self._open(before)
+            try:
+                other = self._open(after)
+                try:
+                    found = compare_runners(other, one, self._samples, budget_s=PATIENCE * self._each_s, min_rounds=FEWEST_ROUNDS, enough=_narrow)
+                finally:
+                    other.close()
+            finally:
+                one.close()
+        except Exception:  # Whatever the runtime says: who asks can do without an answer.
+            return None
+        return Span(found.ratio, found.low, found.high)
 
     def _answer(self, rule: str, before: ir.Model, after: ir.Model, doubtful: bool, agree: Agree) -> Skip | None:
         try:

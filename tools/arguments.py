@@ -93,7 +93,7 @@ def reduction_options(command: Command) -> Command:
     """The options that take something out of a model, each with options of its pass behind its number: ``0.3,of=parameters,score=taylor``."""
     options = [
         click.option("--prune", metavar="RATIO", help="Take this part of the model out: channels, heads, neurons. Or RATIO,OPTION=VALUE,... of its pass."),
-        click.option("--prune-of", metavar="WHAT", help="What --prune is a part of: flops, parameters, or members of each group."),
+        click.option("--prune-of", metavar="WHAT", help="What --prune is a part of: flops, parameters, latency (measured), or members of each group."),
         click.option("--rank", metavar="RATIO", help="Store matrices as products of smaller ones, less this part of their numbers; or of this rank (32)."),
         click.option("--sparsity", metavar="PART", help="Make this part of the weights zero: 0.5, or 2:4. Or PART,OPTION=VALUE,..."),
         click.option("--recover", metavar="MINUTES", help="Then train for so long to answer as the input does. Or MINUTES,OPTION=VALUE,..."),

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import onnx_ir as ir
 
 from .reasons import Skip
+
+
+class Span(NamedTuple):
+    """The middle of a measured ratio and its 95 % interval."""
+
+    ratio: float
+    low: float
+    high: float
 
 
 class Judge(Protocol):
@@ -21,6 +29,12 @@ class Judge(Protocol):
 
     def slower(self, rule: str, before: ir.Model, after: ir.Model) -> Skip | None:
         """As `refusal` of a doubtful replacement, but for one whose numbers are others on purpose."""
+
+    def ratio(self, before: ir.Model, after: ir.Model) -> Span | None:
+        """How long ``after`` takes, as a part of the time of ``before``: two models with the inputs of the one that is compiled, on the user's inputs.
+
+        None when they cannot be timed.
+        """
 
 
 @dataclass
@@ -41,6 +55,10 @@ class Minutes:
         """As `Judge.slower`. It is not remembered: a pass asks which of several ways is fastest, and one of them may be taken all the same."""
         return self.judge.slower(rule, before, after)
 
+    def ratio(self, before: ir.Model, after: ir.Model) -> Span | None:
+        """As `Judge.ratio`; nor is this remembered."""
+        return self.judge.ratio(before, after)
+
 
 class Willing:
     """A judge that refuses nothing."""
@@ -51,4 +69,8 @@ class Willing:
 
     def slower(self, rule: str, before: ir.Model, after: ir.Model) -> Skip | None:
         """As `Judge.slower`."""
+        return None
+
+    def ratio(self, before: ir.Model, after: ir.Model) -> Span | None:
+        """As `Judge.ratio`: nothing was timed."""
         return None

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
@@ -11,62 +12,111 @@ from ...compiler.core.cost import TYPICAL, flops
 from ...compiler.core.graph import all_graphs
 from .coupling.groups import Group, Slice
 
-__all__ = ["MOST", "Choice", "arithmetic", "choose", "meet"]
+__all__ = ["MOST", "Choice", "Counts", "Picker", "arithmetic", "meet"]
 
 MOST = 0.9
 """No group loses more than this share of its members."""
 STEPS, EXACT = 12, 2e-3
 """How often a share is halved, and how near to what was asked for is near enough."""
+COARSE = 1e-2
+"""How far from what was asked for a share may end before single members are looked at: in a small model each of them counts."""
+SINGLE_STEPS, MOST_TRIALS = 6, 96
 Choice = dict[str, np.ndarray]
 """Group -> the places of its members that go."""
+Counts = tuple[int, ...]
+"""How many members of each group go."""
 
 
-def choose(
-    groups: Sequence[Group], missed: Mapping[str, np.ndarray], share: float, multiple: int, uniform: bool, costs: Mapping[str, float] | None = None
-) -> Choice:
-    """A ``share`` of what the groups cost: of each group, or, when not ``uniform``, where it is missed least for what it costs.
+@dataclass(frozen=True)
+class Picker:
+    """Chooses members of ``groups`` that are ``missed`` least.
 
-    ``costs`` is what one member of each group costs; without it, how many numbers it holds.
-
-    What is left of a group is rounded up to a ``multiple``, where it has that many members.
+    ``costs`` is what one member of each group costs (None: how many numbers it holds). What is left of a group is rounded up to a ``multiple``, where it
+    has that many members.
     """
-    counts = _uniformly(groups, share) if uniform else _greedily(groups, missed, share, costs)
-    choice = {}
-    for group, count in zip(groups, counts, strict=True):
+
+    groups: Sequence[Group]
+    missed: Mapping[str, np.ndarray]
+    multiple: int = 1
+    uniform: bool = False
+    costs: Mapping[str, float] | None = None
+
+    def counts(self, share: float) -> Counts:
+        """A ``share`` of what the groups cost: of each group, or, when not ``uniform``, where it is missed least for what it costs."""
+        found = [round(share * group.size) for group in self.groups] if self.uniform else self._greedily(share)
+        return self.settled(found)
+
+    def settled(self, counts: Sequence[int]) -> Counts:
+        """As many as may go, with what stays rounded."""
+        return tuple(group.size - self._staying(group, count) for group, count in zip(self.groups, counts, strict=True))
+
+    def pick(self, counts: Counts) -> Choice:
+        """So many of each group, those that are missed least."""
+        return {
+            group.name: np.sort(np.argsort(self.missed[group.name], kind="stable")[:count]) for group, count in zip(self.groups, counts, strict=True)
+        }  # fmt: skip
+
+    def beside(self, counts: Counts) -> Iterator[Counts]:
+        """The same with one step more or less of one group."""
+        for place, group in enumerate(self.groups):
+            for step in (1, -1):
+                count = counts[place] + step * (self.multiple if group.size > self.multiple else 1)
+                found = self.settled([*counts[:place], max(count, 0), *counts[place + 1 :]])
+                if found != counts:
+                    yield found
+
+    def _staying(self, group: Group, count: int) -> int:
         stays = group.size - min(count, int(MOST * group.size), group.size - 1)
-        if multiple > 1 and group.size > multiple:
-            stays = min(-(-stays // multiple) * multiple, group.size)
-        choice[group.name] = np.sort(np.argsort(missed[group.name], kind="stable")[: group.size - stays])
-    return choice
+        if self.multiple > 1 and group.size > self.multiple:
+            return min(-(-stays // self.multiple) * self.multiple, group.size)
+        return stays
+
+    def _greedily(self, share: float) -> list[int]:
+        """How many of each group are among the cheapest."""
+        owner = np.repeat(np.arange(len(self.groups)), [group.size for group in self.groups])
+        weight = np.array([group.parameters if self.costs is None else self.costs[group.name] for group in self.groups], np.float64)[owner]
+        price = np.concatenate([np.sort(self.missed[group.name]) for group in self.groups]) / weight
+        place = np.concatenate([np.arange(group.size) / group.size for group in self.groups])
+        order = np.argsort(np.where(place < MOST, price, np.inf), kind="stable")
+        taken = order[np.cumsum(weight[order]) <= share * weight.sum()]
+        return np.bincount(owner[taken], minlength=len(self.groups)).tolist()
 
 
-def _uniformly(groups: Sequence[Group], share: float) -> list[int]:
-    return [round(share * group.size) for group in groups]
+def meet(wanted: float, picker: Picker, left: Callable[[Counts], float], exact: float = EXACT) -> tuple[Counts, float]:
+    """How many members of each group to take so that the part ``left`` of the model is 1 - ``wanted``, and the part that is left then.
 
+    ``exact`` is near enough. By bisection of their share, for ``left`` falls as it grows; then, where whole shares come no nearer than `COARSE`, by
+    single members.
+    """
+    known: dict[Counts, float] = {}
 
-def _greedily(groups: Sequence[Group], missed: Mapping[str, np.ndarray], share: float, costs: Mapping[str, float] | None) -> list[int]:
-    """How many of each group are among the cheapest."""
-    owner = np.repeat(np.arange(len(groups)), [group.size for group in groups])
-    weight = np.array([group.parameters if costs is None else costs[group.name] for group in groups], np.float64)[owner]
-    price = np.concatenate([np.sort(missed[group.name]) for group in groups]) / weight
-    place = np.concatenate([np.arange(group.size) / group.size for group in groups])
-    order = np.argsort(np.where(place < MOST, price, np.inf), kind="stable")
-    taken = order[np.cumsum(weight[order]) <= share * weight.sum()]
-    return np.bincount(owner[taken], minlength=len(groups)).tolist()
+    def off(counts: Counts) -> float:
+        if counts not in known:
+            known[counts] = left(counts)
+        return known[counts] - (1 - wanted)
 
-
-def meet(wanted: float, left: Callable[[float], float]) -> float:
-    """The share to choose so that the part ``left`` of the model is 1 - ``wanted``, by bisection; ``left`` falls as the share grows."""
     low, high = 0.0, 1.0
-    best, nearest = 0.0, float("inf")
+    best = picker.counts(0.0)
     for _ in range(STEPS):
         middle = (low + high) / 2
-        found = left(middle)
-        if abs(found - (1 - wanted)) < nearest:
-            best, nearest = middle, abs(found - (1 - wanted))
-        if nearest < EXACT:
+        counts = picker.counts(middle)
+        best = min(best, counts, key=lambda one: abs(off(one)))
+        if abs(off(best)) < exact:
             break
-        low, high = (middle, high) if found > 1 - wanted else (low, middle)
+        low, high = (middle, high) if off(counts) > 0 else (low, middle)
+    if abs(off(best)) > COARSE and 2 * len(picker.groups) <= MOST_TRIALS:
+        best = min((_descended(start, picker, off) for start in dict.fromkeys((best, picker.counts(low)))), key=lambda one: abs(off(one)))
+    return best, known[best]
+
+
+def _descended(start: Counts, picker: Picker, off: Callable[[Counts], float]) -> Counts:
+    """The nearest that single members lead to from a start."""
+    best = start
+    for _ in range(SINGLE_STEPS):
+        nearer = min((best, *picker.beside(best)), key=lambda one: abs(off(one)))
+        if nearer == best:
+            break
+        best = nearer
     return best
 
 

@@ -9,9 +9,11 @@ import numpy as np
 import onnx_ir as ir
 
 from ...compiler.core.sites import Site
+from .coupling.follower import Follower
 from .coupling.groups import Group, Slice
+from .coupling.shrinking import kept
 
-__all__ = ["Reader", "find_readers", "input_axis", "output_axis"]
+__all__ = ["Reader", "find_readers", "input_axis", "left_channels", "output_axis"]
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,18 @@ def find_readers(groups: Sequence[Group], sites: Sequence[Site]) -> list[Reader]
     for site in sites:
         if site.kind != "Gather" and site.groups == 1:
             found += [Reader(site, group, _rows(site, item)) for group, item in at.get((site.weight, input_axis(site)), [])]
+    return found
+
+
+def left_channels(follower: Follower, sites: Sequence[Site], gone: Sequence[int] | np.ndarray) -> dict[str, np.ndarray]:
+    """Which output channels of each site are left, by its name, where some are of classes that go."""
+    found = {}
+    for site in sites:
+        axes = follower.axes_of(site.node.outputs[0])
+        axis = axes[output_axis(site)] if axes else None
+        keeps = kept(follower, np.asarray(gone), axis)
+        if not keeps.all():
+            found[site.name] = np.flatnonzero(keeps)
     return found
 
 

@@ -3,42 +3,52 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
 import onnx_ir as ir
 
-from ...compiler.core.cost import model_size
 from ...compiler.core.drift import LOSSY, Drift
 from ...compiler.core.errors import BudgetError, UsageError
 from ...compiler.core.graph import clone_model
+from ...compiler.core.judge import Span
 from ...compiler.core.passes import Context, Pass
 from ...compiler.core.sites import Site, all_sites
-from .choosing import Choice, arithmetic, choose, meet
+from .candidates import Candidates, members_of
+from .choosing import Choice, Counts, Picker, arithmetic, meet
 from .correction import correct
-from .coupling.follower import Follower
 from .coupling.groups import Coupling, Group, couple
-from .coupling.shrinking import kept, shrink
-from .readers import Reader, find_readers, output_axis
+from .coupling.shrinking import shrink
+from .halp import measured_costs
+from .readers import Reader, find_readers, left_channels
+from .rounding import MULTIPLES, fastest_multiple
 from .score import Score, find_score
+from .sensitivity import describe_sensitivity
+from .weighing import variations
 
 __all__ = ["PruneStructured"]
 
-FLOPS, PARAMETERS, MEMBERS = "flops", "parameters", "members"
-MEASURES = (FLOPS, PARAMETERS, MEMBERS)
+FLOPS, PARAMETERS, MEMBERS, LATENCY = "flops", "parameters", "members", "latency"
+MEASURES = (FLOPS, PARAMETERS, MEMBERS, LATENCY)
 PRUNED = "pruned"
 SHORT = 0.03
 """By how much less than was asked for may go."""
+TIMED = 1e-2
+"""How near a measured time is to come to what was asked for."""
+ROUNDED = 2e-2
+"""How far from what was asked for sizes may be that are rounded for speed alone."""
 
 
 @dataclass(frozen=True)
 class PruneStructured(Pass):
-    """Takes ``ratio`` of the model's ``of`` ("flops", "parameters"; "members": of each group of slices that must go together) out of the graph.
+    """Takes ``ratio`` of the model's ``of`` ("flops"; "parameters"; "latency", measured here on the user's inputs; "members": of each group of slices that
+    must go together) out of the graph.
 
     ``score`` says which are missed least (see `score.Score`; none: "obs" with calibration data, "magnitude" without). With calibration data, and unless
     ``refit`` is false, what is left is fitted to what the model gave before. ``uniform`` takes the same share of every group; what stays of one is a
-    ``multiple``. ``only`` names the sites whose groups may shrink (none: all), ``keep`` those whose groups stay.
+    ``multiple`` (0: of 8 or 16 where that is measured to be faster, else of 1). ``only`` names the sites whose groups may
+    shrink (none: all), ``keep`` those whose groups stay.
     """
 
     name: ClassVar[str] = "prune-structured"
@@ -50,7 +60,7 @@ class PruneStructured(Pass):
     score: str = ""
     refit: bool = True
     uniform: bool = False
-    multiple: int = 1
+    multiple: int = 0
     only: tuple[str, ...] = ()
     keep: tuple[str, ...] = ()
 
@@ -64,21 +74,24 @@ class PruneStructured(Pass):
         if not groups:
             return 0
         missed, refits = self._missed(model, groups, sites, score, context)
-        choice = self._choice(model, coupling, groups, missed)
+        choice = self._choice(Candidates(model, groups, context), coupling, missed)
         self._note(coupling, sites, choice, context, score.name)
-        gone = _members(groups, choice)
-        earlier, columns = clone_model(model), _left(coupling.follower, sites, gone)
+        context.notes += filter(None, [describe_sensitivity(groups, sites, missed, self.ratio, score.name)])
+        gone = members_of(groups, choice)
+        earlier, columns = clone_model(model), left_channels(coupling.follower, sites, gone)
         shrink(model, coupling.follower, gone)
         if refits and context.calibrator is not None:
             correct(earlier, model, columns, context.calibrator)
         return len(gone)
 
     def _score(self, context: Context) -> Score:
-        if self.of not in MEASURES or not 0 < self.ratio < 1 or self.multiple < 1:
-            raise UsageError(f"prune-structured takes a ratio between 0 and 1 of one of {', '.join(MEASURES)}, and a multiple from 1 on")
+        if self.of not in MEASURES or not 0 < self.ratio < 1 or self.multiple < 0:
+            raise UsageError(f"prune-structured takes a ratio between 0 and 1 of one of {', '.join(MEASURES)}, and a multiple from 1 on (0: what is fastest)")
         score = find_score(self.score or ("obs" if context.calibrator is not None else "magnitude"))()
         if score.calibrated and context.calibrator is None:
             raise UsageError(f"{score.name} needs calibration data: --calibration FILE, or --calibration random, which says less")
+        if self.of == LATENCY and context.judge is None:
+            raise UsageError("a part of the latency is measured on the way: it takes level 2 or auto, and a target that is this machine")
         return score
 
     def _open(self, coupling: Coupling, sites: Sequence[Site], context: Context) -> list[Group]:
@@ -106,31 +119,54 @@ class PruneStructured(Pass):
         if score.whole:
             return score.of_model(model, groups, sites, context.calibrator), self.refit
         readers = find_readers(groups, sites)
+        varied = variations(model, [reader.site for reader in readers], context.calibrator)
         for reader, statistics in _observed(model, readers, context):
-            missed[reader.group.name] += score.of_reader(reader.site.matrices()[0], statistics, reader.places) / _whole(reader, statistics)
+            whole = varied.get(reader.site.name) or _whole(reader, statistics)
+            missed[reader.group.name] += score.of_reader(reader.site.matrices()[0], statistics, reader.places) / whole
         return missed, self.refit
 
-    def _choice(self, model: ir.Model, coupling: Coupling, groups: list[Group], missed: dict[str, np.ndarray]) -> Choice:
-        if self.of == MEMBERS:
-            return choose(groups, missed, self.ratio, self.multiple, self.uniform)
-        before = getattr(model_size(model), self.of)
-        costs = arithmetic(model, groups) if self.of == FLOPS else None
-
-        def left(share: float) -> float:
-            """The part of the model that is left when a share of the groups' numbers goes."""
-            twin = clone_model(model)
-            other = couple(twin)
-            named = [other.by_name[group.name] for group in groups]
-            shrink(twin, other.follower, _members(named, choose(groups, missed, share, self.multiple, self.uniform, costs)))
-            return float(getattr(model_size(twin), self.of) / max(before, 1))
-
-        share = meet(self.ratio, left)
-        found = left(share)
-        if found > 1 - self.ratio + SHORT:
+    def _choice(self, candidates: Candidates, coupling: Coupling, missed: dict[str, np.ndarray]) -> Choice:
+        picker = Picker(candidates.groups, missed, max(self.multiple, 1), self.uniform, self._costs(candidates))
+        counts, left = self._counts(candidates, picker)
+        if left > 1 - self.ratio + SHORT:
             stays = _largest(coupling)
             held = f"; the largest weight that stays is '{stays}': {coupling.refused[stays]}" if stays is not None else ""
-            raise BudgetError(f"{self.ratio:.1%} of the {self.of} was to go, and only {1 - found:.1%} can{held}. Nothing was written.")
-        return choose(groups, missed, share, self.multiple, self.uniform, costs)
+            raise BudgetError(f"{self.ratio:.1%} of the {self.of} was to go, and only {1 - left:.1%} can{held}. Nothing was written.")
+        if left < 1 - self.ratio - SHORT:
+            candidates.note(f"{1 - left:.1%} of the {self.of} went where {self.ratio:.1%} was asked for: each member of its groups is much of it")
+        return picker.pick(self._rounded(candidates, picker, counts))
+
+    def _costs(self, candidates: Candidates) -> dict[str, float] | None:
+        """What a member of each group costs, in the measure of what is to go; None: as many as it holds numbers."""
+        if self.of in (PARAMETERS, MEMBERS):
+            return None
+        found = arithmetic(candidates.model, candidates.groups)
+        return found if self.of == FLOPS else measured_costs(candidates.groups, found, candidates.time)
+
+    def _counts(self, candidates: Candidates, picker: Picker) -> tuple[Counts, float]:
+        """How many of each group go, and what is then left of the model, in the measure that was asked for."""
+        if self.of == MEMBERS:
+            return picker.counts(self.ratio), 1 - self.ratio
+        if self.of != LATENCY:
+            return meet(self.ratio, picker, lambda counts: candidates.part(picker.pick(counts), self.of))
+        counts, left = meet(self.ratio, picker, candidates.part_of_time, TIMED)
+        span = candidates.time(counts)
+        if span is not None:
+            candidates.note(f"without what went the model takes {_told(span)} of its time, before anything else is done to it")
+        return counts, left
+
+    def _rounded(self, candidates: Candidates, picker: Picker, counts: Counts) -> Counts:
+        """The same with sizes that are multiples, where that is measured to be faster and as much goes."""
+        if self.multiple or candidates.judge is None:
+            return counts
+        others = {multiple: self._counts(candidates, replace(picker, multiple=multiple)) for multiple in MULTIPLES} if self.of != LATENCY else {}
+        near = {multiple: found for multiple, (found, left) in others.items() if abs(left - (1 - self.ratio)) <= ROUNDED and found != counts}
+        plain = candidates.without(picker.pick(counts))
+        best, span = fastest_multiple(list(near), lambda multiple: candidates.compare(plain, candidates.without(picker.pick(near[multiple]))))
+        if span is None:
+            return counts
+        candidates.note(f"sizes are multiples of {best}: that takes {_told(span)} of the time of any sizes")
+        return near[best]
 
     def _note(self, coupling: Coupling, sites: Sequence[Site], choice: Choice, context: Context, score: str) -> None:
         """Tell coverage what is left of each site's weight."""
@@ -180,20 +216,8 @@ def _shares(found: np.ndarray) -> np.ndarray:
     return found / total if total > 0 else found
 
 
-def _members(groups: Sequence[Group], choice: Choice) -> list[int]:
-    return [int(member) for group in groups for member in group.members[choice[group.name]]]
-
-
-def _left(follower: Follower, sites: Sequence[Site], gone: Sequence[int]) -> dict[str, np.ndarray]:
-    """Which output channels of each site are left, where some go."""
-    found = {}
-    for site in sites:
-        axes = follower.axes_of(site.node.outputs[0])
-        axis = axes[output_axis(site)] if axes else None
-        keeps = kept(follower, np.asarray(gone), axis)
-        if not keeps.all():
-            found[site.name] = np.flatnonzero(keeps)
-    return found
+def _told(span: Span) -> str:
+    return f"{span.ratio:.3f} ({span.low:.3f} to {span.high:.3f})"
 
 
 def _largest(coupling: Coupling) -> str | None:
