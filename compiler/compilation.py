@@ -202,7 +202,8 @@ class Compilation:
         built = winner.built if isinstance(winner, Racer) else winner
         optimized = built.model is not self.source.model
         compression, divergence, accuracy = self._compression(rewritten, winner) if rewritten.compressed else (None, [], None)
-        reduction = reduction_entry(rewritten, self.compressor.rewriter.plain(rewritten.steps).model) if self.compressor is not None else None
+        plain = self.compressor.rewriter.plain(rewritten.steps).model if self.compressor is not None else None
+        reduction = reduction_entry(rewritten, plain, built.model) if plain is not None else None
         report = Report(
             graphwright=own_version(),
             versions=versions(),

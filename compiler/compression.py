@@ -10,7 +10,7 @@ import onnx_ir as ir
 from .budget import Budget, Yardstick
 from .census import weight_bytes
 from .core.backend import Backend, Progress
-from .core.cost import model_size
+from .core.cost import count_zeros, model_size
 from .core.coverage import ESTIMATE, Coverage, SiteRecord
 from .core.errors import BudgetError, NoChangeError
 from .core.passes import Pass
@@ -162,14 +162,23 @@ def compression_entry(
     )
 
 
-def reduction_entry(rewritten: Rewritten, plain: ir.Model) -> ReductionEntry | None:
-    """How much smaller the model is than ``plain``, before anything is quantised; None where nothing was to make it smaller."""
+def reduction_entry(rewritten: Rewritten, plain: ir.Model, shipped: ir.Model) -> ReductionEntry | None:
+    """How much smaller the model is than ``plain``, before anything is quantised, and what ships in bytes; None where nothing was to make it smaller."""
     asked = {item.step for item in REDUCTIONS.values()}
     sizes = [record.size for step, record in zip(rewritten.steps, rewritten.records, strict=True) if step.name in asked and record.size is not None]
     if not sizes:
         return None
     before, after = model_size(plain), sizes[-1]
-    return ReductionEntry(parameters_before=before.parameters, parameters_after=after.parameters, flops_before=before.flops, flops_after=after.flops)
+    return ReductionEntry(
+        parameters_before=before.parameters,
+        parameters_after=after.parameters,
+        flops_before=before.flops,
+        flops_after=after.flops,
+        zeros_before=count_zeros(plain),
+        zeros_after=after.zeros,
+        bytes_before=weight_bytes(plain),
+        bytes_after=weight_bytes(shipped),
+    )
 
 
 def divergence_entries(found: Divergence) -> list[DivergenceEntry]:

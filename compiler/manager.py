@@ -12,7 +12,7 @@ from pathlib import Path
 import onnx_ir as ir
 
 from .core.backend import Progress
-from .core.cost import ModelSize, model_size
+from .core.cost import ModelSize, count_zeros, model_size
 from .core.coverage import Coverage, SiteRecord
 from .core.drift import Drift, loosest
 from .core.errors import BackendMissing, BudgetError, ContractError, GraphwrightError, InputError, NoChangeError, PassError, TargetError, UsageError
@@ -347,7 +347,7 @@ def _adopt(model: ir.Model, other: ir.Model) -> None:
 def _size(model: ir.Model) -> ModelSize:
     twin = clone_model(model)
     settle_shapes(twin)
-    return model_size(twin)
+    return replace(model_size(twin), zeros=count_zeros(twin))
 
 
 def _count(model: ir.Model) -> int:

@@ -193,6 +193,10 @@ class ReductionEntry(Entry):
     parameters_after: int
     flops_before: int
     flops_after: int
+    zeros_before: int = Field(default=0, description="How many of the parameters are zero.")
+    zeros_after: int = 0
+    bytes_before: int = Field(default=0, description="What all weights take in the file, before, and in what ships.")
+    bytes_after: int = 0
 
 
 class DivergenceEntry(Entry):

@@ -142,9 +142,19 @@ def describe_compression(entry: CompressionEntry) -> str:
 
 
 def describe_reduction(entry: ReductionEntry) -> str:
-    """Parameters and arithmetic before and after."""
-    numbers = f"{entry.parameters_before:,} -> {entry.parameters_after:,} parameters ({_fall(entry.parameters_before, entry.parameters_after)})"
-    return f"{numbers}, {entry.flops_before:.3g} -> {entry.flops_after:.3g} FLOPs ({_fall(entry.flops_before, entry.flops_after)})"
+    """What is less than before: parameters, those of them that are not zero, arithmetic, bytes of weights in the file."""
+    parts = []
+    if entry.parameters_after != entry.parameters_before:
+        parts.append(f"{entry.parameters_before:,} -> {entry.parameters_after:,} parameters ({_fall(entry.parameters_before, entry.parameters_after)})")
+    if entry.flops_after != entry.flops_before:
+        parts.append(f"{entry.flops_before:.3g} -> {entry.flops_after:.3g} FLOPs ({_fall(entry.flops_before, entry.flops_after)})")
+    if entry.zeros_after > entry.zeros_before:
+        shares = [zeros / max(whole, 1) for zeros, whole in ((entry.zeros_before, entry.parameters_before), (entry.zeros_after, entry.parameters_after))]
+        parts.append(f"{shares[0]:.1%} -> {shares[1]:.1%} of the parameters are zero")
+    if entry.bytes_after:
+        numbers = " -> ".join(f"{count / MEBIBYTE:.3g}" for count in (entry.bytes_before, entry.bytes_after))
+        parts.append(f"{numbers} MiB of weights in the file ({_fall(entry.bytes_before, entry.bytes_after)})")
+    return ", ".join(parts) or "nothing"
 
 
 def _fall(before: int, after: int) -> str:

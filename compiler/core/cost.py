@@ -13,6 +13,7 @@ import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+import numpy as np
 import onnx_ir as ir
 
 from .dims import Dim, evaluate, free_symbols
@@ -76,17 +77,27 @@ TYPICAL = 64
 
 @dataclass(frozen=True)
 class ModelSize:
-    """How many floating-point numbers a model holds as constants, and its arithmetic in additions."""
+    """How many floating-point numbers a model holds as constants, its arithmetic in additions, and, where that was counted, how many of them are zero."""
 
     parameters: int
     flops: int
+    zeros: int = 0
 
 
 def model_size(model: ir.Model, unknown: int = TYPICAL) -> ModelSize:
     """The size of a model whose shapes are inferred, subgraphs included; a tensor shared by several counts once, an operator nobody here knows as nothing."""
+    return ModelSize(sum(tensor.size for tensor in _floats(model)), sum(flops(node, unknown) or 0 for graph in all_graphs(model) for node in graph))
+
+
+def count_zeros(model: ir.Model) -> int:
+    """How many of the floating-point numbers that a model holds as constants are zero."""
+    return sum(tensor.size - int(np.count_nonzero(tensor.numpy())) for tensor in _floats(model))
+
+
+def _floats(model: ir.Model) -> list[ir.TensorProtocol]:
+    """The constants of floating-point numbers, one that is shared by several once."""
     tensors = {id(tensor): tensor for graph in all_graphs(model) for value in graph.initializers.values() if (tensor := value.const_value) is not None}
-    parameters = sum(tensor.size for tensor in tensors.values() if tensor.dtype.is_floating_point())
-    return ModelSize(parameters, sum(flops(node, unknown) or 0 for graph in all_graphs(model) for node in graph))
+    return [tensor for tensor in tensors.values() if tensor.dtype.is_floating_point()]
 
 
 def flops(node: ir.Node, unknown: int | None = None) -> int | None:

@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import onnx
 import pytest
 
 import graphwright
 from graphwright.compiler.core.errors import BudgetError, NoChangeError, UsageError
-from graphwright.compiler.core.passes import format_pipeline, parse_pipeline
+from graphwright.compiler.core.passes import format_pipeline, parse_pipeline, pass_classes
 from graphwright.compiler.core.target import PORTABLE
 from graphwright.compiler.driver import compile_model
 from graphwright.compiler.pipeline import alone, leaving, pipeline_for
-from graphwright.compiler.reduction import reductions, with_reductions
+from graphwright.compiler.reduction import REDUCTIONS, reductions, with_reductions
+from graphwright.compiler.report_table import describe_reduction
 from graphwright.compiler.request import Request
 
 from .compressing import mlp, rows
+
+
+def test_every_option_means_a_pass_and_options_that_exist() -> None:
+    for option, found in REDUCTIONS.items():
+        declared = {field.name for field in dataclasses.fields(pass_classes()[found.step])}
+        assert set(found.amounts) <= declared, option
+        assert option in {field.name for field in dataclasses.fields(Request)}
+        example = {"ratio": "0.25", "rank": "8", "amount": "2:4", "minutes": "1"}
+        for amount in found.amounts:
+            (step,) = reductions({option: example[amount]})
+            assert (step.name, str(getattr(step, amount))) == (found.step, str(type(getattr(step, amount))(example[amount])))
 
 
 def test_an_option_is_its_pass_with_a_number_and_more_options() -> None:
@@ -74,6 +88,8 @@ def test_the_report_counts_what_is_left_and_the_artifact_reloads(tmp_path: objec
         assert reduction is not None
         assert reduction.parameters_after / reduction.parameters_before == pytest.approx(0.7, abs=0.04)
         assert reduction.flops_after < reduction.flops_before
+        assert reduction.bytes_after < reduction.bytes_before
+        assert "zero" not in describe_reduction(reduction)
         expected = artifact.run(data[0])["logits"]
     with graphwright.load(tmp_path / "out") as again:  # type: ignore[operator]
         np.testing.assert_array_equal(again.run(data[0])["logits"], expected)

@@ -11,6 +11,7 @@ import pytest
 import graphwright
 from graphwright.compiler.core.errors import NoChangeError, UsageError
 from graphwright.compiler.driver import compile_model
+from graphwright.compiler.report_table import describe_reduction
 from graphwright.compiler.request import Request
 
 WIDE = """<ir_version: 8, opset_import: ["" : 17]>
@@ -50,6 +51,10 @@ def test_the_file_is_smaller_and_the_artifact_reloads(tmp_path: Path, amount: st
         forms = {place.form for place in artifact.report.compression.places if place.form}
         assert all("size only" in form for form in forms)
         assert forms
+        told = describe_reduction(artifact.report.reduction)
+        assert "+0.0%" not in told
+        assert f"0.0% -> {50 if amount == '2:4' else 70}.0% of the parameters are zero" in told
+        assert "MiB of weights in the file (-" in told
         expected = artifact.run(data[0])["logits"]
     left = 0.5 if amount == "2:4" else 0.3
     assert folder_bytes(tmp_path / "out") < (left + 0.12) * plain.stat().st_size
