@@ -19,7 +19,7 @@ from ...compiler.core.shapes import dims_of, settle_shapes
 from ...compiler.core.sites import all_sites
 from ...compiler.core.statistics import Calibrator
 
-__all__ = ["Block", "DropBlocks", "find_blocks"]
+__all__ = ["Block", "DropBlocks", "drop_block", "find_blocks"]
 
 SCORES = ("similarity", "chance")
 TINY = 1e-12
@@ -70,7 +70,7 @@ class DropBlocks(Pass):
         ranked = [blocks[place].name for place in np.argsort(self._missed(model, blocks, context), kind="stable")]
         gone, without = _cheapest(model, ranked, model_size(model).flops, self.ratio), clone_model(model)
         for name in gone:
-            _drop(without, name)
+            drop_block(without, name)
         left = {site.name for site in all_sites(without)}
         for site in all_sites(model):
             if site.name in left:
@@ -78,7 +78,7 @@ class DropBlocks(Pass):
             else:
                 context.coverage.take(site, "dropped", 0.0, self.score)
         for name in gone:
-            _drop(model, name)
+            drop_block(model, name)
         return len(gone)
 
     def _missed(self, model: ir.Model, blocks: Sequence[Block], context: Context) -> np.ndarray:
@@ -157,7 +157,7 @@ def _cheapest(model: ir.Model, names: Sequence[str], before: int, ratio: float) 
     """The first of these blocks, so many that what goes is nearest to ``ratio`` of the arithmetic."""
     twin, chosen, missing = clone_model(model), list[str](), ratio
     for name in names:
-        _drop(twin, name)
+        drop_block(twin, name)
         left = 1 - model_size(twin).flops / max(before, 1)
         if abs(ratio - left) > missing:
             break
@@ -168,7 +168,7 @@ def _cheapest(model: ir.Model, names: Sequence[str], before: int, ratio: float) 
     return chosen
 
 
-def _drop(model: ir.Model, name: str) -> None:
+def drop_block(model: ir.Model, name: str) -> None:
     """Let what reads the sum read its source, and remove what nothing reads any more. A block whose sum is already gone is no more there."""
     block = next((block for block in find_blocks(model) if block.name == name), None)
     if block is None:

@@ -39,7 +39,7 @@ class Taylor(Score):
     def of_model(self, model: ir.Model, groups: Sequence[Group], sites: Sequence[Site], calibrator: Calibrator) -> dict[str, np.ndarray]:
         """As `Score.of_model`. Raises BackendMissing without torch, TargetError naming an operator that cannot be differentiated."""
         need_torch(f"the score '{self.name}'")
-        graph, read = TorchGraph.of(model), _read(groups, sites)
+        graph, read = TorchGraph.of(model), self.slices(groups, sites)
         names = list(dict.fromkeys(item.weight.name or "" for _, item in read))
         missed = {group.name: np.zeros(group.size) for group in groups}
         for slopes in _slopes(graph, names, model, calibrator):
@@ -53,6 +53,12 @@ class Taylor(Score):
             for name, found in felt.items():
                 missed[name] += self.of_members(found)
         return missed
+
+    def slices(self, groups: Sequence[Group], sites: Sequence[Site]) -> Sequence[tuple[Group, Slice]]:
+        """The slices of weights that read each group; of a weight that several sites share only once, for its gradient is that of all of them."""
+        read = {(reader.group.name, reader.site.weight) for reader in find_readers(groups, sites)}
+        axes = {site.weight: input_axis(site) for site in sites}
+        return [(group, item) for group in groups for item in group.slices if (group.name, item.weight) in read and item.axis == axes[item.weight]]
 
     def of_weights(self, product: torch.Tensor) -> torch.Tensor:
         """What is added up over the weights of a member, of w dL/dw."""
@@ -77,13 +83,6 @@ class Fisher(Taylor):
     def of_members(self, felt: np.ndarray) -> np.ndarray:
         """As `Taylor.of_members`."""
         return felt
-
-
-def _read(groups: Sequence[Group], sites: Sequence[Site]) -> list[tuple[Group, Slice]]:
-    """The slices of weights that read each group; of a weight that several sites share only once, for its gradient is that of all of them."""
-    read = {(reader.group.name, reader.site.weight) for reader in find_readers(groups, sites)}
-    axes = {site.weight: input_axis(site) for site in sites}
-    return [(group, item) for group in groups for item in group.slices if (group.name, item.weight) in read and item.axis == axes[item.weight]]
 
 
 def _slopes(graph: TorchGraph, names: Sequence[str], model: ir.Model, calibrator: Calibrator) -> Iterator[dict[str, torch.Tensor]]:
