@@ -10,7 +10,7 @@ from pathlib import Path
 
 from parts import run_parts
 
-PARTS = ("structured", "sparsity", "lowrank", "recovery", "unseen")
+PARTS = ("structured", "latency", "hidden", "sparsity", "lowrank", "recovery", "unseen")
 
 
 def run(folder: Path, only: str, seconds: float) -> list[str]:
