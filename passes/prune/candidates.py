@@ -17,6 +17,7 @@ from ...compiler.core.passes import Context
 from .choosing import Choice, Counts
 from .coupling.groups import Group, couple
 from .coupling.shrinking import shrink
+from .sketch import Sketch
 
 __all__ = ["Candidates", "members_of"]
 
@@ -39,6 +40,10 @@ class Candidates:
         """The size of the model."""
         return model_size(self.model)
 
+    @cached_property
+    def _sketch(self) -> Sketch:
+        return Sketch(self.model, self.groups)
+
     def note(self, text: str) -> None:
         """A sentence for the report."""
         self.context.notes.append(text)
@@ -52,7 +57,7 @@ class Candidates:
 
     def part(self, choice: Choice, of: str) -> float:
         """What is left of the "flops" or "parameters"."""
-        return float(getattr(model_size(self.without(choice)), of) / max(getattr(self.whole, of), 1))
+        return float(getattr(self._sketch.size(choice), of) / max(getattr(self.whole, of), 1))
 
     def time(self, counts: Counts) -> Span | None:
         """The time without the first so many members of each group, as a part of the model's own: which ones they are makes no difference to it."""

@@ -45,7 +45,7 @@ RATIOS = (0.1, 0.3, 0.5)
 NEAR = 0.03
 FOLDER = Path("out") / "bench" / "pruned"
 SOURCES = (
-    "passes/prune/coupling", "passes/prune/structured.py", "passes/prune/choosing.py", "passes/prune/candidates.py", "passes/prune/magnitude.py",
+    "passes/prune/coupling", "passes/prune/structured.py", "passes/prune/choosing.py", "passes/prune/candidates.py", "passes/prune/sketch.py",
     "compiler/core/cost.py", "tests/bench/prune_structured.py",
 )  # fmt: skip
 
