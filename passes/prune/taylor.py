@@ -17,12 +17,12 @@ from ..differentiable.torch_there import need_torch
 from .coupling.groups import Group, Slice
 from .readers import find_readers, input_axis
 from .score import Score
-from .unstructured.slopes import signed
+from .unstructured.slopes import DRAWS, LEAST, signed
 
 if TYPE_CHECKING:
     import torch
 
-SAMPLES, DRAWS = 48, 2
+SAMPLES = 48
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Taylor(Score):
             for group, item in read:
                 product = products.get(item.weight.name or "")
                 if product is not None:
-                    along = product.sum(dim=[axis for axis in range(product.ndim) if axis != item.axis]).double().cpu().numpy()
+                    along = product.movedim(item.axis, 0).reshape(product.shape[item.axis], -1).sum(dim=1).double().cpu().numpy()
                     felt[group.name] += along[item.indices].sum(axis=1)
             for name, found in felt.items():
                 missed[name] += self.of_members(found)
@@ -91,8 +91,9 @@ def _slopes(graph: TorchGraph, names: Sequence[str], model: ir.Model, calibrator
 
     weights = {name: graph.constants[name].float().clone().requires_grad_() for name in names if name in graph.constants}
     draw = torch.Generator().manual_seed(0)
-    for feed in samples_of(calibrator, model, SAMPLES):
+    feeds = samples_of(calibrator, model, SAMPLES)
+    for feed in feeds:
         outputs = graph.run({name: torch.from_numpy(np.ascontiguousarray(item)).to(graph.device) for name, item in feed.items()}, weights)
-        for _ in range(DRAWS):
+        for _ in range(max(LEAST, -(-DRAWS // len(feeds)))):
             slopes = torch.autograd.grad(signed(outputs, draw), list(weights.values()), allow_unused=True, retain_graph=True)
             yield {name: slope for name, slope in zip(weights, slopes, strict=True) if slope is not None}

@@ -16,6 +16,7 @@ from graphwright.compiler.core.passes import Context, parse_pipeline
 from graphwright.compiler.core.sites import all_sites
 from graphwright.passes.prune.coupling.groups import couple
 from graphwright.passes.prune.taylor import Taylor
+from graphwright.passes.prune.unstructured.slopes import DRAWS
 
 from .pruned_models import model_of, outputs_of
 
@@ -174,7 +175,7 @@ def test_more_than_can_go_is_refused_with_the_weight_that_stays() -> None:
         pruned(model_of(text), "prune-structured{ratio=0.5,of=parameters}")
 
 
-@pytest.mark.parametrize("score", ["taylor", "fisher"])
+@pytest.mark.parametrize("score", ["taylor", "fisher", "llm-pruner"])
 def test_scores_by_gradients_miss_less_than_magnitude(score: str) -> None:
     data, other, models = samples((8, 24), 10, 1), samples((8, 24), 10, 2), [model_of(DEEP, seed=seed) for seed in range(2)]
     options = "ratio=0.4,of=members,refit=false,score="
@@ -193,7 +194,7 @@ def test_the_gradient_of_a_gate_is_what_taylor_finds() -> None:
     size = np.sqrt(np.square(output).mean()) * np.sqrt(output.size)
     draw = torch.Generator().manual_seed(0)
     expected = np.zeros(6)
-    for _ in range(2):
+    for _ in range(DRAWS):
         signs = (torch.randint(0, 2, output.shape, generator=draw) * 2 - 1).numpy()
         expected += np.square(hidden[0] * (weights["C"] @ signs[0]) / size)
     np.testing.assert_allclose(found, expected, rtol=1e-3)
