@@ -48,12 +48,13 @@ class Gptq(Method):
         finite(weight, grid)
         moment = moment_of(statistics, weight, self.name)
         if self.act_order or self.static_groups or grid.block <= 0:
-            return self._with_steps(weight, moment, fit_steps(weight, grid, self.clipping, importance=importance(moment)))
+            return self.on_steps(weight, moment, fit_steps(weight, grid, self.clipping, importance=importance(moment)), pruned_of(weight))
         return self._fitting(weight, moment, grid)
 
-    def _with_steps(self, weight: np.ndarray, moment: np.ndarray, steps: Steps) -> Affine:
+    def on_steps(self, weight: np.ndarray, moment: np.ndarray, steps: Steps, gone: np.ndarray | None) -> Affine:
+        """``weight`` [K, M] on these steps; what is ``gone`` (bool [K, M]) becomes zero."""
         order = np.argsort(-np.diagonal(moment), kind="stable") if self.act_order else np.arange(len(weight))
-        table = Table(steps, len(weight), pruned_of(weight))
+        table = Table(steps, len(weight), gone)
         rounded = np.empty(weight.shape)
         factor = feedback_factor(moment[np.ix_(order, order)], self.damp)
         rounded[order] = feed_back(weight[order], factor, lambda row, ahead: table.nearest(order[row], ahead[0]))

@@ -16,11 +16,14 @@ from ...compiler.core.passes import Context, Pass
 from ...compiler.core.reasons import Skip
 from ...compiler.core.sites import Site, all_sites
 from ...compiler.core.statistics import SiteStatistics
+from ..prune.unstructured.pattern import parse_pattern, rows_in_runs
+from ..prune.unstructured.rounded import SparseAndRounded
 from .blocks import BlockMethod, block_methods
 from .choosing import chosen_sites
 from .coded import Coded
 from .forms.choice import ways_of
 from .forms.nbits import ACCURACY_LEVELS
+from .gptq import Gptq
 from .grid import Grid
 from .joint import joint_methods
 from .method import Method, find_method, methods
@@ -49,7 +52,9 @@ class QuantizeWeights(Pass):
     ``method`` rounds them (see `method.Method` and `blocks.BlockMethod`; one that needs calibration needs a calibrator). ``accuracy_level`` 4 lets kernels
     round their inputs to 8 bits, block by block; 0 keeps them floats, which is slower. Without ``small`` a site stays a float where that is measured to be as
     fast. The blocks of an embedding run along its rows; a method that needs calibration leaves it to rtn. Convolutions with fewer than 16 inputs get 8 bits,
-    one scale for each output channel. ``only`` names the sites to compress (none: all), ``keep`` those that stay.
+    one scale for each output channel. ``sparsity`` ("0.5", or "2:4") sets weights of products and convolutions to zero in the sweep that rounds the others
+    (gptq alone: that is SparseGPT's); where its pattern cannot be laid, they are only rounded. ``only`` names the sites to compress (none: all), ``keep``
+    those that stay.
     """
 
     name: ClassVar[str] = "quantize-weights"
@@ -62,6 +67,7 @@ class QuantizeWeights(Pass):
     accuracy_level: int = 4
     small: bool = True
     embeddings: bool = True
+    sparsity: str = ""
     only: tuple[str, ...] = ()
     keep: tuple[str, ...] = ()
 
@@ -85,8 +91,12 @@ class QuantizeWeights(Pass):
             raise UsageError(f"{self.method} rounds activations as well, and stored weights leave those as they are: {_ELSEWHERE.get(self.method, _MEASURED)}")
         together = block_methods().get(self.method)
         method = find_method(self.method)() if together is None else together()
+        if self.sparsity:
+            parse_pattern(self.sparsity)
         if (isinstance(method, BlockMethod) or method.calibrated()) and context.calibrator is None:
             raise UsageError(f"{self.method} needs calibration data: --calibration FILE, or --calibration random, which says less")
+        if self.sparsity and self.method != Gptq.name:
+            raise UsageError(f"weights are set to zero in the sweep of gptq, and {self.method} has none: take method=gptq, or put sparsify before this")
         if self.accuracy_level not in ACCURACY_LEVELS:
             raise UsageError(f"there is no accuracy level {self.accuracy_level}; there are 0 to 4")
         if not 1 <= self.bits <= 16 or self.block < -1:
@@ -146,7 +156,20 @@ class QuantizeWeights(Pass):
         if isinstance(way, Skip):
             coverage.leave(site, str(way))
             return False
-        return surgery.replace(place, way, self.method if site.kind != "Gather" else Rtn.name) is None
+        return surgery.replace(place, way, self._named(site)) is None
+
+    def _named(self, site: Site) -> str:
+        """What rounds a site."""
+        if site.kind == "Gather":
+            return Rtn.name
+        return SparseAndRounded.name if self._sparse(site) else self.method
+
+    def _sparse(self, site: Site) -> bool:
+        """Whether weights of a site are set to zero: where it has enough inputs, and the pattern runs along them in the order of the rows."""
+        if not self.sparsity or site.kind == "Gather":
+            return False
+        order, _ = rows_in_runs(site, parse_pattern(self.sparsity))
+        return len(order) >= FEWEST_INPUTS and bool((np.diff(order) == 1).all())
 
     def _form(self) -> str:
         return self.method if self.method in ("nf4", "fp8") else f"int{self.bits}"
@@ -156,6 +179,8 @@ class QuantizeWeights(Pass):
         matrices, grid = site.matrices(), self._grid(site)
         if site.kind == "Gather":
             method, matrices = method if not method.calibrated() else Rtn(), np.ascontiguousarray(matrices.transpose(0, 2, 1))
+        if self._sparse(site):
+            method = SparseAndRounded(pattern=parse_pattern(self.sparsity))
         given = statistics if statistics is not None else [None] * len(matrices)
         return [method.quantize(matrix, known, grid) for matrix, known in zip(matrices, given, strict=True)]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -47,9 +46,9 @@ class Masks:
     ``lazy`` rows make a block of `feed_back`: whole groups, or whole runs of them.
     """
 
-    def __init__(self, diagonal: np.ndarray, pattern: Pattern, nearest: Callable[[int, np.ndarray], np.ndarray] | None = None) -> None:
+    def __init__(self, diagonal: np.ndarray, pattern: Pattern) -> None:
         self.stays: list[np.ndarray] = []
-        self._price, self._pattern, self._nearest = 1 / np.square(diagonal), pattern, nearest
+        self._price, self._pattern = 1 / np.square(diagonal), pattern
         run = pattern.run or len(diagonal)
         self._ends = _ends(len(diagonal), run, pattern.of or LAZY)
         whole = not pattern.of or run % pattern.of == 0 or run == len(diagonal)
@@ -57,13 +56,12 @@ class Masks:
         self.lazy = size * -(-LAZY // size)
 
     def round_row(self, row: int, ahead: np.ndarray) -> np.ndarray:
-        """The row with zeros where its weights go; with ``nearest`` what stays is rounded too."""
+        """The row with zeros where its weights go."""
         if row == len(self.stays):
             part = ahead[: self._ends[row] - row]
             metric = np.square(part) * self._price[row : row + len(part), None]
             self.stays += list(kept(metric, replace(self._pattern, run=0), "weight"))
-        found = ahead[0] if self._nearest is None else self._nearest(row, ahead[0])
-        return np.where(self.stays[row], found, 0.0)
+        return np.where(self.stays[row], ahead[0], 0.0)
 
 
 def _ends(rows: int, run: int, size: int) -> list[int]:
