@@ -43,6 +43,7 @@ class Remembered:
         self._left = most_bytes
         self._known: dict[Key, _Known] = {}
         self._unseen: Mapping[str, str] = {}
+        self._parts: dict[int, tuple[Remembered, Remembered]] = {}
 
     @property
     def samples(self) -> int:
@@ -53,6 +54,14 @@ class Remembered:
     def unseen(self) -> Mapping[str, str]:
         """As `Calibrator.unseen`."""
         return self._unseen
+
+    def apart(self, every: int) -> tuple[Remembered, Remembered]:
+        """As `Calibrator.apart`; the same two each time. Half of what may still be kept is theirs."""
+        if every not in self._parts:
+            fitted, judged = self._calibrator.apart(every)
+            self._left //= 2
+            self._parts[every] = (self, self) if fitted is self._calibrator else (Remembered(fitted, self._left // 2), Remembered(judged, self._left // 2))
+        return self._parts[every]
 
     def ranges(self, model: ir.Model, values: Sequence[str]) -> dict[str, Range]:
         """As `Calibrator.ranges`."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
@@ -80,13 +80,14 @@ class Stacks(Samples):
 class CalibrationData:
     """Iterating gives the good samples, one at a time; bad ones are left out and named in ``skipped``.
 
-    ``made_up`` says that nobody's real data is in it. ``notes`` are sentences for the report.
+    ``made_up`` says that nobody's real data is in it. ``notes`` are sentences for the report. What a part of a ``whole`` leaves out the whole leaves out.
     """
 
     feed: Feed
     kind: str
     made_up: bool = False
     notes: tuple[str, ...] = ()
+    whole: CalibrationData | None = field(default=None, repr=False)
     _skipped: dict[str, str] = field(default_factory=dict, init=False)
     _count: int | None = field(default=None, init=False)
 
@@ -105,7 +106,7 @@ class CalibrationData:
                 sample = read()
                 refuse_nan(sample)
             except InputError as error:
-                self._skipped[name] = str(error)
+                self.skip(name, str(error))
                 continue
             yield name, sample
         self._count = count
@@ -114,6 +115,12 @@ class CalibrationData:
     def skip(self, name: str, reason: str) -> None:
         """Leave a sample out from now on."""
         self._skipped[name] = reason
+        if self.whole is not None:
+            self.whole.skip(name, reason)
+
+    def part(self, feed: Feed) -> CalibrationData:
+        """Some of the samples."""
+        return replace(self, feed=feed, whole=self)
 
     def refuse_empty(self) -> None:
         """Raise InputError when no sample is left."""

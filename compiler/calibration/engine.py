@@ -8,7 +8,7 @@ import itertools
 import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import onnx_ir as ir
@@ -18,6 +18,7 @@ from ..core.errors import InputError
 from ..core.sites import Site
 from ..core.statistics import PairStatistics, Range, SiteStatistics
 from .data import CalibrationData, sample_bytes
+from .halves import split_data
 from .moments import Counts, Moments
 from .packing import packed
 from .pairs import Pairs, matched
@@ -34,6 +35,8 @@ BUDGET_BYTES = 1 << 30
 ROWS, ROWS_EACH = 1 << 16, 64
 """A moment of K inputs is made of at least so many rows of all samples together, if there are as many: the first, or K times the second. Of patches, which
 have to be made first, the means are too."""
+LEAST_JUDGED = 2
+"""Samples to judge on; what a single one shows could be anything."""
 KEEP_SECONDS = 5.0
 """A group that took less is collected again sooner than it is read."""
 SPREAD_BYTES = 8 * BINS
@@ -66,6 +69,16 @@ class Engine:
     def samples(self) -> int:
         """How many samples there are."""
         return len(self.data)
+
+    def apart(self, every: int) -> tuple[Engine, Engine]:
+        """As `Calibrator.apart`."""
+        if len(self.data) < LEAST_JUDGED * every:
+            return self, self
+        fitted, judged = split_data(self.data, every)
+        with contextlib.suppress(InputError):
+            if len(judged.first(LEAST_JUDGED)) == LEAST_JUDGED and fitted.first(1):
+                return replace(self, data=fitted, unseen={}), replace(self, data=judged, unseen={})
+        return self, self
 
     def ranges(self, model: ir.Model, values: Sequence[str]) -> dict[str, Range]:
         """As `Calibrator.ranges`."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from ..cache import hash_parts
 from ..core.backend import Sample
@@ -19,7 +19,7 @@ def split_data(data: CalibrationData, every: int = 4) -> tuple[CalibrationData, 
     if count < 2:
         raise UsageError(f"methods are fitted on some samples and judged on others: {count} sample is too few, give at least 2")
     step = min(every, count)
-    return replace(data, feed=Part(data.feed, step, False)), replace(data, feed=Part(data.feed, step, True))
+    return data.part(Part(data.feed, step, False)), data.part(Part(data.feed, step, True))
 
 
 @dataclass(frozen=True)

@@ -88,6 +88,10 @@ class Calibrator(Protocol):
         """Value or `Site.name` -> why the last call has nothing of it."""
         ...
 
+    def apart(self, every: int) -> tuple[Calibrator, Calibrator]:
+        """One to fit on and one to judge on: every ``every``-th sample is for the second. Itself twice where that would be a single sample, or none."""
+        ...
+
     def ranges(self, model: ir.Model, values: Sequence[str]) -> dict[str, Range]:
         """The range of each of these values of the model, by name."""
         ...
