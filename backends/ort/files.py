@@ -47,8 +47,10 @@ def write_model(model: ir.Model, folder: Path, *, inline_bytes: int = INLINE_BYT
 
 
 def _leave_out_types(graph: onnx.GraphProto) -> None:
-    """Types that everybody sees without being told: those of weights, and of what quantises and dequantises."""
+    """Types that everybody sees without being told: those of weights, of what quantises and dequantises, and of convolutions quantised right away."""
     seen = {tensor.name for tensor in graph.initializer} | {name for node in graph.node if node.op_type in PLAIN_TO_SEE for name in node.output}
+    convolved = {node.output[0] for node in graph.node if node.op_type == "Conv"}
+    seen |= {node.input[0] for node in graph.node if node.op_type == "QuantizeLinear" and node.input[0] in convolved}
     told = [info for info in graph.value_info if info.name not in seen]
     del graph.value_info[:]
     graph.value_info.extend(told)

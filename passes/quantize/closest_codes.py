@@ -25,8 +25,13 @@ def can_be_careful(site: Site) -> bool:
     return not (site.kind == "MatMul" and site.weight_at == 0) and rows <= (MOST_ROWS if site.groups == 1 else min(FEW_ROWS, MOST_ROWS))
 
 
-def closest_codes(site: Site, form: Format, known: list[SiteStatistics] | None, *, per_channel: bool) -> tuple[WeightCodes, str]:
-    """The codes of rtn, or, where second moments are ``known``, those of another method if X W^ is closest to X W with them; and the method's name."""
+def closest_codes(
+    site: Site, form: Format, known: list[SiteStatistics] | None, judged: list[SiteStatistics] | None = None, *, per_channel: bool
+) -> tuple[WeightCodes, str]:
+    """The codes of rtn, or, where second moments are ``known``, those of another method if X W^ is closest to X W with them; and the method's name.
+
+    X is that of ``judged`` where there are such statistics: of samples that no method was fitted on.
+    """
     usual = code_weight(site, find_method(USUAL)(), form, per_channel=per_channel, statistics=known)
     if not known or not all(item.moment.size for item in known):
         return usual, USUAL
@@ -35,7 +40,7 @@ def closest_codes(site: Site, form: Format, known: list[SiteStatistics] | None, 
         found.append((code_weight(site, find_method(CAREFUL)(), form, per_channel=per_channel, statistics=known), CAREFUL))
     if _rows(site) <= FEW_ROWS:
         found.append((code_together(site, form, np.stack([item.moment for item in known])), JOINT))
-    losses = [product_error(weight, known) for weight, _ in found]
+    losses = [product_error(weight, judged or known) for weight, _ in found]
     return found[losses.index(min(losses))]
 
 

@@ -72,13 +72,17 @@ def processor_flags() -> frozenset[str]:
 def pair_excess(codes: np.ndarray, taps: int = 1) -> np.ndarray:
     """By how much each column of int8 codes [K, M] is too large for sums of two products in 16 bits: at most 1 where it is not; float64 [M].
 
-    Kernels take the rows of a convolution in one of two orders: channel by channel, as K is counted here, or tap by tap. Neighbours are pairs in both.
+    Kernels take the rows of a convolution in one of two orders: channel by channel, as K is counted here, or tap by tap, each of which may be filled up
+    to an even number of channels. Neighbours are pairs in all of them.
     """
     by_channel = codes.astype(np.int64)
     orders = [by_channel]
     if taps > 1:
         by_tap = by_channel.reshape(-1, taps, codes.shape[1]).transpose(1, 0, 2)
         orders.append(by_tap.reshape(by_channel.shape))
+        if by_tap.shape[1] % 2:
+            filled = np.concatenate([by_tap, np.zeros_like(by_tap[:, :1])], axis=1)
+            orders.append(filled.reshape(-1, codes.shape[1]))
     return np.maximum.reduce([_largest_pair(order) for order in orders]) / LARGEST_PAIR
 
 

@@ -10,7 +10,7 @@ import onnx_ir as ir
 from ...compiler.core.graph import array, attribute, is_op, make_constant, producer, scalar, users
 from ...compiler.core.names import Names
 
-__all__ = ["keep_floats"]
+__all__ = ["keep_floats", "keep_pools"]
 
 ROUNDED = ("Conv", "ConvTranspose", "Gemm")
 BOUNDS = ("Relu", "Clip")
@@ -24,6 +24,34 @@ def keep_floats(model: ir.Model, integer: Collection[ir.Node], names: Names) -> 
     """
     found = [node for node in model.graph if is_op(node, *ROUNDED) and node not in integer and _would_be_rounded(node)]
     return sum(_decode_by_channel(node, names) for node in found)
+
+
+def keep_pools(model: ir.Model, names: Names) -> int:
+    """Quantise what a MaxPool of floats makes with a scale for each channel, all equal; returns for how many that was needed.
+
+    ONNX Runtime 1.32 (its QDQPropagation) moves a QuantizeLinear with a single scale to before the MaxPool, which then runs on bytes, channel by
+    channel: many times as long as on floats.
+    """
+    found = [node for node in model.graph if is_op(node, "QuantizeLinear") and producer(node.inputs[0], "MaxPool") is not None]
+    return sum(_spread(node, names) for node in found if _runs_on_floats(node))
+
+
+def _runs_on_floats(node: ir.Node) -> bool:
+    pool = producer(node.inputs[0], "MaxPool")
+    return pool is not None and pool.inputs[0] is not None and producer(pool.inputs[0], "DequantizeLinear") is None
+
+
+def _spread(node: ir.Node, names: Names) -> bool:
+    """A scale and a zero point for each channel of what the node quantises."""
+    value, pair = node.inputs[0], [array(one) for one in node.inputs[1:]]
+    channels = value.shape[1] if value is not None and value.shape is not None and len(value.shape) > 1 else None
+    if not isinstance(channels, int) or not isinstance(node.graph, ir.Graph) or any(one is None or one.size != 1 for one in pair):
+        return False
+    for index, one in enumerate(pair, start=1):
+        assert one is not None
+        node.replace_input_with(index, make_constant(node.graph, np.full(channels, one.reshape(()), one.dtype), names.fresh("each")))
+    node.attributes["axis"] = ir.AttrInt64("axis", 1)
+    return True
 
 
 def _would_be_rounded(node: ir.Node) -> bool:

@@ -12,7 +12,7 @@ from ...compiler.core.graph import array, erase, is_op, make_constant, scalar, s
 from ...compiler.core.names import Names
 from ...compiler.core.sites import Site
 from .grid import Grid
-from .kept_floats import keep_floats
+from .kept_floats import keep_floats, keep_pools
 from .placement import CLAMPS, Placement, quantised_inputs
 from .steps import Steps, steps_for
 
@@ -75,6 +75,7 @@ class Writer:
             self._store(node, weight)
         keep_floats(self.model, {*self.found.sites, *self.gemms.values()}, self.names)
         sweep([*self.found.clamps.values(), *self.found.moves])
+        keep_pools(self.model, self.names)
         self.model.graph.sort()
 
     def data_scale(self, site: Site) -> float:
@@ -146,7 +147,7 @@ class Writer:
 
     def _clip(self, codes: ir.Value, low: int, high: int, like: ir.Value) -> ir.Value:
         limits = np.iinfo(self.dtype)
-        ends = [None if end in (limits.min, limits.max) else self._constant(np.array(end, self.dtype), "code") for end in (low, high)]
+        ends = [None if end in (limits.min, limits.max) else self._constant(np.array(end, self.dtype), "c") for end in (low, high)]
         return self._node("Clip", [codes, *ends], like, self.dtype)
 
     def _bounds(self, clamp: ir.Node, root: ir.Value) -> tuple[int, int]:
@@ -179,7 +180,7 @@ class Writer:
         others: list[ir.Value | None] = list(node.inputs[1:])
         if node.op_type == "Pad" and _fills(node):
             number = scalar(others[1]) if len(others) > 1 and others[1] is not None else 0.0
-            fill = self._constant(np.array(self._code(float(number or 0.0), root), self.dtype), "code")
+            fill = self._constant(np.array(self._code(float(number or 0.0), root), self.dtype), "c")
             others[1:2] = [fill]
         made = ir.Node("", node.op_type, [codes, *others], list(node.attributes.values()), num_outputs=len(node.outputs))
         for old, new in zip(node.outputs, made.outputs, strict=True):
@@ -196,13 +197,13 @@ class Writer:
             joined = self.found.root(value)
             steps = self.steps[joined] if joined in self.steps else _steps_of(content, self.dtype)
             codes = np.clip(np.rint(content / steps.scales[0, 0]) + self._zero(steps), np.iinfo(self.dtype).min, np.iinfo(self.dtype).max)
-            stored = self._constant(codes.astype(self.dtype), "codes")
+            stored = self._constant(codes.astype(self.dtype), "w")
             node.replace_input_with(index, self._dequantise(stored, self._parameters(steps), value))
 
     def _store(self, node: ir.Node, weight: StoredWeight) -> None:
         """Let a node read its weight, and its bias, from integers."""
-        codes = self._constant(weight.codes, "codes")
-        pair = self._constant(weight.scales, "scale"), self._zeros_like(weight, node)
+        codes = self._constant(weight.codes, "w")
+        pair = self._constant(weight.scales, "s"), self._zeros_like(weight, node)
         if node.op_type == "Gather":
             self._decode_rows(node, codes, pair)
             return
@@ -223,10 +224,10 @@ class Writer:
 
     def _bias(self, weight: StoredWeight, data_scale: float, scales: ir.Value) -> ir.Value:
         assert weight.bias is not None
-        stored = self._constant(weight.bias, "bias")
+        stored = self._constant(weight.bias, "b")
         if weight.bias.dtype == np.float32:
             return stored
-        steps = self._constant((weight.scales * np.float32(data_scale)).astype(np.float32), "scale")
+        steps = self._constant((weight.scales * np.float32(data_scale)).astype(np.float32), "s")
         return self._node("DequantizeLinear", [stored, steps], stored, np.dtype(np.float32), {"axis": 0} if weight.scales.ndim else {})
 
     def _as_gemm(self, product: ir.Node, added: ir.Node, bias: ir.Value) -> None:
@@ -270,7 +271,7 @@ class Writer:
             return None
         key = (weight.zero, weight.codes.dtype.name, *weight.scales.shape)
         if key not in self._zeros:
-            self._zeros[key] = self._constant(np.full(weight.scales.shape, weight.zero, weight.codes.dtype), "zero")
+            self._zeros[key] = self._constant(np.full(weight.scales.shape, weight.zero, weight.codes.dtype), "z")
         return self._zeros[key]
 
     def _pair(self, value: ir.Value) -> Pair:
@@ -280,8 +281,8 @@ class Writer:
         return self._pairs[root]
 
     def _parameters(self, steps: Steps) -> Pair:
-        scale = self._constant(np.array(steps.scales[0, 0], np.float32), "scale")
-        return scale, self._constant(np.array(self._zero(steps), self.dtype), "zero")
+        scale = self._constant(np.array(steps.scales[0, 0], np.float32), "s")
+        return scale, self._constant(np.array(self._zero(steps), self.dtype), "z")
 
     def _quantise(self, value: ir.Value, pair: Pair) -> ir.Value:
         return self._node("QuantizeLinear", [value, *pair], value, self.dtype)
@@ -308,6 +309,7 @@ class Writer:
         value.shape = like.shape
 
     def _constant(self, content: np.ndarray, hint: str) -> ir.Value:
+        """There are several for each operator: with names of a letter they take 1 % less of a small file."""
         return make_constant(self.model.graph, content, self.names.fresh(hint))
 
 

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 import numpy as np
 import onnx_ir as ir
 
-from ...compiler.core.backend import Array
 from ...compiler.core.coverage import Coverage
 from ...compiler.core.drift import Drift
 from ...compiler.core.errors import ModelError, UsageError
-from ...compiler.core.graph import attribute, clone_model, is_op, opset, users
+from ...compiler.core.graph import clone_model, opset
 from ...compiler.core.judge import Judge
 from ...compiler.core.passes import Context, Pass
 from ...compiler.core.shapes import settle_shapes
@@ -22,17 +21,20 @@ from ...compiler.core.statistics import Calibrator, Range, SiteStatistics
 from .bias_correction import corrected_bias
 from .closest_codes import USUAL, can_be_careful, closest_codes
 from .cross_layer_equalization import equalise
-from .float_kernels import faster_in_float
+from .filled import can_be_filled, fill_channels
+from .filled_kernels import RULE, faster_filled
 from .formats import Format, format_for, with_bits
+from .jury import EVERY, SAMPLES, Jury
 from .method import find_method
-from .output_error import output_error
 from .placement import Placement, place, read_roots
+from .pools import pool_first
 from .qdq import StoredWeight, Writer, activation_grid
 from .ranges import fit_range, hull
 from .refusals import refusal_of
 from .shifts import means_of, settle
 from .shuffles import stack_shuffles
-from .surgery import Place, place_of
+from .spots import forget_factors, named, slope_of, spot_of, stored_bits
+from .surgery import Place
 from .weight_codes import WeightCodes, bias_of, code_weight, store_weight
 from .widening import is_half, widen
 
@@ -50,10 +52,10 @@ UNCLIPPED: Way = ("minmax", 100.0)
 MARGIN = 0.125
 """Smaller differences between errors of outputs are the luck of a few samples."""
 DEFAULT_PERCENTILE = 99.99
-TRIAL_SAMPLES = 64
-MATRIX = 2
 SMALL = 0.002
-"""Of all weights: as much may a site have that stays in float because it runs faster so, or makes so much noise."""
+"""Of all weights: as much may a site have that stays in float because it makes so much noise."""
+FLOATS = 1 / 128
+"""Of all weights: as many may stay in float because they run faster so. Four bytes instead of one for each, that is 2 % of the file."""
 LOUD, MUCH, WORTH, NOISE_SAMPLES = 1e-3, 0.1, 0.5, 16
 """Small sites are looked at where outputs change by the first; one stays when alone it makes the second of that, and with all gone the third is left."""
 STORED_ONLY = ("ConvTranspose", "Gather")
@@ -109,7 +111,9 @@ class QuantizeStatic(Pass):
         if is_half(model):
             widen(model)
         settle_shapes(model)
-        return _Work(self, model, context.calibrator, context.coverage, form).run(context)
+        fitted, judged = context.calibrator.apart(EVERY)
+        context.notes.extend([f"fitted on {fitted.samples} samples, and judged on {judged.samples} others"] if judged is not fitted else [])
+        return _Work(self, model, fitted, Jury(model, judged), context.coverage, form).run(context)
 
 
 @dataclass
@@ -119,13 +123,14 @@ class _Work:
     options: QuantizeStatic
     model: ir.Model
     calibrator: Calibrator
+    jury: Jury
     coverage: Coverage
     form: Format
     seen: dict[str, Range] = field(default_factory=dict)
     weights: dict[str, WeightCodes] = field(default_factory=dict)
     biases: dict[str, np.ndarray | None] = field(default_factory=dict)
     methods: dict[str, str] = field(default_factory=dict)
-    truth: list[dict[str, Array]] | None = None
+    filled: set[str] = field(default_factory=set)
 
     def run(self, context: Context) -> int:
         """Choose, note and write; how many sites are quantised."""
@@ -133,7 +138,7 @@ class _Work:
         if sites and stack_shuffles(self.model):
             settle_shapes(self.model)
         found, stored = self._study(sites)
-        found = self._without_slow(found, context.judge)
+        found = self._pooled(self._without_slow(found, stored, context.judge))
         how, loss = self._best(found, stored)
         if self.options.equalize:
             found = self._equalised(found, stored, how, loss)
@@ -142,11 +147,24 @@ class _Work:
         if self.options.bias_correction:
             self._settle_biases(found, stored, how)
         for site in (*found.sites.values(), *stored):
-            self.coverage.take(site, "int8", _stored_bits(site, self.weights[site.name]), self.methods[site.name])
+            self.coverage.take(site, "int8", stored_bits(site, self.weights[site.name]), self.methods[site.name])
         for node in found.mixes:
             self.coverage.take(node, "int8", 8.0)
-        self._write(self.model, found, stored, *how)
+        self._finish(self.model, found, stored, how)
         return len(found.sites) + len(stored)
+
+    def _finish(self, model: ir.Model, found: Placement, stored: list[Site], how: Way) -> None:
+        """Write what was chosen."""
+        filled = [node for node, site in found.sites.items() if site.name in self.filled]  # Writing changes names.
+        self._write(model, found, stored, *how)
+        fill_channels(model, filled)
+
+    def _pooled(self, found: Placement) -> Placement:
+        """The same with what is looked up code by code looked up where there are fewer codes."""
+        if not pool_first(self.model, [node for node in self.model.graph if node in found.mixes]):
+            return found
+        settle_shapes(self.model)
+        return self._calibrate(self._place(self.model, list(found.sites.values())))
 
     def _study(self, sites: list[Site]) -> tuple[Placement, list[Site]]:
         """Ranges, codes and biases of these sites: what computes on integers, and which only store their weight so."""
@@ -160,52 +178,51 @@ class _Work:
         sites = list(found.sites.values())
         twin = replace(self, model=clone_model(self.model), coverage=Coverage(), seen={}, weights={}, biases={}, methods={})
         settle_shapes(twin.model)
-        if not equalise(twin.model, _named(twin.model, sites), self.calibrator):
+        if not equalise(twin.model, named(twin.model, sites), self.calibrator):
             return found
-        other, also_stored = twin._study(_named(twin.model, [*sites, *stored]))
+        other, also_stored = twin._study(named(twin.model, [*sites, *stored]))
         allowed = (loss or self._loss_of(sites, stored, how)) * (1.0 + MARGIN)
         if twin._loss_of(list(other.sites.values()), also_stored, how) > allowed:
             return found
         equalise(self.model, sites, self.calibrator)
         self.seen, self.weights, self.biases, self.methods = twin.seen, twin.weights, twin.biases, twin.methods
-        return self._place(self.model, _named(self.model, list(other.sites.values())))
+        return self._place(self.model, named(self.model, list(other.sites.values())))
 
     def _settle_biases(self, found: Placement, stored: list[Site], how: Way) -> None:
         """Take what rounding shifts the channels by off the biases, site by site, if the outputs change less with it."""
-        spots = {site.name: _spot(site) for site in found.sites.values() if self.biases[site.name] is not None}
+        spots = {site.name: spot_of(site) for site in found.sites.values() if self.biases[site.name] is not None}
         if not spots:
             return
         trial = clone_model(self.model)
         settle_shapes(trial)
-        placed = self._place(trial, _named(trial, list(found.sites.values())))
+        placed = self._place(trial, named(trial, list(found.sites.values())))
         names = {node: site.name for node, site in placed.sites.items()}
-        writer = self._write(trial, placed, _named(trial, stored), *how)
+        writer = self._write(trial, placed, named(trial, stored), *how)
         nodes = {name: writer.gemms.get(node, node) for node, name in names.items() if name in spots}
         values = {name: str(spot.output.name) for name, spot in spots.items()}
         means = means_of(self.model, list(dict.fromkeys(values.values())), self.calibrator)
-        loss = self._loss(trial)
+        loss = self.jury.loss(trial)
         shifts = settle(trial, nodes, {name: means[value] for name, value in values.items() if value in means}, self.calibrator)
-        if not shifts or self._loss(trial) >= loss:
+        if not shifts or self.jury.loss(trial) >= loss:
             return
         for name, shift in shifts.items():
             self.biases[name] = self.biases[name] - shift
 
-    def _loss_of(self, sites: list[Site], stored: list[Site], way: Way, limit: int = TRIAL_SAMPLES) -> float:
+    def _loss_of(self, sites: list[Site], stored: list[Site], way: Way, limit: int = SAMPLES) -> float:
         """How much the outputs change with these sites quantised; infinite where that cannot be."""
+        trial = self._trial(sites, stored, way)
+        return np.inf if trial is None else self.jury.loss(trial, limit)
+
+    def _trial(self, sites: list[Site], stored: list[Site], way: Way) -> ir.Model | None:
+        """The model with these sites quantised; None where that cannot be."""
         found = self._place(self.model, sites)
         self._learn(found)
         if self._useless(found):
-            return np.inf
+            return None
         trial = clone_model(self.model)
         settle_shapes(trial)
-        self._write(trial, self._place(trial, _named(trial, sites)), _named(trial, stored), *way)
-        return self._loss(trial, limit)
-
-    def _loss(self, trial: ir.Model, limit: int = TRIAL_SAMPLES) -> float:
-        """How much the outputs of a quantised model differ from those of the model, on the first samples."""
-        if self.truth is None:
-            self.truth = list(self.calibrator.outputs(self.model, TRIAL_SAMPLES))
-        return output_error(self.truth[:limit], self.calibrator.outputs(trial, limit))
+        self._finish(trial, self._place(trial, named(trial, sites)), named(trial, stored), way)
+        return trial
 
     def _place(self, model: ir.Model, sites: list[Site]) -> Placement:
         types = frozenset(self.options.types) or None
@@ -267,56 +284,64 @@ class _Work:
 
     def _code(self, sites: list[Site]) -> None:
         """Codes and corrected biases of all sites."""
-        for site, known in self._statistics([site for site in sites if site.kind not in STORED_ONLY]):
-            self._code_one(site, known)
+        for site, known, judged in self._statistics([site for site in sites if site.kind not in STORED_ONLY]):
+            self._code_one(site, known, judged)
         for site in sites:
             if site.name not in self.weights:
-                self._code_one(site, None)
+                self._code_one(site, None, None)
 
-    def _statistics(self, sites: list[Site]) -> Iterator[tuple[Site, list[SiteStatistics]]]:
-        """What is known of their data, as far as their method or their bias needs it."""
+    def _statistics(self, sites: list[Site]) -> Iterator[tuple[Site, list[SiteStatistics], list[SiteStatistics] | None]]:
+        """What is known of their data, as far as their method or their bias needs it, and what their codes are judged on."""
         if self.options.method != "auto":
             method = find_method(self.options.method)()
             if method.calibrated() or self.options.bias_correction:
-                yield from self.calibrator.sites(self.model, sites, moments=method.moments, rows=method.rows)
+                yield from ((*found, None) for found in self.calibrator.sites(self.model, sites, moments=method.moments, rows=method.rows))
             return
         careful = [site for site in sites if can_be_careful(site) and self.options.per_channel]
         rest = [site for site in sites if site not in careful]
-        yield from self.calibrator.sites(self.model, careful, moments=True) if careful else ()
-        yield from self.calibrator.sites(self.model, rest, moments=False) if rest and self.options.bias_correction else ()
+        yield from self.jury.beside(self.calibrator, self.model, careful) if careful else ()
+        if rest and self.options.bias_correction:
+            yield from ((*found, None) for found in self.calibrator.sites(self.model, rest, moments=False))
 
-    def _code_one(self, site: Site, known: list[SiteStatistics] | None) -> None:
+    def _code_one(self, site: Site, known: list[SiteStatistics] | None, judged: list[SiteStatistics] | None) -> None:
         """The codes of a site, and its bias with their mean error taken off."""
-        weight, name = self._coded(site, known)
-        spot = _spot(site)
+        weight, name = self._coded(site, known, judged)
+        spot = spot_of(site)
         bias = bias_of(spot) if site.kind not in STORED_ONLY else None
         if known is not None and self.options.bias_correction and (site.kind != "MatMul" or spot.added is not None):
             bias = corrected_bias(bias, weight.error, known)
         self.weights[site.name], self.biases[site.name], self.methods[site.name] = weight, bias, name
 
-    def _coded(self, site: Site, known: list[SiteStatistics] | None) -> tuple[WeightCodes, str]:
+    def _coded(self, site: Site, known: list[SiteStatistics] | None, judged: list[SiteStatistics] | None) -> tuple[WeightCodes, str]:
         """The codes, and the method they come from."""
         per_channel = self.options.per_channel
         if self.options.method == "auto" and site.kind not in STORED_ONLY:
-            return closest_codes(site, self.form, known, per_channel=per_channel)
+            return closest_codes(site, self.form, known, judged, per_channel=per_channel)
         method = find_method(USUAL if site.kind in STORED_ONLY else self.options.method)()
         if method.calibrated() and known is None:
             raise ModelError(f"'{site.name}' saw no calibration data, which the method '{method.name}' needs")
         return code_weight(site, method, self.form, per_channel=per_channel, statistics=known), method.name
 
-    def _without_slow(self, found: Placement, judge: Judge | None) -> Placement:
-        """Leave the small sites at the inputs whose float kernel is faster; between codes floats would have to be made first."""
+    def _without_slow(self, found: Placement, stored: list[Site], judge: Judge | None) -> Placement:
+        """Leave small convolutions at the inputs where the whole model is faster with their float kernels; between codes floats would have to be made first."""
         if judge is None or self.options.small:
             return found
+        for site in (one for one in found.sites.values() if can_be_filled(one) and _comes_in(found, one) and self.options.activations == 8):
+            weight = store_weight(spot_of(site), self.weights[site.name], self.form, None, None)
+            if faster_filled(self.model, found, site, weight, judge):
+                self.filled.add(site.name)
         total = sum(site.parameters for site in found.sites.values())
-        left: list[Site] = []
-        for site in (one for one in found.sites.values() if one.parameters <= SMALL * total):
-            if found.root(site.data) in {found.result(node) for node in found.integer if found.gives_codes(node) and found.sites.get(node) not in left}:
+        best, left = None, list[Site]()
+        for site in (one for one in found.sites.values() if one.kind == "Conv"):
+            if not _comes_in(found, site, left) or sum(one.parameters for one in (*left, site)) > FLOATS * total:
                 continue
-            weight = store_weight(_spot(site), self.weights[site.name], self.form, None, None)
-            if faster_in_float(self.model, found, site, weight, judge):
-                self.coverage.leave(site, f"its float kernel is faster here, and it has {site.parameters:,} of {total:,} weights")
+            best = best or self._trial(list(found.sites.values()), stored, UNCLIPPED)
+            trial = self._trial([one for one in found.sites.values() if one not in (*left, site)], stored, UNCLIPPED)
+            if best is not None and trial is not None and judge.slower(RULE, best, trial) is None:
+                best = trial
                 left.append(site)
+        for site in left:
+            self.coverage.leave(site, f"the model is faster here with its float kernel, and it has {site.parameters:,} of {total:,} weights")
         return self._calibrate(self._place(self.model, [site for site in found.sites.values() if site not in left])) if left else found
 
     def _without_noisy(self, found: Placement, stored: list[Site], how: Way) -> Placement:
@@ -356,42 +381,20 @@ class _Work:
         steps, read = {}, read_roots(found)
         for root, members in found.groups().items():
             way = (how, percentile) if root in read else UNCLIPPED
-            steps[root] = fit_range(hull([self.seen[value.name or ""] for value in members]), grid, *way, _slope(root))
+            steps[root] = fit_range(hull([self.seen[value.name or ""] for value in members]), grid, *way, slope_of(root))
         writer = Writer(model, found, steps, self.form.activations)
         weights: dict[ir.Node, StoredWeight] = {}
         for node, site in found.sites.items():
             bias = self.biases[site.name]
-            weights[node] = store_weight(_spot(site), self.weights[site.name], self.form, bias, writer.data_scale(site))
-            _forget_factors(node)
+            weights[node] = store_weight(spot_of(site), self.weights[site.name], self.form, bias, writer.data_scale(site))
+            forget_factors(node)
         for site in stored:
             weights[site.node] = store_weight(Place(site), self.weights[site.name], self.form, None, None)
         writer.write(weights)
         return writer
 
 
-def _named(model: ir.Model, sites: list[Site]) -> list[Site]:
-    """The sites of ``model`` that are called as these are."""
-    known = {site.name: site for site in all_sites(model)}
-    return [known[site.name] for site in sites]
-
-
-def _spot(site: Site) -> Place:
-    """The site with what is added to it, where a Gemm can stand for both."""
-    found = place_of(site)
-    return Place(site) if site.kind == "MatMul" and found.rank != MATRIX else found
-
-
-def _stored_bits(site: Site, weight: WeightCodes) -> float:
-    return 8.0 + 32.0 * weight.scales.size / max(1, site.parameters)
-
-
-def _slope(value: ir.Value) -> float:
-    """By how much negative numbers matter less than positive ones: a LeakyRelu that alone reads them makes them smaller."""
-    readers = users(value)
-    return float(attribute(readers[0], "alpha", 1.0)) if len(readers) == 1 and is_op(readers[0], "LeakyRelu") else 1.0  # type: ignore[arg-type]
-
-
-def _forget_factors(node: ir.Node) -> None:
-    """Alpha and beta of a Gemm are in its codes."""
-    for name in ("alpha", "beta"):
-        node.attributes.pop(name, None)
+def _comes_in(found: Placement, site: Site, left: Sequence[Site] = ()) -> bool:
+    """Whether a site reads floats that are there anyway, with those ``left`` in float."""
+    made = {found.result(node) for node in found.integer if found.gives_codes(node) and found.sites.get(node) not in left}
+    return found.root(site.data) not in made

@@ -79,3 +79,29 @@ def test_numbers_are_the_same_with_and_without(monkeypatch: pytest.MonkeyPatch) 
     plain, _, _ = quantised(model, feeds, step)
     assert run(found, feeds[0]).tobytes() == run(plain, feeds[0]).tobytes()
     assert kinds(found).count("DequantizeLinear") == kinds(plain).count("DequantizeLinear")
+
+
+POOLS = "g (float[N,3,8,8] x) => (float[N,5,4,4] y) { a = Conv(x, f) r = Relu(a) b = MaxPool<kernel_shape=[2,2], strides=[2,2]>(r) y = Conv(b, l) }"
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_floats_are_pooled_as_floats(kept: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not kept:
+        monkeypatch.setattr(qdq, "keep_pools", lambda *_: 0)
+    model, feeds = model_of(POOLS, {"f": WEIGHTS["f"], "l": WEIGHTS["l"]}), images(6, 2, 3, 8, 8)
+    found, _, taken = quantised(model, feeds, replace(STEP, keep=("a",)))
+    check(found)
+    assert taken == 1
+    output, graph = as_run(found, feeds[0], tmp_path)
+    order = [node.op_type for node in graph.node if node.op_type in ("MaxPool", "NhwcMaxPool", "QuantizeLinear")]
+    assert (order == ["MaxPool", "QuantizeLinear"]) == kept, "ONNX Runtime leaves them alone now: keep_pools can go"
+    np.testing.assert_allclose(output, run(found, feeds[0]), atol=0.02 * np.abs(output).max())
+
+
+def test_pooled_numbers_are_the_same_with_and_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, feeds = model_of(POOLS, {"f": WEIGHTS["f"], "l": WEIGHTS["l"]}), images(6, 2, 3, 8, 8)
+    step = replace(STEP, keep=("a",))
+    found, _, _ = quantised(model, feeds, step)
+    monkeypatch.setattr(qdq, "keep_pools", lambda *_: 0)
+    plain, _, _ = quantised(model, feeds, step)
+    assert run(found, feeds[0]).tobytes() == run(plain, feeds[0]).tobytes()

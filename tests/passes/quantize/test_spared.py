@@ -40,7 +40,7 @@ def test_a_loud_site_without_weights_to_speak_of_stays_in_float() -> None:
 
 
 def test_where_noise_comes_from_everywhere_nothing_is_spared() -> None:
-    _, context, taken = quantised(model_of(TEXT, LARGE), images(20, 1, 2, 6, 6), replace(STEP, bias_correction=False))
+    _, context, taken = quantised(model_of(TEXT, LARGE), images(100, 1, 2, 6, 6), replace(STEP, bias_correction=False))
     assert taken == 3
     assert all(record.form for record in context.coverage.records.values())
 
