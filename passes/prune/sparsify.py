@@ -19,8 +19,9 @@ from ...compiler.core.sites import Site, all_sites
 from ...compiler.core.statistics import SiteStatistics
 from ..quantize.channels import channels_of
 from ..quantize.choosing import chosen_sites
+from .layers import layers_of
 from .unstructured.method import Sparsifier, find_sparsifier, input_norms
-from .unstructured.owl import outlying, owl
+from .unstructured.owl import by_layer, owl
 from .unstructured.pattern import Pattern, parse_pattern, rows_in_runs
 from .unstructured.slopes import slopes_of
 
@@ -37,8 +38,8 @@ class Sparsify(Pass):
     """Sets an ``amount`` of the weights of products and convolutions to zero: a part of them ("0.5"), or all but n of every m along their inputs ("2:4").
 
     ``method`` chooses them (see `method.Sparsifier`; none: sparsegpt with calibration data, magnitude without). Sites are pruned in order, each by what it is
-    fed once those before it are. ``shares`` says how much each site loses: all the same ("uniform"), by their outliers ("owl"), or what is smallest over
-    all of them ("global"). Embeddings and sites of fewer than 16 inputs stay. ``only`` names the sites to prune (none: all), ``keep`` those that stay.
+    fed once those before it are. ``shares`` says how much each site loses: all the same ("uniform"), by the outliers of its layer ("owl"), or what is smallest
+    over all of them ("global"). Embeddings and sites of fewer than 16 inputs stay. ``only`` names the sites to prune (none: all), ``keep`` those that stay.
     No target has kernels that are faster for zeros: the file becomes smaller (`store_sparse.StoreSparse`), and that is all.
     """
 
@@ -104,11 +105,11 @@ class Sparsify(Pass):
         if self.shares == UNIFORM:
             return dict.fromkeys((site.name for site in sites), pattern.ratio)
         assert context.calibrator is not None
-        outliers = dict.fromkeys((site.name for site in sites), 0.0)
+        metrics = {site.name: np.zeros(1, np.float32) for site in sites}
         for site, statistics in context.calibrator.sites(model, sites):
             parts = zip(site.matrices(), statistics, strict=True)
-            outliers[site.name] = outlying(np.stack([np.abs(part) * input_norms(known, part, OWL) for part, known in parts]))
-        return owl(outliers, {site.name: site.parameters for site in sites}, pattern.ratio)
+            metrics[site.name] = np.stack([np.abs(part) * input_norms(known, part, OWL) for part, known in parts]).astype(np.float32)
+        return owl(by_layer(metrics, layers_of(model, sites)), {site.name: site.parameters for site in sites}, pattern.ratio)
 
     def _with_statistics(self, twin: ir.Model, sites: Sequence[Site], method: Sparsifier, context: Context) -> Iterator[Found]:
         """Each site with what calibration says of it in the ``twin``, which is pruned as the model is."""
