@@ -71,8 +71,8 @@ PER_OPERAND = frozenset({"Max", "Min", "Sum", "Mean"})
 """Elementwise operators of any number of inputs."""
 
 
-TYPICAL = 64
-"""What an unknown dimension counts as where the size of a whole model is told."""
+TYPICAL, LARGEST = 64, 1 << 16
+"""What an unknown dimension counts as where the size of a whole model is told, and the most that it counts as where that leaves some value nothing."""
 
 
 @dataclass(frozen=True)
@@ -84,9 +84,23 @@ class ModelSize:
     zeros: int = 0
 
 
-def model_size(model: ir.Model, unknown: int = TYPICAL) -> ModelSize:
-    """The size of a model whose shapes are inferred, subgraphs included; a tensor shared by several counts once, an operator nobody here knows as nothing."""
+def model_size(model: ir.Model, unknown: int | None = None) -> ModelSize:
+    """The size of a model whose shapes are inferred, subgraphs included; a tensor shared by several counts once, an operator nobody here knows as nothing.
+
+    An ``unknown`` dimension counts as that; by default as `typical_size`.
+    """
+    unknown = typical_size(model) if unknown is None else unknown
     return ModelSize(sum(tensor.size for tensor in _floats(model)), sum(flops(node, unknown) or 0 for graph in all_graphs(model) for node in graph))
+
+
+def typical_size(model: ir.Model) -> int:
+    """What an unknown dimension is taken for: 64, or the first power of two at which the fewest values are empty. Sound comes in thousands of samples."""
+    values = {value for graph in all_graphs(model) for node in graph for value in node.outputs}
+    dims = {dim for value in values for dim in dims_of(value) or () if not isinstance(dim, int)}
+    powers = [TYPICAL]
+    while powers[-1] < LARGEST and any(_size(dim, powers[-1]) == 0 for dim in dims):
+        powers.append(2 * powers[-1])
+    return min(powers, key=lambda power: sum(_size(dim, power) == 0 for dim in dims))
 
 
 def count_zeros(model: ir.Model) -> int:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from ...compiler.core.cost import TYPICAL, flops
+from ...compiler.core.cost import flops, typical_size
 from ...compiler.core.graph import all_graphs
 from .coupling.groups import Group, Slice
 
@@ -123,9 +123,10 @@ def _descended(start: Counts, picker: Picker, off: Callable[[Counts], float]) ->
 def arithmetic(model: ir.Model, groups: Sequence[Group]) -> dict[str, float]:
     """What one member of each group costs in additions, by name: its share of every operator that reads its weights; at least one."""
     spent: dict[ir.Value, int] = {}
+    unknown = typical_size(model)
     for graph in all_graphs(model):
         for node in graph:
-            cost = flops(node, TYPICAL) or 0
+            cost = flops(node, unknown) or 0
             for value in node.inputs:
                 if value is not None and value.is_initializer():
                     spent[value] = spent.get(value, 0) + cost

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import onnx_ir as ir
 
-from ...compiler.core.cost import TYPICAL, ModelSize, flops
+from ...compiler.core.cost import ModelSize, flops, typical_size
 from ...compiler.core.graph import all_graphs, clone_model
 from .coupling.groups import Group, couple
 
@@ -34,6 +34,7 @@ class Sketch:
                     classes.append(found)
         self._starts = np.cumsum([0, *map(len, classes)])[:-1]
         self._classes = np.concatenate([np.zeros(0, np.int64), *classes])
+        self._unknown = typical_size(self._model)
         self._whole: dict[ir.Value, Dims] = {value: tuple(value.shape) for value, _ in self._axes if value.shape is not None}
 
     def size(self, choice: dict[str, np.ndarray]) -> ModelSize:
@@ -41,7 +42,7 @@ class Sketch:
         self._reshape(np.concatenate([np.zeros(0, np.int64), *(group.members[choice[group.name]] for group in self._groups)]))
         tensors = {id(value.const_value): value for graph in all_graphs(self._model) for value in graph.initializers.values() if value.const_value is not None}
         parameters = sum(self._count(value) for value in tensors.values())
-        return ModelSize(parameters, sum(flops(node, TYPICAL) or 0 for graph in all_graphs(self._model) for node in graph))
+        return ModelSize(parameters, sum(flops(node, self._unknown) or 0 for graph in all_graphs(self._model) for node in graph))
 
     def _reshape(self, gone: np.ndarray) -> None:
         """Let every value have the shape that it has without these classes."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import onnx_ir as ir
 import pytest
 
-from graphwright.compiler.core.cost import DIVISION, TRANSCENDENTAL, bytes_moved, flops, sizes
+from graphwright.compiler.core.cost import DIVISION, TRANSCENDENTAL, TYPICAL, bytes_moved, flops, model_size, sizes, typical_size
 from graphwright.compiler.core.graph import bind_opsets
 from graphwright.compiler.core.shapes import infer_shapes
 
@@ -93,3 +93,21 @@ def test_an_expression_counts_as_its_value() -> None:
 def test_an_unknown_rank_has_no_size() -> None:
     node = node_of("g (float[N,3] x, int64[K] s) => (float y) { a = Reshape(x, s) y = Relu(a) }")
     assert sizes(node.inputs[0], unknown=4) is None and flops(node, unknown=4) is None
+
+
+def test_a_model_is_taken_at_a_size_at_which_none_of_its_values_is_empty() -> None:
+    text = "g (float[1,1,N] x, float[4,1,100] w) => (float[1,4,K] y) { c = Conv<strides=[50]>(x, w) y = Relu(c) }"
+    model = ir.from_onnx_text(HEADER + text)
+    bind_opsets(model)
+    infer_shapes(model)
+    assert typical_size(model) == 128
+    assert model_size(model).flops == 4 * (2 * 100 + 1) == model_size(model, unknown=128).flops
+    assert model_size(model, unknown=TYPICAL).flops == 0
+
+
+def test_a_value_that_is_empty_at_every_size_changes_nothing() -> None:
+    text = "g (float[N,3] x) => (float[M,3] y) <int64[1] s = {0}, int64[1] e = {0}> { a = Slice(x, s, e) b = Concat<axis=0>(a, x) y = Relu(b) }"
+    model = ir.from_onnx_text(HEADER + text)
+    bind_opsets(model)
+    infer_shapes(model)
+    assert typical_size(model) == TYPICAL
