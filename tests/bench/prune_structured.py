@@ -122,7 +122,7 @@ def prune(subject: Subject, of: str, ratio: float) -> Finding:
         return row | {"refused": str(error)[:160]}, [] if refused else [str(error)]
     after = size_of(small)
     row |= {"parameters": after.parameters / subject.size.parameters, "FLOPs": after.flops / subject.size.flops}
-    missed = fault(small, subject.sample())
+    missed = fault(small, subject.sample(), subject.plain)
     left = float(row["FLOPs" if of == "flops" else "parameters"])  # type: ignore[arg-type]
     if abs(left - (1 - ratio)) > NEAR:
         missed.append(f"{1 - left:.3f} went")
@@ -154,13 +154,24 @@ def pruned(plain: ir.Model, text: str) -> ir.Model:
     return optimize_model(plain, Request(target="onnx", level=f"constants-to-initialisers,{text},eliminate-dead-code")).model
 
 
-def fault(model: ir.Model, sample: Sample) -> list[str]:
-    """What is wrong with a file: the checker, the runtime, or its numbers."""
+def fault(model: ir.Model, sample: Sample, whole: ir.Model) -> list[str]:
+    """What is wrong with a file: the runtime, its numbers, or the checker, unless that says the same of the ``whole`` model that it came from."""
     proto = ir.to_proto(model)
+    complaint = complaint_of(proto)
+    if complaint and complaint != complaint_of(ir.to_proto(whole)):
+        return [complaint]
     try:
-        onnx.checker.check_model(proto, full_check=True)
         outputs = Plain(proto.SerializeToString()).run(sample)
-    except Exception as error:  # noqa: BLE001 (whatever the checker or the runtime says is the finding)
+    except Exception as error:  # noqa: BLE001 (whatever the runtime says is the finding)
         return [str(error).splitlines()[0]]
     floats = [np.asarray(item) for item in outputs.values() if np.issubdtype(np.asarray(item).dtype, np.floating)]
     return [] if all(np.isfinite(item).all() for item in floats) else ["it gives numbers that are not finite"]
+
+
+def complaint_of(proto: onnx.ModelProto) -> str:
+    """What ONNX's checker says of a model; "" where that is nothing."""
+    try:
+        onnx.checker.check_model(proto, full_check=True)
+    except Exception as error:  # noqa: BLE001 (the checker and shape inference have errors of their own)
+        return str(error).splitlines()[0]
+    return ""
