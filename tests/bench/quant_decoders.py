@@ -6,11 +6,13 @@ import functools
 import math
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import onnx_ir as ir
+from quant_outliers import planted
+from tables import Findings, Row
 
 import graphwright
 from graphwright.backends.ort.backend import OrtBackend
@@ -28,6 +30,7 @@ from graphwright.passes.quantize.tied import untie
 
 BATCH = 8
 SURE = 1.96
+PLANTED = " with outliers"
 
 
 @dataclass(frozen=True)
@@ -80,23 +83,33 @@ class Compared:
 class Decoder:
     """A language model: ``windows(split)`` are token ids [n, length], ``report`` of them are scored and ``fit`` calibrated on.
 
-    Divergence is measured on every ``apart``-th batch.
+    Divergence is measured on every ``apart``-th batch. ``outliers``: some are planted into the model (`quant_outliers`).
     """
 
-    name: str
+    file: str
     input: str
     windows: Callable[[Split], np.ndarray]
     fit: int
     report: int
     apart: int = 1
+    outliers: bool = False
+
+    @property
+    def name(self) -> str:
+        """What it is called in tables."""
+        return self.file + (PLANTED if self.outliers else "")
 
     @functools.cached_property
     def model(self) -> ir.Model:
         """The model as compression meets it; a head that shares its weight with the embedding has one of its own, so that it is a site."""
         with tempfile.TemporaryDirectory() as place:
-            model = raised(ir.load(find(self.name).file(Path(place))))
+            model = raised(ir.load(find(self.file).file(Path(place))))
         untie(model)
-        return model
+        return planted(model) if self.outliers else model
+
+    def with_outliers(self) -> Decoder:
+        """The same with outliers planted."""
+        return replace(self, outliers=True)
 
     def feeds(self, split: Split, count: int) -> Iterator[Sample]:
         """The first ``count`` windows, a few at a time."""
@@ -185,4 +198,14 @@ def decoders() -> tuple[Decoder, ...]:
         Decoder("wikillama_3m", "input_ids", language.wiki_windows, 64, 600, 4),
         Decoder("llama_260k", "ids", language.llama_windows, 16, 48),
     )
-    return tuple(decoder for decoder in known if find(decoder.name).unavailable() is None)
+    return tuple(decoder for decoder in known if find(decoder.file).unavailable() is None)
+
+
+def each_decoder(only: str, look: Callable[[Decoder, Findings], None], outliers: bool = False) -> tuple[list[Row], list[str]]:
+    """Let ``look`` find what it does on each decoder whose name holds ``only``, with ``outliers`` on those with planted ones too."""
+    found = Findings()
+    for decoder in decoders():
+        for one in (decoder, decoder.with_outliers()) if outliers else (decoder,):
+            if only in one.name:
+                look(one, found)
+    return found.rows, found.missed

@@ -3,10 +3,28 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 Row = dict[str, object]
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What a part of a benchmark finds: the rows of its tables, and the claims that do not hold."""
+
+    rows: list[Row] = field(default_factory=list)
+    missed: list[str] = field(default_factory=list)
+
+    def table(self, title: str, rows: Sequence[Row], **about: object) -> None:
+        """Print a table, and keep its rows with what they are ``about`` in front."""
+        print_table(title, rows)
+        self.rows.extend({**about, **row} for row in rows)
+
+    def miss(self, where: str, claims: Iterable[str]) -> None:
+        """Keep claims that do not hold, with where that is in front."""
+        self.missed.extend(f"{where}: {claim}" for claim in claims)
 
 
 def print_table(title: str, rows: Sequence[Row]) -> None:
