@@ -11,6 +11,7 @@ import pytest
 from graphwright.passes.quantize.coded import Affine, Codebook
 from graphwright.passes.quantize.gptq import Gptq
 from graphwright.passes.quantize.grid import Grid
+from graphwright.passes.quantize.hessian import output_error
 from graphwright.passes.quantize.leanquant import LeanQuant
 
 Cases = Callable[..., Any]
@@ -35,6 +36,20 @@ def test_even_steps_beat_gptq_at_equal_bits_over_a_few_seeds(planted: Cases, bit
         assert found.stored_bits == plain.stored_bits
         ratios.append(case.error(found.matrix()) / case.error(plain.matrix()))
     assert np.log(ratios).mean() < 0
+
+
+@pytest.mark.parametrize("block", [0, 32])
+@pytest.mark.parametrize("symmetric", [True, False])
+@pytest.mark.parametrize("bits", [2, 3, 4])
+def test_no_column_is_further_off_than_with_the_steps_of_one_weighting(planted: Cases, bits: int, symmetric: bool, block: int) -> None:
+    case, grid = planted(96, 24), Grid(bits, symmetric, block)
+    moment = case.statistics.moment
+    found = output_error(LeanQuant("even").quantize(case.weight, case.statistics, grid).matrix() - case.weight, moment)
+    plain = output_error(LeanQuant("even", power=4.0, sweeps=3).quantize(case.weight, case.statistics, grid).matrix() - case.weight, moment)
+    gptq = output_error(Gptq().quantize(case.weight, case.statistics, grid).matrix() - case.weight, moment)
+    assert (found <= plain * (1 + 1e-6)).all()
+    assert (found <= gptq * (1 + 1e-6)).all()
+    assert found.sum() < 0.999 * gptq.sum()
 
 
 @pytest.mark.shared
