@@ -20,9 +20,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
-from quant_decoders import Decoder, Judged, decoders, without_head
+from quant_decoders import Decoder, Judged, each_decoder, without_head
 from quant_methods import widths_of
-from tables import Row, print_table
+from tables import Findings, Row
 
 from graphwright.compiler.core.errors import GraphwrightError
 from graphwright.compiler.core.sites import Site
@@ -61,18 +61,16 @@ class Result:
 def measure(only: str, seconds: float) -> tuple[list[Row], list[str]]:
     """All decoders whose name holds ``only``."""
     del seconds
-    rows: list[Row] = []
-    missed: list[str] = []
-    for decoder in decoders():
-        if only not in decoder.name:
-            continue
-        plain = decoder.judged(decoder.model)
-        results = list(quantised(decoder))
-        found = [row(result, results, plain) for result in results]
-        print_table(f"{decoder.name}: perplexity {plain.perplexity:.3f} in float32, {len(plain.losses)} windows", found)
-        rows += [{"model": decoder.name, "float32": plain.perplexity, **item} for item in found]
-        missed += [f"{decoder.name}: {claim}" for claim in claims(results)]
-    return rows, missed
+    return each_decoder(only, look)
+
+
+def look(decoder: Decoder, found: Findings) -> None:
+    """The table of one decoder."""
+    plain = decoder.judged(decoder.model)
+    results = list(quantised(decoder))
+    title = f"{decoder.name}: perplexity {plain.perplexity:.3f} in float32, {len(plain.losses)} windows"
+    found.table(title, [row(result, results, plain) for result in results], model=decoder.name, float32=plain.perplexity)
+    found.miss(decoder.name, claims(results))
 
 
 def quantised(decoder: Decoder) -> Iterator[Result]:
