@@ -26,7 +26,7 @@ def mark_plan(model: ir.Model, profile: Profile | None = None) -> None:
     graph = model.graph
     if any(BLOCK in node.meta for node in graph):
         return
-    planned = plan(model, Constraints(repeated=0), profile)
+    planned = plan(model, Constraints(repeated=0, bands=True), profile)
     order = [node for block in planned.blocks for node in block.nodes]
     for serial, block in enumerate(planned.blocks):
         for node in block.nodes:

@@ -23,7 +23,8 @@ class PlanFusion(Pass):
 
     Whatever runs the model computes the same: a runtime that knows nothing of blocks inlines them, ``inline-functions`` does it in the file. Operators
     that stay alone, and those whose results nobody reads, stay as they are. ``operators`` and ``inputs`` bound a block, ``live_bytes`` what one tile of
-    it holds, ``repeated`` the arithmetic in front of a Conv or MatMul, ``deep`` joins products with what works on their rows; see `Constraints`.
+    it holds, ``repeated`` the arithmetic in front of a Conv or MatMul, ``deep`` joins products with what works on their rows,
+    ``bands`` blocks that work on the same band of an image; see `Constraints`.
     """
 
     name: ClassVar[str] = "plan-fusion"
@@ -33,11 +34,12 @@ class PlanFusion(Pass):
     live_bytes: int = Constraints.live_bytes
     repeated: int = Constraints.repeated
     deep: bool = Constraints.deep
+    bands: bool = Constraints.bands
 
     def run(self, model: ir.Model, context: Context) -> int:
         """Plan the main graph and every graph nested in it; returns how many blocks became functions."""
         infer_shapes(model)
-        plans = plan_model(model, Constraints(self.operators, self.inputs, self.live_bytes, self.repeated, self.deep), context.profile)
+        plans = plan_model(model, self._constraints(), context.profile)
         outliner = Outliner(model)
         written = 0
         for block in (block for plan in plans for block in plan.blocks if block.fused and block.outputs):
@@ -46,3 +48,6 @@ class PlanFusion(Pass):
                 written += 1
         outliner.settle()
         return written
+
+    def _constraints(self) -> Constraints:
+        return Constraints(self.operators, self.inputs, self.live_bytes, self.repeated, self.deep, self.bands)

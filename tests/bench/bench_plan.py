@@ -2,7 +2,8 @@
 
 "came in" counts the operators of the file (constants and what only holds one are none), "after" those that our passes leave (level 2, standard operators).
 The rate is operators that came in by kernels of the plan, as the DNNFusion paper counts; "after / kernels" leaves out what the passes did. "tiles" is the
-plan that also joins products with what works on their rows or channels (Deep-Fusion), as a measurement would decide; the rates claimed are of that plan.
+plan that also joins products with what works on their rows or channels (Deep-Fusion), as a measurement would decide, and blocks that work on the same band
+of an image (`planning.bands`); the rates claimed are of that plan.
 Families are exported as torch traces them, before its exporter tidies up (BatchNormalization apart from Conv, functions written out), and by the older
 exporter. TVM's kernels are those of its FuseOps on the graph that our plan is made for; ours on the same graph, after the same import, must not be more.
 """
@@ -93,7 +94,7 @@ def measure(subject: Subject) -> Row | None:
     except GraphwrightError as error:
         print(f"{subject.name} is left out: {error}")
         return None
-    plain, tiles = (plan_model(model, Constraints(deep=deep)) for deep in (False, True))
+    plain, tiles = (plan_model(model, constraints) for constraints in (Constraints(), Constraints(deep=True, bands=True)))
     after, kernels, fewer = count_operators(model), *(sum(plan.kernels for plan in plans) for plans in (plain, tiles))
     row: Row = {
         "model": subject.name,

@@ -100,14 +100,41 @@ def tilings(shape: Shape, plan: Plan, machine: Machine) -> tuple[Tiling, ...]:
 
 def tile(sch: Schedule, block: SBlockRV, shape: Shape, plan: Plan, tiling: Tiling, machine: Machine) -> None:
     """Schedule a reduction as `plan_tile` says, with the block that reads its result (if that does nothing else) computed on each tile."""
+    stage = staged(sch, block, shape, plan)
+    outer, start = tile_loops(sch, block, list(sch.get_loops(block)), stage, shape, plan, tiling, machine)
+    if shape.work >= LEAST_WORK * tiling.lanes and extent(sch, outer) > 1:
+        sch.parallel(outer)
+    sch.decompose_reduction(block, start)  # Not before: what is decomposed cannot be made parallel any more.
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What a tile is held in: ``copy`` moves it out of the registers, ``pack`` fetches the operand that is packed."""
+
+    copy: SBlockRV
+    pack: SBlockRV | None
+
+
+def staged(sch: Schedule, block: SBlockRV, shape: Shape, plan: Plan) -> Stage:
+    """Give a reduction registers for its tile."""
     copy = sch.cache_write(block, 0, "local")
-    pack = sch.cache_read(block, _read_index(sch, block, shape, plan.packed), "global") if plan.packed is not None else None
-    loops = sch.get_loops(block)
-    column, column_vectors, column_lanes = sch.split(loops[plan.column], [None, tiling.vectors, tiling.lanes])
-    halves = [sch.split(loops[loop], [None, count]) for loop, count in zip(plan.rows, tiling.rows, strict=True)]
+    return Stage(copy, sch.cache_read(block, _read_index(sch, block, shape, plan.packed), "global") if plan.packed is not None else None)
+
+
+def tile_loops(
+    sch: Schedule, block: SBlockRV, loops: Sequence[LoopRV | None], stage: Stage, shape: Shape, plan: Plan, tiling: Tiling, machine: Machine
+) -> tuple[LoopRV, LoopRV]:
+    """Tile the loops of a reduction, one for each of its axes; None for an axis of length 1 without a loop.
+
+    Returns the loop over the tiles, and the one that sums are to be set to zero before.
+    """
+    copy, pack = stage.copy, stage.pack
+    own = {index: loop for index, loop in enumerate(loops) if loop is not None}
+    column, column_vectors, column_lanes = sch.split(own[plan.column], [None, tiling.vectors, tiling.lanes])
+    halves = [sch.split(own[loop], [None, count]) for loop, count in zip(plan.rows, tiling.rows, strict=True)]
     row_out, row_in = [half[0] for half in halves], [half[1] for half in halves]
-    batch = [loops[index] for index in plan.batch]
-    reduced = [loops[index] for index in shape.reduced]
+    batch = [own[index] for index in plan.batch if index in own]
+    reduced = [own[index] for index in shape.reduced]
     steps: list[LoopRV] = []
     if tiling.unroll > 1:
         reduced[-1], step = sch.split(reduced[-1], [None, tiling.unroll])
@@ -115,8 +142,6 @@ def tile(sch: Schedule, block: SBlockRV, shape: Shape, plan: Plan, tiling: Tilin
     order = [*row_out, column] if tiling.across and pack is None else [column, *row_out]
     sch.reorder(*batch, *order, *reduced, *steps, *row_in, column_vectors, column_lanes)
     outer = sch.fuse(*batch, *([column] if pack is not None else order))
-    if shape.work >= LEAST_WORK * tiling.lanes and extent(sch, outer) > 1:
-        sch.parallel(outer)
     place = row_out[-1] if pack is not None and row_out else outer
     _unroll_all(sch, [*steps, *row_in, column_vectors])
     if tiling.lanes > 1:
@@ -126,7 +151,7 @@ def tile(sch: Schedule, block: SBlockRV, shape: Shape, plan: Plan, tiling: Tilin
     whole = all(shape.extents[row] % height == 0 for row, height in zip(plan.rows, tiling.rows, strict=True))
     cells = math.prod(tiling.rows) * tiling.vectors * tiling.lanes if whole else None
     _finish(sch, copy, place, machine, cells)
-    sch.decompose_reduction(block, reduced[0])
+    return outer, reduced[0]
 
 
 def _goes_across(shape: Shape, plan: Plan) -> bool:

@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from .bands import Cut, Product, by_band, cuts
 from .blocks import Shape, shape_of
 from .flat import spread
 from .machine import Machine
@@ -28,6 +29,12 @@ def schedule(sch: Schedule, machine: Machine, variant: int = 0, function: str = 
     if not inlined(sch, function):
         return 0
     products = tiled(sch, function)
+    ways = cuts(sch, products, machine)
+    if ways and _try_bands(sch, function, products, ways[min(variant, len(ways) - 1)], machine):
+        if variant >= len(ways):
+            return 0
+        _rest(sch, function, machine)
+        return len(ways)
     main = max(products, key=lambda one: one[1].work, default=None)
     count = len(tilings(main[1], main[2], machine)) if main is not None else 1
     if variant >= count:
@@ -37,6 +44,21 @@ def schedule(sch: Schedule, machine: Machine, variant: int = 0, function: str = 
         tile(sch, block, shape, plan, tilings(shape, plan, machine)[variant if one is main else 0], machine)
     _rest(sch, function, machine)
     return count
+
+
+def _try_bands(sch: Schedule, function: str, products: Sequence[Product], cut: Cut, machine: Machine) -> bool:
+    """Put products into one nest, where that can be done."""
+    from tvm.s_tir import ScheduleError
+
+    own = {_name(sch, block) for block, _, _ in products}
+    others = [block for block in _blocks(sch, function) if _name(sch, block) not in own and not _reduces(sch, block)]
+    free = _free_buffers(sch, function)
+    try:
+        if not by_band(sch.copy(), products, others, cut, free, machine):
+            return False
+    except ScheduleError:
+        return False
+    return by_band(sch, products, others, cut, free, machine)
 
 
 def inlined(sch: Schedule, function: str) -> bool:
@@ -91,12 +113,20 @@ def _inline(sch: Schedule, blocks: Sequence[SBlockRV]) -> None:
         if shape is None or shape.reduced:
             continue
         readers = [found for reader in sch.get_consumers(block) if (found := shape_of(sch, reader)) is not None]
-        if not readers or not _worth_inlining(shape, readers):
+        if not readers or not _worth_inlining(shape, readers) or _repeats(sch, block, shape, readers):
             continue
         try:
             sch.compute_inline(block)
         except ScheduleError:
             continue
+
+
+def _repeats(sch: Schedule, block: SBlockRV, shape: Shape, readers: Sequence[Shape]) -> bool:
+    """Whether arithmetic on what a reduction leaves would be done again for each of many readings."""
+    from tvm.ir import TensorLoad
+
+    many = any(reader.reduced and reader.work > shape.size for reader in readers)
+    return many and not isinstance(sch.get(block).body.value, TensorLoad) and any(_reduces(sch, maker) for maker in sch.get_producers(block))
 
 
 def _worth_inlining(shape: Shape, readers: Sequence[Shape]) -> bool:

@@ -100,6 +100,20 @@ class Growth:
         if is_product(node):
             self.products.add(node)
 
+    def absorb(self, before: Growth, reason: str) -> None:
+        """Make a whole block, which stands before this one, part of it."""
+        made = {value for node in (*before.nodes, *self.nodes) for value in node.outputs}
+        self.inputs = (self.inputs | before.inputs) - made
+        self.mapping = max(self.mapping, before.mapping)
+        self.nodes.update(before.nodes)
+        self.steps += [Step(node, "before", reason) for node in before.ordered()]
+        self.refusals.update(before.refusals)
+        for node in self.nodes:
+            self.refusals.pop(node, None)
+        self.products |= before.products
+        self.loose |= before.loose
+        self.axes = NONE
+
     def ordered(self, joining: Facts | None = None) -> list[ir.Node]:
         """The nodes in topological order."""
         facts = [*self.nodes.values(), *([joining] if joining is not None else [])]

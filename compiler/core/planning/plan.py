@@ -28,6 +28,7 @@ class Constraints:
     operators are joined tile by tile. ``repeated`` bounds the arithmetic (additions for each element) that may come before an operator that reads its
     input many times over (a Conv or MatMul): generated code does it again for each reading. 0 leaves all arithmetic to the end of the operator before.
     ``deep`` also joins a MatMul with what works on its whole rows (LayerNormalization before or behind it), tile by tile, where nothing was measured.
+    ``bands`` joins whole blocks that work on the same band of rows of an image, or are too little work for several threads (see `bands`).
     """
 
     operators: int = 64
@@ -35,6 +36,7 @@ class Constraints:
     live_bytes: int = 1 << 18
     repeated: int = 4
     deep: bool = False
+    bands: bool = False
 
 
 @dataclass(frozen=True)

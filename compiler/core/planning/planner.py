@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import onnx_ir as ir
 
 from ..graph import all_graphs
+from .bands import Joiner
 from .contraction import Contraction
 from .decisions import Decider, Decision
 from .extended import Facts, extend
@@ -56,6 +57,7 @@ class _Planner:
         self.facts: dict[ir.Node, Facts] = {node: data["facts"] for node, data in self.picture.nodes(data=True)}
         self.units: Contraction[ir.Node] = Contraction(self.facts, self.picture.edges())
         self.decider = Decider(self.picture, constraints, profile)
+        self.profile = profile
         self.grown: dict[ir.Node, Growth] = {}
 
     def run(self) -> Plan:
@@ -65,6 +67,8 @@ class _Planner:
             for seed in self._seeds(mappings):
                 if seed.node not in self.grown:
                     self._grow(seed, reason)
+        if self.constraints.bands:
+            self._join()
         for facts in self.facts.values():
             if facts.node not in self.grown:
                 self.grown[facts.node] = Growth(facts, "holds a constant" if is_constant(facts.node) else "Opaque operators are never fused")
@@ -96,6 +100,30 @@ class _Planner:
         if self.constraints.deep:
             for node in list(growth.nodes)[len(before) :]:
                 self._walk(growth, node, behind=True)
+
+    def _join(self) -> None:
+        """Let blocks take in those before them, in the order of the graph, until none can."""
+        joiner = Joiner(self.constraints, self.profile)
+        waiting = [growth.block().nodes[-1] for growth in {id(growth): growth for growth in self.grown.values()}.values()]
+        for last in sorted(waiting, key=lambda node: self.facts[node].position):
+            growth = self.grown[last]
+            asked: set[int] = set()
+            while (before := self._before(growth, asked)) is not None:
+                asked.add(id(before))
+                verdict = joiner.judge(before, growth)
+                if not verdict.yes:
+                    growth.refusals[before.ordered()[-1]] = verdict.reason
+                elif not self.units.merge(next(iter(growth.nodes)), next(iter(before.nodes))):
+                    growth.refusals[before.ordered()[-1]] = "a path through another operator leads from one to the other"
+                else:
+                    growth.absorb(before, verdict.reason)
+                    self.grown.update(dict.fromkeys(before.nodes, growth))
+
+    def _before(self, growth: Growth, asked: set[int]) -> Growth | None:
+        """A block that this one reads from and that was not asked yet, the nearest first."""
+        makers = {maker for node in growth.nodes for maker in self.picture.predecessors(node)}
+        found = [self.grown[maker] for maker in sorted(makers, key=lambda node: -self.facts[node].position) if maker in self.grown]
+        return next((one for one in found if one is not growth and id(one) not in asked), None)
 
     def _walk(self, growth: Growth, start: ir.Node, behind: bool) -> None:
         """Take neighbours in one direction, and theirs, depth first."""

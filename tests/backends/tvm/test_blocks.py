@@ -70,7 +70,8 @@ def test_the_worked_example_is_two_kernels() -> None:
 
 
 def test_arithmetic_stands_behind_products() -> None:
-    model = ir.from_onnx_text('<ir_version: 10, opset_import: ["" : 21]>\n' + WORKED)
+    larger = WORKED.replace("float[4,64] x, float[64,48] w, float[4,3", "float[64,128] x, float[128,48] w, float[64,3")  # One thread alone would not do it.
+    model = ir.from_onnx_text('<ir_version: 10, opset_import: ["" : 21]>\n' + larger.replace("float[4,5", "float[64,5").replace("{4, 3", "{64, 3"))
     prepared = prepare(model)
     mark_plan(prepared)
     blocks: dict[object, set[str]] = {}
