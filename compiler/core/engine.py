@@ -171,7 +171,7 @@ class Engine:
 
     def _commit(self, item: Rule, match: Match, pen: Build, result: ir.Value | tuple[ir.Value, ...]) -> Skip | None:
         """Put the replacement in place of the match, or say why not; the graph is untouched in that case."""
-        made = result if isinstance(result, tuple) else (result,)
+        made = _of_matched(match, result if isinstance(result, tuple) else (result,))
         if len(made) != len(match.outputs):
             raise PassError(f"the rule {item.name} replaces {len(match.outputs)} values by {len(made)}")
         refusal = _refusal(item, match, made) or self.order.refusal(match)
@@ -284,6 +284,14 @@ def _refusal(item: Rule, match: Match, made: tuple[ir.Value, ...]) -> Skip | Non
 def _renameable(value: ir.Value, graph: ir.Graph | None) -> bool:
     node = value.producer()
     return node is not None and not value.is_graph_output() and (node.graph is None or node.graph is graph)
+
+
+def _of_matched(match: Match, made: tuple[ir.Value, ...]) -> tuple[ir.Value, ...]:
+    """Of a value for each output of the root, those for the outputs that were matched: nobody reads the others."""
+    outputs = match.root.outputs
+    if len(made) != len(outputs) or len(made) == len(match.outputs) or not all(value in outputs for value in match.outputs):
+        return made
+    return tuple(made[outputs.index(value)] for value in match.outputs)
 
 
 def _misfit(olds: tuple[ir.Value, ...], news: tuple[ir.Value, ...]) -> Skip | None:

@@ -33,5 +33,9 @@ FOUND = {
     "groups whose scale is their shift": (
         "g (float[2,4,3,2] x, float[4] s) => (float[2,4,3,2] y) { y = GroupNormalization<num_groups=2>(x, s, s) }"
     ),
+    "a sum that a skip normalisation gives and nobody reads": (
+        "g (float[N,3,2] p, float[N,3,2] q) => (float[N,3,2] y) <float[2] b = {3,4}, float[2] s = {0.5,1}, int64[2] k = {1,1}>"
+        ' { a = Add(p, b) n, "", "", z = com.microsoft.SkipLayerNormalization<epsilon=0.001>(q, a, s) f, l = Split<axis=2>(n, k) y = Concat<axis=2>(f, l) }'
+    ),
 }
 """In ONNX text, by what is special about them."""
