@@ -11,6 +11,7 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import onnx_ir as ir
 
@@ -32,6 +33,8 @@ FINER = (256, 128, 64, 32, 16)
 LARGEST_SIDE = 8192
 """Input channels of a site: beyond it a second moment takes half a gibibyte."""
 JUDGED_ROWS = 512
+GOLDEN = (math.sqrt(5.0) - 1.0) / 2.0
+"""The fractions of its multiples fill the unit interval evenly, and in no step with anything."""
 
 
 @dataclass(frozen=True)
@@ -175,8 +178,9 @@ class SiteBench:
 
 
 def benchable_sites(model: ir.Model, most: int | None = None) -> list[Site]:
-    """Sites that methods are tried on: matrices and kernels, ``most`` of them evenly spread over the model.
+    """Sites that methods are tried on: matrices and kernels, ``most`` of them spread over the model, one from each stretch of it.
 
+    Where in its stretch a site lies is different each time, for a step that keeps pace with the layers would find the same kind of site in each.
     Embeddings are left out (each token is a channel of its own, so there is nothing to spread an error over), and so are sites whose second moment would
     not fit. Raises UsageError when none is left.
     """
@@ -184,4 +188,5 @@ def benchable_sites(model: ir.Model, most: int | None = None) -> list[Site]:
     if not sites:
         raise UsageError("the model has no site that methods could be tried on: no MatMul, Gemm or Conv with a constant weight")
     count = len(sites) if most is None else min(most, len(sites))
-    return [sites[index * len(sites) // count] for index in range(count)]
+    edges = [index * len(sites) // count for index in range(count + 1)]
+    return [sites[edge + int(index * GOLDEN % 1.0 * (end - edge))] for index, (edge, end) in enumerate(pairwise(edges))]

@@ -3,10 +3,12 @@
 Claimed at the widths that methods.md names (`NAMED`), else those of the method's paper (`PAPERS`), else at 4, 3 and 2 bits: over all sites of all models the
 error by that of the other is below 1 with 95 % confidence (`method_verdict`). What methods.md sets against outliers among the inputs (`OUTLIERS`) is judged
 on a decoder with planted ones, the rest on the models as they are. What does not hold has a table of its own: what was asked, what it got, and why.
+Trials are kept as they are found (``out/bench/quant_methods.jsonl``), so that a run that was stopped goes on where it was.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,13 +16,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import onnx_ir as ir
+from journal import Finding, Journal
 from quant_decoders import PLANTED, Decoder, calibrator, decoders, raised
 from quant_pictures import Pictures, pictures
 from tables import Row, print_table
 
 from graphwright.compiler.calibration.engine import Engine
 from graphwright.compiler.method_bench import MethodBench, Trial, benchable_sites
-from graphwright.compiler.method_candidates import Candidate, JointCandidate, WeightCandidate
+from graphwright.compiler.method_candidates import JointCandidate, WeightCandidate
 from graphwright.compiler.method_verdict import Line, sum_up
 from graphwright.compiler.request import silent
 from graphwright.models import minilm
@@ -29,6 +32,11 @@ from graphwright.passes.quantize.grid import Grid
 from graphwright.passes.quantize.joint import find_joint, joint_methods
 from graphwright.passes.quantize.method import methods
 
+KEPT = Path("out") / "bench" / "quant_methods.jsonl"
+SOURCES = (
+    "passes/quantize", "compiler/method_bench.py", "compiler/method_candidates.py", "compiler/calibration", "tests/bench/quant_methods.py",
+    "tests/bench/quant_decoders.py", "tests/bench/quant_outliers.py",
+)  # fmt: skip
 BITS = (8, 4, 3, 2)
 SITES = 6
 UNNAMED = ("W4", "W3", "W2")
@@ -67,11 +75,11 @@ def measure(only: str, seconds: float) -> tuple[list[Row], list[str]]:
     rows: list[Row] = []
     natural: list[Trial] = []
     outliers: list[Trial] = []
+    journal = Journal(KEPT, SOURCES)
     for name, make in subjects():
         if only not in name:
             continue
-        subject = make()
-        trials = list(tried(subject))
+        trials = list(tried(journal, name, functools.cache(make)))
         (outliers if PLANTED in name else natural).extend(trials)
         found = [row(line) for line in sum_up(trials)]
         rows += [{"model": name, **item} for item in found]
@@ -122,18 +130,29 @@ def _minilm() -> Subject:
         return _subject("minilm_l6", model, list(minilm.feeds(32, "calibration")), list(minilm.feeds(16, "report")))
 
 
-def tried(subject: Subject) -> Iterator[Trial]:
-    """Weights alone on grids with one scale a channel; both sides at each pair of widths."""
-    sites = benchable_sites(subject.model, SITES)
-    for width in BITS if PLANTED not in subject.name else ():
+def tried(journal: Journal, name: str, make: Callable[[], Subject]) -> Iterator[Trial]:
+    """What is known of a model, and all else tried: weights alone on grids with one scale a channel; both sides at each pair of widths."""
+    for width, bench in benches(PLANTED in name):
+        row, _ = journal.find(f"{name}, {width}", functools.partial(run, bench, make))
+        yield from (Trial(**item) for item in row["trials"])
+
+
+def benches(planted: bool) -> Iterator[tuple[str, MethodBench]]:
+    """What is tried, by width; where outliers are planted both sides only."""
+    for width in () if planted else BITS:
         weights = tuple(WeightCandidate(kind) for name, kind in methods().items() if f"W{width}" in widths_of(name))
-        yield from MethodBench(weights, (width,), Grid()).run(subject.model, sites, subject.fit, subject.judge, silent)
+        yield f"W{width}", MethodBench(weights, (width,), Grid())
     for bits, inputs in JOINT:
         grid = ActivationGrid(inputs, token=inputs < 8)
-        joint: tuple[Candidate, ...] = tuple(JointCandidate(kind, grid) for kind in joint_methods().values())
-        yield from MethodBench(joint, (bits,), Grid()).run(subject.model, sites, subject.fit, subject.judge, silent)
-    exact = tuple(JointCandidate(find_joint(name), ActivationGrid(16)) for name in EXACT)
-    yield from MethodBench(exact, (4,), Grid()).run(subject.model, sites, subject.fit, subject.judge, silent)
+        yield f"W{bits}A{inputs}", MethodBench(tuple(JointCandidate(kind, grid) for kind in joint_methods().values()), (bits,), Grid())
+    yield "W4A16", MethodBench(tuple(JointCandidate(find_joint(name), ActivationGrid(16)) for name in EXACT), (4,), Grid())
+
+
+def run(bench: MethodBench, make: Callable[[], Subject]) -> Finding:
+    """Its trials on some sites of a model."""
+    subject = make()
+    trials = bench.run(subject.model, benchable_sites(subject.model, SITES), subject.fit, subject.judge, silent)
+    return {"trials": [dataclasses.asdict(trial) for trial in trials]}, []
 
 
 def row(line: Line) -> Row:

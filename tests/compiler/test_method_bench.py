@@ -13,7 +13,7 @@ import pytest
 
 from graphwright.compiler.core.errors import ModelError, UsageError
 from graphwright.compiler.core.statistics import SiteStatistics
-from graphwright.compiler.method_bench import SiteBench
+from graphwright.compiler.method_bench import SiteBench, benchable_sites
 from graphwright.compiler.method_candidates import JointCandidate, SiteData, WeightCandidate
 from graphwright.compiler.method_run import MethodRequest, bench_methods
 from graphwright.compiler.method_verdict import interval, student, sum_up, verdicts
@@ -223,3 +223,32 @@ def test_what_cannot_be_benched_is_said() -> None:
     bare = ir.from_proto(onnx.parser.parse_model('<ir_version: 10, opset_import: ["" : 21]> g (float[n, 16] x) => (float[n, 16] y) { y = Relu(x) }'))
     with pytest.raises(UsageError, match="no site"):
         bench_methods(bare, MethodRequest(samples(4)))
+
+
+LAYERS = 6
+
+
+def layered(layers: int) -> ir.Model:
+    """Layers of three kinds of sites each, ``kind_layer``."""
+    lines, data = [], "x"
+    for layer in range(layers):
+        for kind in ("a", "b", "c"):
+            lines.append(f"{kind}_{layer} = MatMul({data}, w)")
+            data = f"{kind}_{layer}"
+    text = '<ir_version: 10, opset_import: ["" : 21]>\ng (float[n, 2] x) => (float[n, 2] y)\n<float[2, 2] w = {1.0, 2.0, 3.0, 4.0}>'
+    return ir.from_onnx_text(f"{text} {{ {' '.join(lines)} y = Identity({data}) }}")
+
+
+def test_sites_that_are_tried_are_of_several_kinds_where_a_step_would_keep_pace_with_the_layers() -> None:
+    names = [site.name for site in benchable_sites(layered(LAYERS), LAYERS)]
+    assert len({name.split("_")[0] for name in names}) > 1
+    assert [name.split("_")[1] for name in names] == [str(layer) for layer in range(LAYERS)]
+
+
+@pytest.mark.parametrize("most", [1, 5, 10, 17, 18, 40])
+def test_no_site_is_tried_twice_and_as_many_are_as_were_asked_for(most: int) -> None:
+    model = layered(LAYERS)
+    names = [site.name for site in benchable_sites(model, most)]
+    every = [site.name for site in benchable_sites(model)]
+    assert names == [name for name in every if name in names]
+    assert len(names) == min(most, len(every))
