@@ -18,6 +18,7 @@ from .graph import array, attribute, is_op, scalar
 from .shapes import dims_of, known_ints
 from .upstream import settle
 
+LARGEST = 2**63 - 1
 MAX_ELEMENTS = 2**16
 """Larger constants are not read."""
 COMPARISONS: dict[str, np.ufunc] = {
@@ -123,6 +124,8 @@ def _of_constant(content: np.ndarray) -> Found:
     if content.dtype != np.int64:
         return None
     steps = tuple(int(np.take(content, 1, axis).reshape(-1)[0]) - int(first) if size > 1 else 0 for axis, size in enumerate(content.shape))
+    if abs(int(first)) + sum(abs(step) * (size - 1) for step, size in zip(steps, content.shape, strict=True)) > LARGEST:
+        return None
     wanted = int(first) + sum(step * index for step, index in zip(steps, np.indices(content.shape), strict=True))
     return Form(first, steps) if bool((content == wanted).all()) else None
 

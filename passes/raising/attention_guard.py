@@ -35,7 +35,17 @@ class _Given(Ranges):
 
 def guard_is_idle(m: Match, core: Core) -> bool:
     """Whether the guard changes nothing, given a mask that is bounded or hides by -inf in no whole row."""
-    return not core.guarded or m.fast_math or m.ranges.is_finite(core.product) or _one_source(m, core)
+    if not core.guarded or m.fast_math:
+        return True
+    return not _masks_overflow(m, core) and (m.ranges.is_finite(core.product) or _one_source(m, core))
+
+
+def _masks_overflow(m: Match, core: Core) -> bool:
+    """Whether bounded masks may add up to -inf, which hides a row as -inf does: two of the lowest number, one upon the other."""
+    masks = [abs(term.factor) * bound for term in core.terms if (bound := m.ranges.bound(term.value)) is not None]
+    scores = core.scale * (m.ranges.bound(core.product) or 0.0)
+    with np.errstate(over="ignore"):
+        return bool(np.isinf(np.float64(sum(masks) + scores).astype(core.q.dtype.numpy())))  # type: ignore[union-attr]
 
 
 def _one_source(m: Match, core: Core) -> bool:

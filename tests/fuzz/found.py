@@ -37,5 +37,13 @@ FOUND = {
         "g (float[N,3,2] p, float[N,3,2] q) => (float[N,3,2] y) <float[2] b = {3,4}, float[2] s = {0.5,1}, int64[2] k = {1,1}>"
         ' { a = Add(p, b) n, "", "", z = com.microsoft.SkipLayerNormalization<epsilon=0.001>(q, a, s) f, l = Split<axis=2>(n, k) y = Concat<axis=2>(f, l) }'
     ),
+    "a guarded softmax under two masks of the lowest number": (
+        "g (int8[M,2,N,4] a, int8[M,2,M,4] b, bool[N,M] c, bool[1,M] d, float[M,2,M,4] v) => (float[M,2,N,4] y) <float z = {0}, float l = {-3.4028235e+38}>"
+        " { p = Cast<to=1>(a) q = Cast<to=1>(b) t = Transpose<perm=[0,1,3,2]>(q) s = MatMul(p, t) m = Where(c, z, l) n = Where(d, z, l)"
+        " r = Add(s, m) u = Add(r, n) f = Softmax(u) g = IsNaN(f) w = Where(g, z, f) y = MatMul(w, v) }"
+    ),
+    "numbers further apart than the largest": (
+        "g (int64[2] x, bool b) => (int64[2] y) <int64[2] c = {-9223372036854775807,9223372036854775807}> { w = Where(b, c, c) y = Mul(x, w) }"
+    ),
 }
 """In ONNX text, by what is special about them."""
