@@ -67,6 +67,8 @@ PER_INPUT = {
     **dict.fromkeys(("LpNormalization", "MeanVarianceNormalization"), 6),
 }
 """Additions for each element of the first input."""
+GATED = {"RNN": TRANSCENDENTAL, "GRU": 3 * TRANSCENDENTAL + 5, "LSTM": 5 * TRANSCENDENTAL + 4}
+"""Additions for each hidden unit at each position, its products apart."""
 PER_OPERAND = frozenset({"Max", "Min", "Sum", "Mean"})
 """Elementwise operators of any number of inputs."""
 
@@ -243,6 +245,17 @@ def _attention(node: ir.Node, unknown: int | None) -> int | None:
     return scores * (2 * query[3] + 2 * value[3] + TRANSCENDENTAL + DIVISION + 3)
 
 
+def _recurrent(node: ir.Node, unknown: int | None) -> int | None:
+    """At every position of every row both products, the bias, and what each hidden unit does with its gates: `GATED`."""
+    rows, weights = sizes(_input(node, 0), unknown), [sizes(_input(node, index), unknown) for index in (1, 2)]
+    if not rows or any(weight is None or len(weight) != 3 for weight in weights):
+        return None
+    numbers = sum(math.prod(weight) for weight in weights if weight is not None)
+    directions, _, units = weights[1] or (0, 0, 0)
+    biased = _elements(_input(node, 3), unknown) if _input(node, 3) is not None else 0
+    return _times(math.prod(rows[:2]), _total([2 * numbers, biased, directions * units * GATED[node.op_type]]))
+
+
 _PRODUCTS: dict[str, Callable[[ir.Node, int | None], int | None]] = {
     **dict.fromkeys(("MatMul", "MatMulInteger", "QLinearMatMul", "FusedMatMul"), _matmul),
     **dict.fromkeys(("Gemm", "FusedGemm"), _gemm),
@@ -251,4 +264,5 @@ _PRODUCTS: dict[str, Callable[[ir.Node, int | None], int | None]] = {
     "ConvTranspose": _conv_transpose,
     "Einsum": _einsum,
     "Attention": _attention,
+    **dict.fromkeys(GATED, _recurrent),
 }

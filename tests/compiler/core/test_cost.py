@@ -47,6 +47,16 @@ COUNTED = {
         4 * (36 + 24 + 54),
     ),
     "einsum": ('g (float[2,3] x, float[3,5] w) => (float[2,5] y) { y = Einsum<equation="ij,jk->ik">(x, w) }', 2 * 2 * 3 * 5, 4 * (18 + 45 + 10)),
+    "lstm": (
+        "g (float[7,2,3] x, float[1,16,3] w, float[1,16,4] r, float[1,32] b) => (float[7,1,2,4] y) { y = LSTM<hidden_size=4>(x, w, r, b) }",
+        7 * 2 * (2 * 16 * (3 + 4) + 32 + 4 * (5 * TRANSCENDENTAL + 4)),
+        4 * (42 + 48 + 64 + 32 + 56),
+    ),
+    "gru, both ways": (
+        'g (float[7,2,3] x, float[2,12,3] w, float[2,12,4] r) => (float[7,2,2,4] y) { y = GRU<hidden_size=4, direction="bidirectional">(x, w, r) }',
+        7 * 2 * (2 * 2 * 12 * (3 + 4) + 2 * 4 * (3 * TRANSCENDENTAL + 5)),
+        4 * (42 + 72 + 96 + 112),
+    ),
     "empty": ("g (float[0,3] x, float[3,5] w) => (float[0,5] y) { y = MatMul(x, w) }", 0, 60),
 }
 
