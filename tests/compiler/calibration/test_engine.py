@@ -2,46 +2,19 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import onnx_ir as ir
 import pytest
 
-from graphwright.backends.ort.backend import OrtBackend
 from graphwright.compiler.calibration import engine as engine_module
-from graphwright.compiler.calibration import moments as moments_module
-from graphwright.compiler.calibration import probe as probe_module
 from graphwright.compiler.calibration import stages as stages_module
-from graphwright.compiler.calibration.engine import Engine
-from graphwright.compiler.calibration.opening import open_calibration
-from graphwright.compiler.calibration.packing import packed
-from graphwright.compiler.core.backend import Array, Runner, Sample
 from graphwright.compiler.core.errors import InputError
-from graphwright.compiler.core.sites import Site, all_sites
-from graphwright.compiler.core.statistics import SiteStatistics
+from graphwright.compiler.core.sites import all_sites
 
+from .engines import chain, collected, engine, expect, rows
 from .graphs import read
-
-
-def engine(model: ir.Model, samples: object, **options: object) -> Engine:
-    """An engine on samples in memory."""
-    return Engine(open_calibration(samples, model), OrtBackend(), **options)  # type: ignore[arg-type]
-
-
-def expect(found: SiteStatistics, rows: np.ndarray) -> None:
-    """The statistics are those of X = ``rows`` [N, K]."""
-    exact = rows.astype(np.float64)
-    assert found.count == len(rows)
-    np.testing.assert_allclose(found.moment, exact.T @ exact / len(rows), rtol=1e-12, atol=1e-13)
-    np.testing.assert_array_equal(found.low, exact.min(axis=0))
-    np.testing.assert_array_equal(found.high, exact.max(axis=0))
-    np.testing.assert_array_equal(found.abs_max, np.abs(exact).max(axis=0))
-    np.testing.assert_allclose(found.abs_mean, np.abs(exact).mean(axis=0), rtol=1e-12)
-    np.testing.assert_allclose(found.mean, exact.mean(axis=0), rtol=1e-9, atol=1e-13)
-
 
 MATMUL = """<ir_version: 9, opset_import: ["" : 17]>
 g (float[n, t, 5] x) => (float[n, t, 3] y) { y = MatMul(x, w) }"""
@@ -125,25 +98,6 @@ def test_rows_with_nan_or_infinities_are_left_out_and_counted() -> None:
     ((_, (found,)),) = engine(model, [sample]).sites(model, list(all_sites(model)), rows=4)
     assert found.strange == 2
     expect(found, np.log(sample["x"][[0, 3]]))
-
-
-def chain(length: int, width: int = 4) -> ir.Model:
-    """``length`` products, one after the other."""
-    rng = np.random.default_rng(5)
-    steps = "  ".join(f"v{place + 1} = MatMul(v{place}, w{place})" for place in range(length))
-    text = f"""<ir_version: 9, opset_import: ["" : 17]> g (float[n, {width}] v0) => (float[n, {width}] v{length}) {{ {steps} }}"""
-    return read(text, **{f"w{place}": rng.standard_normal((width, width), dtype=np.float32) for place in range(length)})
-
-
-def rows(*sizes: int, width: int = 4) -> list[dict[str, np.ndarray]]:
-    """A sample of so many rows each."""
-    rng = np.random.default_rng(6)
-    return [{"v0": rng.standard_normal((size, width), dtype=np.float32)} for size in sizes]
-
-
-def collected(found: Iterator[tuple[Site, list[SiteStatistics]]]) -> list[tuple[str, list[np.ndarray]]]:
-    """Sites by name, with all arrays of their statistics."""
-    return [(site.name, [getattr(item, name) for item in groups for name in ("moment", "low", "mean", "rows")]) for site, groups in found]
 
 
 def test_statistics_do_not_depend_on_how_sites_are_grouped() -> None:
@@ -249,173 +203,6 @@ def test_outputs_are_made_one_at_a_time() -> None:
     assert isinstance(found, Iterator)
     assert [np.asarray(item["v1"]).shape[0] for item in found] == [1, 2, 3]
     assert len(list(engine(model, samples).outputs(model, limit=2))) == 2
-
-
-class Watched:
-    """A backend that remembers what its runners made at once."""
-
-    name = "watched"
-
-    def __init__(self) -> None:
-        self.inner = OrtBackend()
-        self.open = 0
-        self.most_open = 0
-        self.largest: list[int] = []
-        self.runs = 0
-
-    def reference(self, model: ir.Model) -> Runner:
-        """A runner that is counted while it is open."""
-        self.open += 1
-        self.most_open = max(self.most_open, self.open)
-        return _Counted(self, self.inner.reference(model))  # type: ignore[return-value]
-
-
-class _Counted:
-    def __init__(self, owner: Watched, inner: Runner) -> None:
-        self.owner, self.inner = owner, inner
-
-    def run(self, sample: Sample) -> dict[str, Array]:
-        found = self.inner.run(sample)
-        self.owner.runs += 1
-        self.owner.largest.append(sum(array.nbytes for array in found.values() if isinstance(array, np.ndarray)))
-        return found
-
-    def close(self) -> None:
-        self.owner.open -= 1
-        self.inner.close()
-
-
-def watched(model: ir.Model, samples: object, budget: int) -> tuple[Engine, Watched]:
-    """An engine, and the eye on what it runs."""
-    backend = Watched()
-    return Engine(open_calibration(samples, model), backend, budget=budget, shelf=None), backend  # type: ignore[arg-type]
-
-
-def test_values_that_do_not_fit_together_are_never_made_together() -> None:
-    model = chain(8, 64)
-    one = 512 * 64 * 4
-    found, seen = watched(model, rows(*[512] * 3, width=64), budget=2 * 2 * 3 * one)
-    found.ranges(model, [f"v{place}" for place in range(1, 9)])
-    assert max(seen.largest) <= 3 * one
-    assert seen.runs == 1 + 3 * 3 and seen.most_open == 1 and seen.open == 0  # The sizes once, then three groups of at most three.
-
-
-def test_a_sample_much_larger_than_the_first_is_taken_in_smaller_groups() -> None:
-    model = chain(8, 64)
-    one = 512 * 64 * 4
-    samples = rows(1, 1, 512, 1, width=64)
-    found, seen = watched(model, samples, budget=2 * 2 * 3 * one)
-    ranges = found.ranges(model, [f"v{place}" for place in range(1, 9)])
-    assert max(seen.largest) <= 3 * one and seen.open == 0
-    assert all(item.histogram.counts.sum() == 515 * 64 for item in ranges.values())
-
-
-def test_no_value_is_held_while_the_next_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = chain(6)
-    alive: list[int] = []
-    held: list[np.ndarray] = []
-    real = probe_module.observe
-
-    def observe(runner: Runner, sample: Sample, names: list[str]) -> list[Array]:
-        found = real(runner, sample, names)
-        held[:] = [array.view() for array in found if isinstance(array, np.ndarray)]
-        return found
-
-    monkeypatch.setattr(probe_module, "observe", observe)
-    with probe_module.Probes(model, [f"v{place}" for place in range(1, 7)], OrtBackend().reference, 1 << 20, 1 << 20) as probes:
-        import sys
-
-        def visit(_: str, array: np.ndarray) -> None:
-            alive.append(sum(sys.getrefcount(view.base) > 2 for view in held))
-
-        probes.show(rows(3)[0], visit)
-    assert alive == [6, 5, 4, 3, 2, 1]
-
-
-def test_statistics_not_asked_for_are_not_collected() -> None:
-    model = chain(6, 32)
-    held = 8 * 32 * 38
-    found, seen = watched(model, rows(4, 4, width=32), budget=2 * 2 * held)
-    iterator = found.sites(model, list(all_sites(model)))
-    next(iterator)
-    assert seen.runs == 1 + 2  # The sizes, and both samples for the first group of two.
-    assert len(list(iterator)) == 5 and seen.runs == 1 + 3 * 2
-
-
-def test_what_is_collected_does_not_grow_with_the_samples() -> None:
-    sizes = []
-    for count in (10, 1000):
-        collector = moments_module.Moments(2, 3, moments=True, rows=7, seed=0)
-        for place in range(count):
-            collector.add(np.full((2, 5, 3), place, np.float32))
-        sizes.append(sum(array.nbytes for array in vars(collector).values() if isinstance(array, np.ndarray)))
-    assert sizes[0] == sizes[1]
-
-
-def test_packing_keeps_the_order_and_the_budget() -> None:
-    sizes = dict(zip("abcdef", (3, 1, 9, 1, 1, 1), strict=True))
-    groups = list(packed(sizes, dict.fromkeys(sizes, 0), 8))
-    assert list(itertools.chain(*groups)) == list("abcdef")
-    assert groups == [["a", "b"], ["c"], ["d", "e", "f"]]
-    assert list(packed(dict.fromkeys("ab", 0), {"a": 5, "b": 6}, 10)) == [["a"], ["b"]]
-
-
-def test_a_calibration_that_was_killed_goes_on_where_it_stopped(own_cache: Path) -> None:
-    model, samples = chain(3, 32), [*rows(4, 4, width=32), {"v0": np.zeros((1, 5), np.float32)}]
-    sites = list(all_sites(model))
-    options: dict[str, object] = {"budget": 2 * 8 * 32 * 38, "keep_seconds": 0.0}
-    first = engine(model, samples, **options)
-    interrupted = first.sites(model, sites, rows=3)
-    expected = [next(interrupted), next(interrupted)]
-    assert len(list((own_cache / "calibration").glob("*.npz"))) == 2
-
-    second = engine(model, samples, **options)
-    second.backend = Watched()  # type: ignore[assignment]
-    found = list(second.sites(model, sites, rows=3))
-    assert second.backend.runs == 1 + 2  # type: ignore[attr-defined]
-    assert [item.name for item in second.data.skipped] == ["sample 2"]
-    for (site, (one,)), (other_site, (other,)) in zip(expected, found[:2], strict=True):
-        assert site is other_site
-        for name in ("moment", "low", "high", "abs_max", "abs_mean", "mean", "rows", "count", "strange"):
-            np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
-
-
-def test_ranges_are_kept_and_found_again() -> None:
-    model, samples = chain(2), rows(4, 4)
-    first = engine(model, samples, keep_seconds=0.0).ranges(model, ["v1", "v2"])
-    second = engine(model, samples, keep_seconds=0.0)
-    second.backend = Watched()  # type: ignore[assignment]
-    found = second.ranges(model, ["v1", "v2"])
-    assert second.backend.runs == 1  # type: ignore[attr-defined]
-    for name, item in first.items():
-        assert (item.low, item.high, item.strange) == (found[name].low, found[name].high, found[name].strange)
-        np.testing.assert_array_equal(item.histogram.counts, found[name].histogram.counts)
-        np.testing.assert_array_equal(item.histogram.edges, found[name].histogram.edges)
-
-
-@pytest.mark.parametrize("change", ["weight", "data", "question", "broken"])
-def test_statistics_of_something_else_are_not_used(change: str, own_cache: Path) -> None:
-    model, samples = chain(2), rows(4, 4)
-    engine(model, samples, keep_seconds=0.0).ranges(model, ["v1"])
-    asked = ["v1"]
-    if change == "weight":
-        model.graph.initializers["w0"].const_value = ir.tensor(np.eye(4, dtype=np.float32), name="w0")
-    elif change == "data":
-        samples = rows(4, 5)
-    elif change == "question":
-        asked = ["v2"]
-    else:
-        next((own_cache / "calibration").glob("*.npz")).write_bytes(b"PK")
-    again = engine(model, samples)
-    again.backend = Watched()  # type: ignore[assignment]
-    again.ranges(model, asked)
-    assert again.backend.runs == 1 + 2  # type: ignore[attr-defined]
-
-
-def test_quick_groups_are_not_kept(own_cache: Path) -> None:
-    model = chain(2)
-    engine(model, rows(2)).ranges(model, ["v1"])
-    assert not (own_cache / "calibration").exists()
 
 
 def test_progress_is_told_sample_by_sample() -> None:
