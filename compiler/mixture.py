@@ -184,14 +184,16 @@ class Mixer:
         """The least noise in this part of the bytes. What sites have in common once everything has run (zero points, say) is found by trying."""
         rewriter, choices, budget = self.compressor.rewriter, self._size_choices(), self._size_budget(part)
         least, allowed, excess = _least(choices), part * weight_bytes(rewriter.source), 0.0
-        for _ in range(TRIES):
-            steps = self._passes(self._allocated(choices, max(budget, least), f"size={part:g}"))
+        for attempt in range(TRIES):
+            budget = max(budget, least) if attempt < TRIES - 1 else least
+            taken = self._allocated(choices, budget, f"size={part:g}")
+            steps = self._passes(taken)
             excess = weight_bytes(rewriter.run(steps).model) - allowed
             if excess <= 0:
                 return steps
             if budget <= least:
                 break
-            budget -= excess
+            budget = sum(ways[place].cost for ways, place in zip(choices, taken, strict=True)) - excess
         raise BudgetError(f"size={part:g} cannot be kept: with the least for every site the model is still {_over(excess, False)}. Nothing was written.")
 
     def _within_drop(self) -> tuple[Pass, ...]:
