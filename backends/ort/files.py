@@ -11,7 +11,7 @@ import onnx_ir as ir
 
 from ...compiler.core.errors import ArtifactError
 from ...compiler.core.graph import all_graphs, clone_model
-from ...compiler.core.shapes import PLAIN_TO_SEE
+from ...compiler.core.shapes import PLAIN_TO_SEE, forget_ours
 
 MODEL = "model.onnx"
 DATA = "model.onnx.data"
@@ -38,6 +38,7 @@ def write_model(model: ir.Model, folder: Path, *, inline_bytes: int = INLINE_BYT
         for value in values:
             if isinstance(value.const_value, ir.ExternalTensor) and value.const_value.location != DATA:
                 value.const_value = _inline(value.const_value)
+        forget_ours(copy)
         proto = ir.to_proto(copy)
         _leave_out_types(proto.graph)
         (folder / MODEL).write_bytes(proto.SerializeToString())
