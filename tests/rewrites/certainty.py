@@ -15,6 +15,8 @@ from graphwright.compiler.verify import Verifier
 
 HALF, SMALLEST_HALF, LARGEST_HALF = 2.0**-9, 2.0**-22, 65504.0
 """Four roundings of a 16-bit float, four of the smallest steps between them, and the largest of them."""
+EXP_OVERFLOWS = 88.0
+"""Beyond this, exp and what is made of it are infinite in 32 bits."""
 
 
 def broken(verifier: Verifier, model: ir.Model, only: Iterable[int] | None = None) -> Difference | None:
@@ -35,7 +37,7 @@ def _uncertain(found: Difference, verifier: Verifier, index: int) -> bool:
     """
     stress = verifier.stress[index]
     if math.isnan(found.before):
-        return stress.infinite or stress.large
+        return stress.infinite or _largest(verifier, index) > EXP_OVERFLOWS
     halves = has_halves(verifier.model)
     if not (math.isfinite(found.before) and math.isfinite(found.after)):
         return halves and min(abs(found.before), abs(found.after)) > LARGEST_HALF
@@ -46,6 +48,13 @@ def _uncertain(found: Difference, verifier: Verifier, index: int) -> bool:
 
 def _swallowed(verifier: Verifier, index: int) -> float:
     """What a sum of numbers of about 1 swallows, where all floats that go in are tiny; 0 otherwise."""
-    floats = [array for array in verifier.samples[index].values() if isinstance(array, np.ndarray) and array.dtype.kind == "f"]
-    tiny = all(np.abs(array[np.isfinite(array)], dtype=np.float64).max(initial=0.0) < 1e-6 for array in floats)
-    return 1e-6 if floats and tiny else 0.0
+    return 1e-6 if _floats(verifier, index) and _largest(verifier, index) < 1e-6 else 0.0
+
+
+def _largest(verifier: Verifier, index: int) -> float:
+    """The largest finite number among the floats that go in."""
+    return max((float(np.abs(array[np.isfinite(array)], dtype=np.float64).max(initial=0.0)) for array in _floats(verifier, index)), default=0.0)
+
+
+def _floats(verifier: Verifier, index: int) -> list[np.ndarray]:
+    return [array for array in verifier.samples[index].values() if isinstance(array, np.ndarray) and array.dtype.kind == "f"]
