@@ -10,7 +10,7 @@ import onnx_ir as ir
 from ...compiler.core.graph import array, attribute, constant, is_op, producer, scalar, users
 from ...compiler.core.sites import Site
 
-__all__ = ["CLAMPS", "MOVES", "Placement", "place", "quantised_inputs", "read_roots"]
+__all__ = ["CLAMPS", "MOVES", "Placement", "place", "quantised_inputs", "read_roots", "why_float"]
 
 MIXES = ("Add", "Mul", "Concat", "AveragePool", "GlobalAveragePool", "LeakyRelu", "Sigmoid")
 """What has a kernel that takes codes with one scale and gives codes with another."""
@@ -95,6 +95,17 @@ def quantised_inputs(node: ir.Node, found: Placement) -> list[int]:
     if is_op(node, "Add", "Mul"):
         return [0, 1]
     return list(range(len(node.inputs))) if is_op(node, "Concat") else [0]
+
+
+def why_float(node: ir.Node, found: Placement, types: Sequence[str] = ()) -> str:
+    """Why an operator that is no site does not compute on integers; ``types``: if there are any, no others may."""
+    if not is_op(node, *MIXES, *MOVES):
+        return f"{node.op_type} has no kernel for integers"
+    if types and node.op_type not in types:
+        return f"{node.op_type} is not among the operators to quantise"
+    if not any(user in found.integer for value in node.outputs for user in users(value)):
+        return "nothing that computes on integers reads what it makes"
+    return "what it reads is in float anyway" if _may(node, None) else "its form has no kernel for integers"
 
 
 def _may(node: ir.Node, types: frozenset[str] | None) -> bool:

@@ -23,10 +23,12 @@ from .closest_codes import USUAL, can_be_careful, closest_codes
 from .cross_layer_equalization import equalise
 from .filled import can_be_filled, fill_channels
 from .filled_kernels import RULE, faster_filled
+from .float_operators import floats_of
 from .formats import Format, format_for, with_bits
 from .jury import EVERY, SAMPLES, Jury
 from .method import find_method
-from .placement import Placement, place, read_roots
+from .noisy import FLOATS, NOISE_SAMPLES, Noise, loud_sites
+from .placement import Placement, place, read_roots, why_float
 from .pools import pool_first
 from .qdq import StoredWeight, Writer, activation_grid
 from .ranges import fit_range, hull
@@ -52,12 +54,6 @@ UNCLIPPED: Way = ("minmax", 100.0)
 MARGIN = 0.125
 """Smaller differences between errors of outputs are the luck of a few samples."""
 DEFAULT_PERCENTILE = 99.99
-SMALL = 0.002
-"""Of all weights: as much may a site have that stays in float because it makes so much noise."""
-FLOATS = 1 / 128
-"""Of all weights: as many may stay in float because they run faster so. Four bytes instead of one for each, that is 2 % of the file."""
-LOUD, MUCH, WORTH, NOISE_SAMPLES = 1e-3, 0.1, 0.5, 16
-"""Small sites are looked at where outputs change by the first; one stays when alone it makes the second of that, and with all gone the third is left."""
 STORED_ONLY = ("ConvTranspose", "Gather")
 """No runtime multiplies these as integers: their weights are stored in codes, and decoded when they run."""
 
@@ -73,7 +69,7 @@ class QuantizeStatic(Pass):
     ``symmetric`` puts their zero in the middle. ``types`` names the only operators that may be quantised, ``keep`` sites that stay, ``only`` the only
     ones that do not. ``join`` lets all that a Concat joins share one scale. ``small`` quantises what is slower for it, too. ``bias_correction`` takes the
     mean error of each channel off its bias, once the ranges are chosen. ``equalize`` scales channels between convolutions to reach equally far unless
-    that changes the outputs clearly more. ``spare`` leaves sites in float that hold next to no weights and make much of the noise: often the first ones.
+    that changes the outputs clearly more. ``spare`` leaves sites in float that hold few weights and make much of the noise: often the first ones (see `loud_sites`).
 
     Raises UsageError without calibration data.
     """
@@ -131,6 +127,8 @@ class _Work:
     biases: dict[str, np.ndarray | None] = field(default_factory=dict)
     methods: dict[str, str] = field(default_factory=dict)
     filled: set[str] = field(default_factory=set)
+    spent: int = 0
+    """Weights that stay in float because the model is faster so."""
 
     def run(self, context: Context) -> int:
         """Choose, note and write; how many sites are quantised."""
@@ -143,13 +141,16 @@ class _Work:
         if self.options.equalize:
             found = self._equalised(found, stored, how, loss)
         if self.options.spare and not self.options.only:
-            found = self._without_noisy(found, stored, how)
+            found = self._without_noisy(found, stored, how, context.judge)
         if self.options.bias_correction:
             self._settle_biases(found, stored, how)
         for site in (*found.sites.values(), *stored):
             self.coverage.take(site, "int8", stored_bits(site, self.weights[site.name]), self.methods[site.name])
         for node in found.mixes:
             self.coverage.take(node, "int8", 8.0)
+        spots = [spot_of(site) for site in (*found.sites.values(), *stored)]
+        for node in floats_of(self.model, found, spots) if spots and not self.options.only else ():
+            self.coverage.leave(node, why_float(node, found, self.options.types))
         self._finish(self.model, found, stored, how)
         return len(found.sites) + len(stored)
 
@@ -342,28 +343,26 @@ class _Work:
                 left.append(site)
         for site in left:
             self.coverage.leave(site, f"the model is faster here with its float kernel, and it has {site.parameters:,} of {total:,} weights")
+        self.spent = sum(site.parameters for site in left)
         return self._calibrate(self._place(self.model, [site for site in found.sites.values() if site not in left])) if left else found
 
-    def _without_noisy(self, found: Placement, stored: list[Site], how: Way) -> Placement:
-        """Leave the small sites that make much of the noise: with that at least half of it is gone, for next to no bytes."""
-        total = sum(site.parameters for site in found.sites.values())
-        small = [site for site in found.sites.values() if site.parameters <= SMALL * total]
-        if not small or (loss := self._loss_of(list(found.sites.values()), stored, how)) < LOUD:
-            return found
-        if self._loss_of([site for site in found.sites.values() if site not in small], stored, how) > WORTH * loss:
-            return found
-        alone = {site: self._loss_of([site], [], how, NOISE_SAMPLES) for site in small}
-        loud: list[Site] = []
-        for site in sorted(small, key=lambda one: -alone[one]):
-            if alone[site] >= MUCH * loss and sum(one.parameters for one in (*loud, site)) <= SMALL * total:
-                loud.append(site)
-        rest = [site for site in found.sites.values() if site not in loud]
-        if not loud or self._loss_of(rest, stored, how) > WORTH * loss:
-            return found
-        for site in loud:
-            told = f"rounding it alone adds {alone[site] / loss:.0%} of the noise that all sites together do"
-            self.coverage.leave(site, f"{told}, and it has {site.parameters:,} of {total:,} weights")
-        return self._calibrate(self._place(self.model, rest))
+    def _without_noisy(self, found: Placement, stored: list[Site], how: Way, judge: Judge | None) -> Placement:
+        """Leave the small sites that make much of the noise, where that is worth the time (see `loud_sites`)."""
+        sites, timed = list(found.sites.values()), judge is not None and not self.options.small
+
+        def time(before: Sequence[Site], after: Sequence[Site]) -> float | None:
+            trials = [self._trial(list(chosen), stored, how) for chosen in (before, after)]
+            span = judge.ratio(*trials) if judge is not None and None not in trials else None  # type: ignore[arg-type]
+            return None if span is None else span.ratio
+
+        noise = Noise(
+            lambda chosen: self._loss_of(list(chosen), stored, how), lambda site: self._loss_of([site], [], how, NOISE_SAMPLES), time,
+            self.spent + sum(site.parameters for site in sites), self.spent, timed,
+        )  # fmt: skip
+        left = loud_sites(sites, noise)
+        for site, why in left.items():
+            self.coverage.leave(site, why)
+        return self._calibrate(self._place(self.model, [site for site in sites if site not in left])) if left else found
 
     def _best(self, found: Placement, stored: list[Site]) -> tuple[Way, float]:
         """The usual way of choosing ranges, or the one with which the outputs change clearly less, and how much they change."""

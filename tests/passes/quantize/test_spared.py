@@ -7,7 +7,8 @@ from dataclasses import replace
 import numpy as np
 import onnx_ir as ir
 
-from graphwright.passes.quantize.static import LOUD, SMALL, QuantizeStatic
+from graphwright.passes.quantize.noisy import LOUD, SMALL
+from graphwright.passes.quantize.static import QuantizeStatic
 
 from .static_models import Feeds, images, kernel, model_of, quantised, run
 
@@ -35,7 +36,7 @@ def test_a_loud_site_without_weights_to_speak_of_stays_in_float() -> None:
     plain, _, every = quantised(model, feeds, replace(STEP, spare=False))
     assert (taken, every) == (2, 3)
     assert STEM.size <= SMALL * 14_526
-    assert context.coverage.records["a"].why.endswith(f"of the noise that all sites together do, and it has {STEM.size} of 14,526 weights")
+    assert context.coverage.records["a"].why.endswith(f"of the noise that all rounded sites together do, and it has {STEM.size} of 14,526 weights")
     assert noise(found, model, feeds) < 0.01 < noise(plain, model, feeds)
 
 
