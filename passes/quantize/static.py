@@ -69,7 +69,7 @@ class QuantizeStatic(Pass):
     ``symmetric`` puts their zero in the middle. ``types`` names the only operators that may be quantised, ``keep`` sites that stay, ``only`` the only
     ones that do not. ``join`` lets all that a Concat joins share one scale. ``small`` quantises what is slower for it, too. ``bias_correction`` takes the
     mean error of each channel off its bias, once the ranges are chosen. ``equalize`` scales channels between convolutions to reach equally far unless
-    that changes the outputs clearly more. ``spare`` leaves sites in float that hold few weights and make much of the noise: often the first ones (see `loud_sites`).
+    that changes the outputs clearly more. ``spare`` leaves sites in float that hold few weights and make much of the noise (see `loud_sites`).
 
     Raises UsageError without calibration data.
     """
