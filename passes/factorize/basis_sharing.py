@@ -9,7 +9,8 @@ from typing import ClassVar
 import numpy as np
 
 from ...compiler.core.statistics import SiteStatistics
-from ..quantize.hessian import moment_of, output_error
+from ..quantize.hessian import moment_of
+from .apart import nearest
 from .factors import Factors, balanced
 from .method import SharingMethod, finite
 from .svd import decomposed
@@ -44,7 +45,7 @@ class BasisSharing(SharingMethod):
         if len(weights) == 1:
             return alone
         shared = self._shared(weights, sum(moments) / len(moments), together)  # type: ignore[arg-type]
-        return min((shared, alone), key=lambda parts: _lost(weights, parts, moments))
+        return nearest(weights, moments, shared, alone)
 
     def _shared(self, weights: Sequence[np.ndarray], moment: np.ndarray, rank: int) -> list[Factors]:
         whitening = Whitening.of_moment(moment, self.damp)
@@ -53,12 +54,3 @@ class BasisSharing(SharingMethod):
         basis, right = whitening.inverse @ found.left[:, :rank], found.values[:rank, None] * found.right[:rank]
         basis, right = balanced(basis, right)
         return [Factors((basis, part), form=f"rank {rank}, a basis for {len(weights)}") for part in np.split(right, len(weights), axis=1)]
-
-
-def _lost(weights: Sequence[np.ndarray], parts: Sequence[Factors], moments: Sequence[np.ndarray]) -> float:
-    """The share of the outputs' energy that is lost, added up over the weights."""
-    total = 0.0
-    for weight, part, moment in zip(weights, parts, moments, strict=True):
-        whole = float(output_error(weight, moment).sum())
-        total += float(output_error(weight - part.matrix(), moment).sum()) / whole if whole > 0 else 0.0
-    return total

@@ -193,6 +193,17 @@ def test_layers_that_are_nearly_equal_become_one_with_small_differences() -> Non
         assert lost(weight, part.matrix(), one.rows) < 0.1 * lost(weight, plain.matrix(), one.rows)
 
 
+@pytest.mark.parametrize(("count", "share"), [(1, 0.5), (2, 0.5), (3, 0.5), (2, 0.8)])
+def test_layers_that_have_nothing_in_common_share_no_weight_and_keep_their_room(count: int, share: float) -> None:
+    rng = np.random.default_rng(3)
+    weights = [rng.normal(size=(40, 40)) for _ in range(count)]
+    known = [statistics_of(outliers(40, seed)) for seed in range(count)]
+    for weight, part, one in zip(weights, RelaxedRecursive().factor(weights, known, share), known, strict=True):
+        assert part.rest is None and part.numbers <= share * 1600
+        plain = find_method("svd")().factor(weight, None, int(share * 1600))  # type: ignore[attr-defined]
+        assert lost(weight, part.matrix(), one.rows) < lost(weight, plain.matrix(), one.rows)
+
+
 @pytest.mark.parametrize("method", sorted(name for name, kind in methods().items() if issubclass(kind, SharingMethod)))
 def test_shared_factors_of_strange_statistics_are_finite(method: str) -> None:
     for rows in STRANGE.values():
