@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import onnx_ir as ir
 
@@ -10,6 +12,8 @@ from . import Expansion, Pen
 
 FLOAT = ir.DataType.FLOAT
 Made = tuple[ir.Value | None, ...] | None
+AT_ONCE = 1 << 10
+"""Numbers that a running sum adds up without losing more digits than the arithmetic around it."""
 
 
 def layer_normalization(op: Pen, node: ir.Node) -> Made:
@@ -49,10 +53,12 @@ def instance_normalization(op: Pen, node: ir.Node) -> Made:
         return None
     axes = list(range(2, len(x.shape)))
     shape = op.const([1, -1, *[1] * len(axes)])
-    mean = op.ReduceMean(x, op.const(axes), keepdims=1)
-    off = op.Sub(x, mean)
+    wide = op.Cast(x, to=ir.DataType.DOUBLE.value) if x.dtype == FLOAT and _is_long(x, axes) else x
+    mean = op.ReduceMean(wide, op.const(axes), keepdims=1)
+    off = op.Sub(wide, mean)
     variance = op.ReduceMean(op.Mul(off, off), op.const(axes), keepdims=1)
-    normal = op.Div(off, op.Sqrt(op.Add(variance, float(attribute(node, "epsilon", 1e-5)))))  # type: ignore[arg-type]
+    root = op.Sqrt(op.Add(_narrowed(op, variance, wide, x), float(attribute(node, "epsilon", 1e-5))))  # type: ignore[arg-type]
+    normal = op.Div(op.Sub(x, _narrowed(op, mean, wide, x)), root)
     return (op.Add(op.Mul(normal, op.Reshape(scale, shape)), op.Reshape(bias, shape)),)
 
 
@@ -70,6 +76,13 @@ def lp_normalization(op: Pen, node: ir.Node) -> Made:
 def _three(node: ir.Node) -> tuple[ir.Value | None, ir.Value | None, ir.Value | None]:
     padded = (*node.inputs, None, None)
     return padded[0], padded[1], padded[2]
+
+
+def _is_long(x: ir.Value, axes: list[int]) -> bool:
+    """Whether so much is added up, or may be, that sums are kept in double: each addition rounds to the digits of the sum so far."""
+    sizes = [x.shape[axis] if x.shape is not None else None for axis in axes]
+    known = [size for size in sizes if isinstance(size, int)]
+    return len(known) < len(sizes) or math.prod(known) > AT_ONCE
 
 
 def _axes_from(x: ir.Value | None, axis: int) -> list[int] | None:
