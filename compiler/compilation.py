@@ -23,6 +23,8 @@ from .compression import Compressor, compression_entry, divergence_entries, redu
 from .core.backend import Backend, Built, Rival, Runner, Sample
 from .core.drift import Drift
 from .core.errors import BudgetError, GraphwrightWarning
+from .core.fixed import settle_initialisers
+from .core.graph import clone_model
 from .core.records import Difference
 from .core.target import Target
 from .divergence import Ruler
@@ -104,6 +106,7 @@ class Compilation:
     def run(self) -> Artifact:
         """Rewrite, compress, verify, race; the artifact is open, and nothing is written yet."""
         self.notes.extend(self.source.warnings)
+        self._settle()
         steps = self.request.steps(self.target)
         lossy = self.request.mixture() is not None or any(step.drift is Drift.LOSSY for step in steps)
         runner = self.backend.reference(self.source.model)
@@ -133,6 +136,15 @@ class Compilation:
             rewritten, winner, trials = race.run(rewritten)
         self.rivals, self.checked = race.rivals, race.checked
         return self._artifact(rewritten, winner, trials, self._verified(rewritten, winner, verifier, race))
+
+    def _settle(self) -> None:
+        """Where nobody can give other weights to what is built, those that could be given are constants from the start."""
+        if self.target.overrides or not any(value.is_initializer() for value in self.source.model.graph.inputs):
+            return
+        model = clone_model(self.source.model)
+        names = settle_initialisers(model)
+        self.source = dataclasses.replace(self.source, model=model)
+        self.notes.append(f"{len(names)} initialisers that a caller may override, such as '{names[0]}', are constants for the target {self.target.name}")
 
     def _rewriter(self, verifier: Verifier, timed: Sequence[Sample]) -> Rewriter:
         calibrator = None

@@ -19,7 +19,7 @@ HELP = "pip install 'graphwright[tvm]'"
 def cpu_target() -> Target:
     """TVM on this machine's CPU: standard operators only. Raises BackendMissing when TVM is not installed."""
     require_tvm(CPU)
-    return Target(CPU, "tvm", "cpu")
+    return Target(CPU, "tvm", "cpu", overrides=False)
 
 
 def require_tvm(target: str) -> None:

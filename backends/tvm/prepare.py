@@ -5,6 +5,7 @@ from __future__ import annotations
 import onnx_ir as ir
 from onnx_ir.passes.common import InlinePass
 
+from ...compiler.core.fixed import settle_initialisers
 from ...compiler.core.graph import bind_opsets, clone_model, erase, replace, sweep
 from ...compiler.core.names import Names
 from ...compiler.core.shapes import infer_shapes
@@ -23,7 +24,7 @@ def prepare(model: ir.Model) -> ir.Model:
     copy = clone_model(model)
     copy = InlinePass(lambda function: function.domain != BLOCK)(copy).model
     _write_out_blocks(copy)
-    _settle_initialisers(copy)
+    settle_initialisers(copy)
     bind_opsets(copy)
     infer_shapes(copy)
     if expand(copy):
@@ -32,12 +33,6 @@ def prepare(model: ir.Model) -> ir.Model:
     if fold(copy):
         infer_shapes(copy)
     return copy
-
-
-def _settle_initialisers(model: ir.Model) -> None:
-    """Initialisers that a caller might override are constants here."""
-    for value in [value for value in model.graph.inputs if value.is_initializer()]:
-        model.graph.inputs.remove(value)
 
 
 def _write_out_blocks(model: ir.Model) -> None:

@@ -12,7 +12,7 @@ from .errors import InputError
 from .graph import clone_model, make_constant
 from .names import Names
 
-__all__ = ["fix_inputs"]
+__all__ = ["fix_inputs", "settle_initialisers"]
 
 
 def fix_inputs(model: ir.Model, sample: Sample, settled: Mapping[str, np.ndarray] | None = None) -> ir.Model:
@@ -21,8 +21,8 @@ def fix_inputs(model: ir.Model, sample: Sample, settled: Mapping[str, np.ndarray
     Raises InputError when an input is no tensor, or the sample leaves one out.
     """
     copy = clone_model(model)
-    required = [value for value in copy.graph.inputs if not value.is_initializer()]
-    copy.graph.inputs[:] = required
+    settle_initialisers(copy)
+    required = list(copy.graph.inputs)
     names = Names(copy)
     for value in required:
         array = sample.get(value.name or "")
@@ -32,3 +32,11 @@ def fix_inputs(model: ir.Model, sample: Sample, settled: Mapping[str, np.ndarray
         if value.name in (settled or {}) and not value.is_graph_output():
             value.replace_all_uses_with(make_constant(copy.graph, array, names.fresh(f"{value.name}_here")))
     return copy
+
+
+def settle_initialisers(model: ir.Model) -> tuple[str, ...]:
+    """Make initialisers that a caller may override constants, in place; returns their names."""
+    found = tuple(value.name or "" for value in model.graph.inputs if value.is_initializer())
+    if found:
+        model.graph.inputs[:] = [value for value in model.graph.inputs if not value.is_initializer()]
+    return found

@@ -17,7 +17,7 @@ class Target:
     ``kernels`` holds "domain::Operator" names, for example "com.microsoft::BiasGelu". ``types`` names the element types ("float16") that the kernels of an
     operator take, standard operators without a domain; it is empty where nobody knows. ``hardware`` names what the device is, where that is not the machine's
     processor: what is measured holds for it alone. ``is_here`` says that this machine runs it, at its speed; ``open_sizes`` that its models may have
-    sizes that are known only when they run.
+    sizes that are known only when they run; ``overrides`` that a caller may give other weights for initialisers that are among the inputs.
     """
 
     name: str
@@ -27,6 +27,7 @@ class Target:
     types: Mapping[str, Sequence[str]] = field(default_factory=dict, hash=False)
     is_here: bool = True
     open_sizes: bool = True
+    overrides: bool = True
     hardware: str = ""
 
     def has(self, domain: str, op: str) -> bool:

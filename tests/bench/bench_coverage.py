@@ -1,6 +1,8 @@
 """What TVM takes: every real model and small export, built by the tvm backend, with the same answers as the input within contract, or the operator to blame.
 
-Each is optimised for tvm-cpu, and built with its sizes open and, where that is refused, with those of its first input ("fixed"). It is judged as a compiled
+Each is optimised for tvm-cpu, and built with its sizes open and, where that is refused, with those of its first input ("fixed") and, where that is, too,
+for the numbers in it that choose between branches ("chosen", as the target cpu does: a sampling rate, say). Weights that a caller may override are constants,
+as in every build. It is judged as a compiled
 model is: on real inputs and on those made up to break careless rewrites (NaN, infinities, other sizes); "let pass" counts samples on which ONNX Runtime
 with its own optimisations answers otherwise, too. Nothing is timed.
 
@@ -30,8 +32,9 @@ from graphwright.backends.ort.backend import OrtBackend
 from graphwright.compiler.answers import judge_answers
 from graphwright.compiler.cache import hash_sources
 from graphwright.compiler.core.errors import GraphwrightError
-from graphwright.compiler.core.fixed import fix_inputs
+from graphwright.compiler.core.fixed import fix_inputs, settle_initialisers
 from graphwright.compiler.importer import import_model
+from graphwright.compiler.partition.sizes import simplified, switches
 from graphwright.compiler.samples import generate
 from graphwright.compiler.targets import find_backend
 from graphwright.compiler.verify import Verifier
@@ -101,26 +104,43 @@ def measure(name: str) -> Row:
     with tempfile.TemporaryDirectory() as place:
         path, feed = _brought(name, Path(place))
         source = import_model(path).model
+        settle_initialisers(source)
         model = graphwright.optimize(source, target="tvm-cpu")
         assert isinstance(model, ir.Model)
-        sizes, found = "open" if _is_open(model) else "fixed", judge(source, model, feed)
-        refused = found.refused
-        if refused and _is_open(model):
-            sizes, found = "fixed", judge(fix_inputs(source, dict(feed)), fix_inputs(model, dict(feed)), feed)
-            refused = f"open: {refused}" + (f"; fixed: {found.refused}" if found.refused else "")
-        return {"model": name, "sizes": sizes, "answers": found.answers, "samples": found.samples, "let pass": found.passed, "refused": refused}
+        refusals: list[str] = []
+        for sizes, here, made in _forms(source, model, feed):
+            found = judge(source, here, made, feed)
+            if not found.refused:
+                break
+            refusals.append(f"{sizes}: {found.refused}")
+        return {"model": name, "sizes": sizes, "answers": found.answers, "samples": found.samples, "let pass": found.passed, "refused": "; ".join(refusals)}
 
 
-def judge(source: ir.Model, model: ir.Model, feed: Feed) -> Found:
-    """Build ``model`` and hold it to what ``source`` answers."""
+def _forms(source: ir.Model, model: ir.Model, feed: Feed) -> Iterator[tuple[str, ir.Model, ir.Model]]:
+    """A model and what was made of it: as they are, for the sizes of an input, and for what the input chooses."""
+    if _is_open(model):
+        yield "open", source, model
+    yield "fixed", fix_inputs(source, dict(feed)), fix_inputs(model, dict(feed))
+    chosen = switches(source, dict(feed))
+    if chosen:
+        here = fix_inputs(source, dict(feed))
+        here.graph.inputs[:] = [value for value in here.graph.inputs if value.name not in chosen]
+        yield "chosen", here, simplified(fix_inputs(model, dict(feed), chosen), find_backend("tvm-cpu").targets()[0])
+
+
+def judge(source: ir.Model, here: ir.Model, model: ir.Model, feed: Feed) -> Found:
+    """Build ``model`` and hold it to what ``source`` answers, on inputs of the form of ``here``; those that it does not have are as in ``feed``."""
     try:
         runner = find_backend("tvm-cpu").build(model, (dict(feed),), lambda text: None).runner
     except GraphwrightError as error:
         return Found("none", refused=str(error))
-    runtime = OrtBackend()
+    runtime, free = OrtBackend(), {value.name for value in here.graph.inputs}
     reference, baseline = runtime.reference(source), runtime.baseline(source)
+    settled = {name: array for name, array in feed.items() if name not in free}
     try:
-        samples = generate(source, (dict(feed),), 0, reference.run)
+        given = {name: array for name, array in feed.items() if name in free}
+        made = generate(here, (given,), 0, lambda sample: reference.run({**sample, **settled}))
+        samples = [{**sample, **settled} for sample in made]
         answers = judge_answers(Verifier(source, samples, runtime), runner, baseline)
     finally:
         for one in (reference, baseline, runner):

@@ -48,7 +48,7 @@ def gpu_target(name: str) -> Target:
         raise BackendMissing(missing)
     import tvm
 
-    return Target(name, "tvm", "cuda", open_sizes=False, hardware=str(tvm.cuda(device_id).device_name))
+    return Target(name, "tvm", "cuda", open_sizes=False, overrides=False, hardware=str(tvm.cuda(device_id).device_name))
 
 
 def machine(architecture: str = USUAL) -> tvm.target.Target:

@@ -62,7 +62,7 @@ class EdgeBackend:
     def targets(self) -> tuple[Target, ...]:
         """The target served. Raises BackendMissing when TVM is not installed."""
         require_tvm(self.target)
-        return (Target(self.target, "tvm", self.machine.architecture, is_here=False, open_sizes=False),)
+        return (Target(self.target, "tvm", self.machine.architecture, is_here=False, open_sizes=False, overrides=False),)
 
     def reference(self, model: ir.Model) -> Runner:
         """What a model means is not for generated code to say: `compiler.targets` lets ONNX Runtime say it."""
