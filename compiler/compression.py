@@ -110,7 +110,7 @@ def refuse_nothing(rewritten: Rewritten) -> None:
     if undone:
         raise NoChangeError(f"the compression was undone: {undone[0]}. Nothing was written.")
     if not coverage:
-        raise NoChangeError("there is nothing to compress: the model multiplies by no constant matrix or kernel. Nothing was written.")
+        raise NoChangeError("there is nothing to compress: the model multiplies by no constant matrix or kernel of floats. Nothing was written.")
     raise NoChangeError(f"none of the {len(coverage)} sites can be compressed ({_reasons(coverage)}). Nothing was written.")
 
 

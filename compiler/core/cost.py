@@ -69,6 +69,8 @@ PER_INPUT = {
 """Additions for each element of the first input."""
 GATED = {"RNN": TRANSCENDENTAL, "GRU": 3 * TRANSCENDENTAL + 5, "LSTM": 5 * TRANSCENDENTAL + 4}
 """Additions for each hidden unit at each position, its products apart."""
+CODES = {"DequantizeLinear": (0,), "ConvInteger": (1,), "MatMulInteger": (0, 1), "QLinearConv": (3, 8), "QLinearMatMul": (0, 3)}
+"""Where operators take the codes of numbers, by input."""
 PER_OPERAND = frozenset({"Max", "Min", "Sum", "Mean"})
 """Elementwise operators of any number of inputs."""
 
@@ -79,7 +81,7 @@ TYPICAL, LARGEST = 64, 1 << 16
 
 @dataclass(frozen=True)
 class ModelSize:
-    """How many floating-point numbers a model holds as constants, its arithmetic in additions, and, where that was counted, how many of them are zero."""
+    """How many numbers a model holds as constants, floats and codes of such, its arithmetic in additions, and, where that was counted, the floats of zero."""
 
     parameters: int
     flops: int
@@ -92,7 +94,8 @@ def model_size(model: ir.Model, unknown: int | None = None) -> ModelSize:
     An ``unknown`` dimension counts as that; by default as `typical_size`.
     """
     unknown = typical_size(model) if unknown is None else unknown
-    return ModelSize(sum(tensor.size for tensor in _floats(model)), sum(flops(node, unknown) or 0 for graph in all_graphs(model) for node in graph))
+    parameters = sum(tensor.size for tensor in _constants(model, is_parameter))
+    return ModelSize(parameters, sum(flops(node, unknown) or 0 for graph in all_graphs(model) for node in graph))
 
 
 def typical_size(model: ir.Model) -> int:
@@ -107,13 +110,22 @@ def typical_size(model: ir.Model) -> int:
 
 def count_zeros(model: ir.Model) -> int:
     """How many of the floating-point numbers that a model holds as constants are zero."""
-    return sum(tensor.size - int(np.count_nonzero(tensor.numpy())) for tensor in _floats(model))
+    return sum(tensor.size - int(np.count_nonzero(tensor.numpy())) for tensor in _constants(model, _is_float))
 
 
-def _floats(model: ir.Model) -> list[ir.TensorProtocol]:
-    """The constants of floating-point numbers, one that is shared by several once."""
-    tensors = {id(tensor): tensor for graph in all_graphs(model) for value in graph.initializers.values() if (tensor := value.const_value) is not None}
-    return [tensor for tensor in tensors.values() if tensor.dtype.is_floating_point()]
+def is_parameter(value: ir.Value) -> bool:
+    """Whether a constant counts as parameters: floating-point numbers, or the codes of quantised ones."""
+    return _is_float(value) or any(place in CODES.get(node.op_type, ()) for node, place in value.uses())
+
+
+def _is_float(value: ir.Value) -> bool:
+    return value.const_value is not None and value.const_value.dtype.is_floating_point()
+
+
+def _constants(model: ir.Model, counts: Callable[[ir.Value], bool]) -> list[ir.TensorProtocol]:
+    """The constants that count, one that is shared by several once."""
+    values = (value for graph in all_graphs(model) for value in graph.initializers.values() if counts(value))
+    return list({id(value.const_value): value.const_value for value in values if value.const_value is not None}.values())
 
 
 def flops(node: ir.Node, unknown: int | None = None) -> int | None:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import onnx_ir as ir
 
-from ...compiler.core.cost import ModelSize, flops, typical_size
+from ...compiler.core.cost import ModelSize, flops, is_parameter, typical_size
 from ...compiler.core.graph import all_graphs, clone_model
 from .coupling.groups import Group, couple
 
@@ -58,6 +58,6 @@ class Sketch:
 
     def _count(self, value: ir.Value) -> int:
         tensor = value.const_value
-        if tensor is None or not tensor.dtype.is_floating_point():
+        if tensor is None or not is_parameter(value):
             return 0
         return math.prod(value.shape.numpy()) if value in self._whole and value.shape is not None else tensor.size

@@ -115,6 +115,17 @@ def test_a_model_is_taken_at_a_size_at_which_none_of_its_values_is_empty() -> No
     assert model_size(model, unknown=TYPICAL).flops == 0
 
 
+def test_codes_of_quantised_numbers_count_as_parameters_and_their_zero_points_do_not() -> None:
+    text = (
+        "g (float[N,3] x) => (float[N,2] y) <int8[3,2] c = {1,2,3,4,5,6}, float s = {0.1}, int8 z = {0}, int64[2] t = {-1,2}, float[2] b = {0,1}>"
+        " { w = DequantizeLinear(c, s, z) m = MatMul(x, w) a = Add(m, b) y = Reshape(a, t) }"
+    )
+    model = ir.from_onnx_text(HEADER + text)
+    bind_opsets(model)
+    infer_shapes(model)
+    assert model_size(model).parameters == 6 + 1 + 2
+
+
 def test_a_value_that_is_empty_at_every_size_changes_nothing() -> None:
     text = "g (float[N,3] x) => (float[M,3] y) <int64[1] s = {0}, int64[1] e = {0}> { a = Slice(x, s, e) b = Concat<axis=0>(a, x) y = Relu(b) }"
     model = ir.from_onnx_text(HEADER + text)
