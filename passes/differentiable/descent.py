@@ -38,3 +38,18 @@ class Adam:
                 second.lerp_(slope.square(), 1 - SPREAD)
                 size = (second / (1 - SPREAD**self._steps)).sqrt() + TINY
                 tensor -= pace * rate / (1 - MOMENTUM**self._steps) * first / size
+
+    def moments(self) -> list[torch.Tensor]:
+        """What it remembers of the gradients: the first moments of all tensors, then the second."""
+        return [*self._first, *self._second]
+
+    def resume(self, moments: Sequence[torch.Tensor], steps: int) -> None:
+        """Go on as one that has taken so many steps and remembers these moments."""
+        for own, kept in zip(self.moments(), moments, strict=True):
+            own.copy_(kept)
+        self._steps = steps
+
+    @property
+    def steps(self) -> int:
+        """How many it has taken."""
+        return self._steps

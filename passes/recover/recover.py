@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -21,6 +24,7 @@ from ..differentiable.samples import stream_samples
 from ..differentiable.torch_there import need_torch
 from .batches import Kind, Samples, batchable, rows
 from .distill import Aims, Teacher, part, run
+from .kept import Kept
 from .latent import Student
 from .learnable import Learnable, learnables
 from .losses.hidden import HIDDEN
@@ -48,6 +52,7 @@ class Recover(Pass):
     ``attention`` compares attention maps, ``relations`` those of the last attention. With a ``rank`` weights only learn differences of that rank, which
     are folded in afterwards. ``rate`` is the longest step as a part of the size of a weight's numbers, ``batch`` the rows of a step; ``tables`` lets
     embeddings learn too. Zeros of a weight stay zeros. Quantised weights, their scales and those of activations learn as in LSQ.
+    With a file to ``keep`` it in, training that was stopped goes on from there when the same is run again.
 
     A tenth of the samples is held out: the state that answers best there stays, and nothing changes if that is the first. Raises UsageError without
     calibration data or a budget, NoChangeError when there is nothing to learn.
@@ -70,6 +75,7 @@ class Recover(Pass):
     batch: int = 32
     tables: bool = False
     seed: int = 0
+    keep: str = ""
 
     def run(self, model: ir.Model, context: Context) -> int:
         """Train; returns how many constants were learned, 0 when nothing came of it. Raises TargetError naming an operator that torch does not compute here."""
@@ -117,7 +123,8 @@ class Recover(Pass):
             student = Student(items, graph.constants, masks_of(items, original), self.rank, self.seed)
             learned, held = divided(samples.kinds, self.seed)
             budget = Budget(self.minutes, self.steps)
-            training = Training(graph, student, teacher, aims, samples, learned, held, budget, self.rate, self.batch, self.seed, context.progress)
+            kept = self._kept(student)
+            training = Training(graph, student, teacher, aims, samples, learned, held, budget, self.rate, self.batch, self.seed, context.progress, kept)
             course = training.run()
             if course.gained:
                 student.fold(model)
@@ -125,6 +132,15 @@ class Recover(Pass):
         finally:
             for spool in spools:
                 spool.close()
+
+    def _kept(self, student: Student) -> Kept | None:
+        """Where training is kept; what tells it from others are its options and the numbers that it starts with."""
+        if not self.keep:
+            return None
+        found = hashlib.sha256(repr(dataclasses.replace(self, keep="")).encode())
+        for told in (*(item.name.encode() for item in student.items), *(tensor.cpu().numpy().tobytes() for tensor in student.state())):
+            found.update(told)
+        return Kept(Path(self.keep), found.hexdigest())
 
     def _note(self, model: ir.Model, items: Sequence[Learnable], course: Course, context: Context) -> None:
         """Say what came of it, of the whole and of each site."""
