@@ -9,17 +9,20 @@ All linear sites but the head are rounded, which the papers leave in high precis
 too. What a head minds is the share of each token, not the sum of squares of its logits that awq scales by: there awq comes nearer to the model, and where its
 loss is higher all the same that is printed. At 8 bits the differences are too small to tell. The other methods are judged by their reconstruction error
 (`quant_methods`); here they are shown, at the widths that are claimed for them. Widths below 8 have one scale and zero point for 32 input channels, 8 bits
-one scale for a channel.
+one scale for a channel. What was judged is kept (``out/bench/quant_language.jsonl``), so that a run that was stopped goes on where it was.
 """
 
 from __future__ import annotations
 
+import functools
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import onnx_ir as ir
+from journal import Finding, Journal
 from quant_decoders import Decoder, Judged, each_decoder, without_head
 from quant_methods import widths_of
 from tables import Findings, Row
@@ -34,6 +37,10 @@ from graphwright.passes.quantize.coded import Coded
 from graphwright.passes.quantize.grid import Grid
 from graphwright.passes.quantize.method import Method, methods
 
+KEPT = Path("out") / "bench" / "quant_language.jsonl"
+SOURCES = (
+    "passes/quantize", "compiler/calibration", "compiler/substitution.py", "tests/bench/quant_language.py", "tests/bench/quant_decoders.py",
+)  # fmt: skip
 GRIDS = (Grid(8), Grid(4, symmetric=False, block=32), Grid(3, symmetric=False, block=32), Grid(2, symmetric=False, block=32))
 CLAIMED, SHOWN = ("gptq", "awq", "cbq"), ("rtn", "fp8")
 TOGETHER = (4, 3)
@@ -44,6 +51,8 @@ LEFT_OUT = ("seedlm",)
 WHOLE = 8
 
 Known = Sequence[tuple[Site, list[SiteStatistics]]]
+Make = Callable[[], tuple[ir.Model, float]]
+"""Makes a quantised model; with it the bits that one weight takes."""
 
 
 @dataclass(frozen=True)
@@ -75,56 +84,62 @@ def look(decoder: Decoder, found: Findings) -> None:
 
 def quantised(decoder: Decoder) -> Iterator[Result]:
     """Each method at each width; one that refuses any site is left out there."""
+    journal = Journal(KEPT, SOURCES)
+    for name, grid, head, make in trials(decoder):
+        row, _ = journal.find(f"{decoder.name}, {name}{head} at {grid.bits} bits", functools.partial(judged, decoder, make))
+        if "refused" not in row:
+            yield Result(name, grid.bits, head, Judged(np.array(row["losses"]), np.array(row["divergences"])), float(row["stored"]), float(row["seconds"]))
+
+
+def trials(decoder: Decoder) -> Iterator[tuple[str, Grid, str, Make]]:
+    """Method, grid, whether the head is rounded too, and what makes the model."""
     sites = benchable_sites(decoder.model)
-    body = {site.name for site in without_head(sites)}
-    kinds = methods()
+    body, kinds = without_head(sites), methods()
     rows = max(kind.rows for kind in kinds.values())
-    known = list(decoder.calibrator("calibration", decoder.fit).sites(decoder.model, sites, moments=True, rows=rows))
+    known = functools.cache(lambda: list(decoder.calibrator("calibration", decoder.fit).sites(decoder.model, sites, moments=True, rows=rows)))
     for grid in GRIDS:
         for name, kind in kinds.items():
             if name in LEFT_OUT or not (name in (*CLAIMED, *SHOWN) or f"W{grid.bits}" in widths_of(name)):
                 continue
-            yield from tried(decoder, [item for item in known if item[0].name in body], kind, grid, "")
+            yield name, grid, "", functools.partial(with_method, decoder.model, known, body, kind, grid)
             if grid.bits == HEAD_BITS and name in (*CLAIMED, SHOWN[0]):
-                yield from tried(decoder, known, kind, grid, HEAD)
-        if grid.bits in TOGETHER:
-            for together in block_methods().values():
-                yield from tried_together(decoder, without_head(sites), together, grid)
+                yield name, grid, HEAD, functools.partial(with_method, decoder.model, known, sites, kind, grid)
+        for together in block_methods().values() if grid.bits in TOGETHER else ():
+            yield together.name, grid, "", functools.partial(with_blocks, decoder, body, together, grid)
 
 
-def tried(decoder: Decoder, known: Known, kind: type[Method], grid: Grid, head: str) -> Iterator[Result]:
-    """One method on these sites; nothing where it refuses one."""
+def judged(decoder: Decoder, make: Make) -> Finding:
+    """A decoder with what ``make`` makes of it, and the bits that takes for one weight; why not where a site is refused."""
     start = time.perf_counter()
     try:
-        model, stored = with_method(decoder.model, known, kind, grid)
+        model, stored = make()
     except GraphwrightError as error:
-        print(f"{decoder.name}: {kind.name} is not there at {grid.bits} bits: {error}", flush=True)
-        return
-    yield Result(kind.name, grid.bits, head, decoder.judged(model), stored, time.perf_counter() - start)
+        return {"refused": str(error)}, []
+    found = decoder.judged(model)
+    return {
+        "losses": found.losses.tolist(), "divergences": found.divergences.tolist(), "stored": stored, "seconds": time.perf_counter() - start,
+    }, []  # fmt: skip
 
 
-def tried_together(decoder: Decoder, sites: Sequence[Site], kind: type[BlockMethod], grid: Grid) -> Iterator[Result]:
-    """One method that rounds sites together; nothing where it refuses the model."""
-    start = time.perf_counter()
-    try:
-        found = dict(_named(kind().quantize(decoder.model, sites, decoder.calibrator("calibration", decoder.fit), lambda site: grid)))
-    except GraphwrightError as error:
-        print(f"{decoder.name}: {kind.name} is not there at {grid.bits} bits: {error}", flush=True)
-        return
+def with_blocks(decoder: Decoder, sites: Sequence[Site], kind: type[BlockMethod], grid: Grid) -> tuple[ir.Model, float]:
+    """The model with what a method makes of sites together, and the bits it takes for one weight."""
+    found = dict(_named(kind().quantize(decoder.model, sites, decoder.calibrator("calibration", decoder.fit), lambda site: grid)))
     model = substitute_weights(decoder.model, {name: np.stack([part.matrix() for part in coded]) for name, coded in found.items()})
-    stored = sum(part.stored_bits for coded in found.values() for part in coded) / sum(site.parameters for site in sites)
-    yield Result(kind.name, grid.bits, "", decoder.judged(model), stored, time.perf_counter() - start)
+    return model, sum(part.stored_bits for coded in found.values() for part in coded) / sum(site.parameters for site in sites)
 
 
 def _named(found: Iterable[tuple[Site, list[Coded]]]) -> Iterator[tuple[str, list[Coded]]]:
     return ((site.name, coded) for site, coded in found)
 
 
-def with_method(model: ir.Model, known: Known, kind: type[Method], grid: Grid) -> tuple[ir.Model, float]:
+def with_method(model: ir.Model, known: Callable[[], Known], sites: Sequence[Site], kind: type[Method], grid: Grid) -> tuple[ir.Model, float]:
     """The model with what the method makes of each of these sites, and the bits it takes for one weight."""
     weights: dict[str, np.ndarray] = {}
     stored = count = 0.0
-    for site, statistics in known:
+    chosen = {site.name for site in sites}
+    for site, statistics in known():
+        if site.name not in chosen:
+            continue
         coded = [kind().quantize(weight, group, grid) for weight, group in zip(site.matrices(), statistics, strict=True)]
         weights[site.name] = np.stack([part.matrix() for part in coded])
         stored += sum(part.stored_bits for part in coded)
