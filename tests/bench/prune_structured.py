@@ -128,7 +128,6 @@ def prune(subject: Subject, of: str, ratio: float) -> Finding:
         missed.append(f"{1 - left:.3f} went")
     if of == "flops" and ratio == max(RATIOS):
         write(subject.plain, FOLDER / f"{subject.name}.whole.onnx")
-        write(rounded(subject, ratio), FOLDER / f"{subject.name}.half.onnx")
     return row, missed
 
 
