@@ -49,6 +49,7 @@ NAMED: Mapping[str, tuple[str, ...]] = {
 PAPERS: Mapping[str, tuple[str, ...]] = {
     "zeroquant": ("W8A8", "W4A8"), "outlier-suppression": ("W8A8",), "outlier-suppression+": ("W8A8",), "qllm": ("W4A8", "W4A4"), "rrs": ("W4A4",),
     "ostquant": ("W4A4",), "rptq": ("W4A8", "W4A4"), "ternarybert": ("W2",), "binarybert": ("W2",), "loftq": ("W4", "W2"), "omniquant": (*UNNAMED, "W4A4"),
+    "awq": UNNAMED,
 }  # fmt: skip
 """Widths that the papers claim, where methods.md gives none."""
 OUTLIERS = ("smoothquant", "llm.int8", "outlier-suppression", "outlier-suppression+", "zeroquant", "qllm", "olive", "fptq", "mofq")
@@ -84,9 +85,10 @@ def measure(only: str, seconds: float) -> tuple[list[Row], list[str]]:
         found = [row(line) for line in sum_up(trials)]
         rows += [{"model": name, **item} for item in found]
         print_table(f"{name}: E on held-out data, {SITES} sites", [item for item in found if item["E"] is not None])
-    lines = [line for line in sum_up(natural) if not _planted(line)] + [line for line in sum_up(outliers) if _planted(line)]
+    others = sum_up(outliers)
+    lines = [line for line in sum_up(natural) if not _planted(line)] + [line for line in others if _planted(line)]
     print_table("all models, and those with outliers for what is made for them", [row(line) for line in lines if line.refines and line.sites])
-    missed = [miss(line, lines) for line in lines if line.beats is False and line.width in widths_of(line.method, line.inputs is not None)]
+    missed = [miss(line, lines, others) for line in lines if line.beats is False and line.width in widths_of(line.method, line.inputs is not None)]
     print_table("what does not hold", missed)
     rows += [{"model": "all", **row(line)} for line in lines] + [{"model": "all", **item} for item in missed]
     return rows, [f"{item['method']} at {item['width']}: {item['got']}, asked {item['asked']}; {item['why']}" for item in missed]
@@ -173,16 +175,16 @@ def verdict(line: Line) -> str | None:
     return text if line.width in widths_of(line.method, line.inputs is not None) else f"({text})"
 
 
-def miss(line: Line, lines: Sequence[Line]) -> Row:
-    """A method that is not better than what it refines, where it has to be."""
+def miss(line: Line, lines: Sequence[Line], outliers: Sequence[Line]) -> Row:
+    """A method that is not better than what it refines, where it has to be; ``outliers`` are the lines of models with planted ones."""
     return {
         "method": line.method, "width": line.width, "asked": f"below 1 of the error of {line.refines}, with 95 % confidence",
         "got": f"{line.ratio:.4f} ({line.low:.4f} to {line.high:.4f})", "same grid": line.same_grid, "won": f"{line.won} of {line.compared}",
-        "why": why(line, lines),
+        "why": why(line, lines, outliers),
     }  # fmt: skip
 
 
-def why(line: Line, lines: Sequence[Line]) -> str:
+def why(line: Line, lines: Sequence[Line], outliers: Sequence[Line]) -> str:
     """What the figures tell of the reason."""
     if line.method == "rex" and line.same_grid:
         told = f"one order more divides the error by {1 / line.same_grid:.1f} (the paper's steps: 2^{line.bits} - 2), {line.bits} bits more of one grid by"
@@ -193,4 +195,17 @@ def why(line: Line, lines: Sequence[Line]) -> str:
         return f"{told} 16 bits it is {exact.ratio:.3f} ({exact.low:.3f} to {exact.high:.3f})"
     if line.low == line.high == 1:
         return f"it is {line.refines} at every site: on rows held back nothing that it tries does better than that start"
-    return "not told apart" if line.low is not None and line.low <= 1 else ""
+    reasons = ["not told apart"] if line.low is not None and line.low <= 1 else []
+    plain = find(line.refines, line, lines)
+    if plain is not None and line.same_grid is not None and line.same_grid < 1 and line.stored > plain.stored:
+        beside = f"the {line.stored - plain.stored:.2f} bits a weight that it keeps beside buy finer blocks of {line.refines}, which do as much"
+        reasons.append(f"on the same grid it is {line.same_grid:.3f}; {beside}")
+    planted = find(line.method, line, outliers) if line.inputs is not None and not _planted(line) else None
+    if planted is not None and planted.ratio is not None:
+        reasons.append(f"these models have few outliers to take away; with planted ones it is {planted.ratio:.3f} ({planted.low:.3f} to {planted.high:.3f})")
+    return "; ".join(reasons)
+
+
+def find(method: str | None, like: Line, lines: Sequence[Line]) -> Line | None:
+    """A method at the widths of another."""
+    return next((line for line in lines if (line.method, line.width) == (method, like.width)), None)
