@@ -2,17 +2,23 @@
 
 Claimed of ours on every model: no peer is more accurate or faster, as far as the figures can tell (95 % intervals of the paired difference on the same
 items, and of the ratio of times). Point figures are in the table. A peer that fails has a row that says so.
+
+What everyone made, and how well it does, are kept in ``out/bench/rivals`` while the compiler stays what it is; time is always taken anew, so that it can be
+taken while the machine does nothing else.
 """
 
 from __future__ import annotations
 
+import functools
 import math
+import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from journal import Finding, Journal
 from quant_peers import Quantiser, dynamic_peers, int4_peers, raised, static_peers
 from quant_pictures import NAMES, Pictures, pictures
 from quant_sentences import Sentences, sentences
@@ -23,6 +29,8 @@ import graphwright
 from graphwright.models.catalogue import Sample
 from graphwright.models.session import Plain, Runs
 
+FOLDER = Path("out") / "bench" / "rivals"
+SOURCES = ("passes", "compiler", "backends/ort", "tests/bench/quant_rivals.py", "tests/bench/quant_peers.py")
 CALIBRATION = 32
 """Samples for everyone: histograms of more take ONNX Runtime's calibrators minutes and gigabytes."""
 IMAGES = 450
@@ -47,9 +55,11 @@ def measure(only: str, seconds: float) -> tuple[list[Row], list[str]]:
     """All contests whose name holds ``only``."""
     rows: list[Row] = []
     missed: list[str] = []
+    journal = Journal(FOLDER / "scores.jsonl", SOURCES)
     with tempfile.TemporaryDirectory() as place:
         for contest in contests(Path(place), only):
-            found, claims = compete(contest, Path(place), seconds)
+            known, _ = journal.find(f"{contest.name}, {contest.precision}", functools.partial(scored, contest))
+            found, claims = compete(contest, known, seconds)
             print_table(f"{contest.name}, {contest.precision}", found)
             rows += [{"model": contest.name, "precision": contest.precision, **row} for row in found]
             missed += [f"{contest.name}, {contest.precision}: {claim}" for claim in claims]
@@ -74,14 +84,20 @@ def _of_sentences(one: Sentences, precision: str, peers: Mapping[str, Quantiser]
     return Contest("minilm_l6", one.path, precision, one.calibration, peers, one.agreement, [one.long, one.short])
 
 
-def compete(contest: Contest, place: Path, seconds: float) -> tuple[list[Row], list[str]]:
-    """A row for the model, one for ours, and one for each peer; and what does not hold."""
-    files, rows = quantised(contest, place)
-    plain = contest.scores(Plain(contest.path))
-    scores = {name: contest.scores(open_()) for name, open_ in files.items()}
-    turns = take_turns({"float32": lambda: Plain(contest.path), **files}, contest.timed, seconds * len(files))
+def scored(contest: Contest) -> Finding:
+    """A row for the model, for ours and for each peer; the files; how well each does on each item."""
+    files, rows = quantised(contest)
+    scores = {name: contest.scores(opened(path)()).tolist() for name, path in {"float32": contest.path, **files}.items()}
+    return {"rows": rows, "files": files, "scores": scores}, []
+
+
+def compete(contest: Contest, known: Row, seconds: float) -> tuple[list[Row], list[str]]:
+    """The rows with scores and times, and what does not hold."""
+    files, rows = {name: opened(Path(path)) for name, path in known["files"].items()}, known["rows"]
+    scores = {name: np.array(found) for name, found in known["scores"].items()}
+    turns = take_turns({"float32": opened(contest.path), **files}, contest.timed, seconds * len(files))
     missed = []
-    rows["float32"] |= {"score": float(plain.mean()), "ms": turns.median("float32") * 1e3}
+    rows["float32"] |= {"score": float(scores["float32"].mean()), "ms": turns.median("float32") * 1e3}
     for name in files:
         ratio, low, high = turns.ratio(name, OURS)
         worse = interval(scores[name], scores[OURS])
@@ -96,22 +112,30 @@ def compete(contest: Contest, place: Path, seconds: float) -> tuple[list[Row], l
     return list(rows.values()), missed
 
 
-def quantised(contest: Contest, place: Path) -> tuple[dict[str, Callable[[], Runs]], dict[str, Row]]:
-    """How to open what each made, and a row for each with its size or what it failed with."""
-    out = place / f"{contest.name}-{contest.precision}"
+def opened(path: Path) -> Callable[[], Runs]:
+    """How to open a file, or an artifact's folder."""
+    return lambda: graphwright.load(path) if path.is_dir() else Plain(path)
+
+
+def quantised(contest: Contest) -> tuple[dict[str, Path], dict[str, Row]]:
+    """What each made, and a row for each with its size or what it failed with."""
+    place = FOLDER / f"{contest.name}-{contest.precision}"
+    shutil.rmtree(place, ignore_errors=True)
+    place.mkdir(parents=True)
+    out = place / "ours"
     graphwright.compile(contest.path, precision=contest.precision, calibration=list(contest.calibration), output=out)
-    files: dict[str, Callable[[], Runs]] = {OURS: lambda: graphwright.load(out)}
+    files = {OURS: out}
     rows = {"float32": row("float32", contest.path), OURS: row(OURS, out / "model.onnx")}
-    given = raised(contest.path, place / f"{contest.name}-raised.onnx")
+    given = raised(contest.path, place / "raised.onnx")
     for index, (name, quantise) in enumerate(contest.peers.items()):
-        path = place / f"{contest.name}-{contest.precision}-{index}.onnx"
+        path = place / f"{index}.onnx"
         try:
             quantise(given, contest.calibration, path)
             Plain(path)
         except Exception as problem:
             rows[name] = row(f"{name} (fails: {type(problem).__name__}: {str(problem).splitlines()[0][:80]})", None)
             continue
-        files[name] = lambda path=path: Plain(path)
+        files[name] = path
         rows[name] = row(name, path)
     return files, rows
 
