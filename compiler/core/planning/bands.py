@@ -2,7 +2,8 @@
 
 A band is some rows of an image. A pointwise convolution, or a pool whose windows lie beside each other, reads the same band of what comes before; a window
 that overlaps reads some rows more, which are then computed twice (Alwani et al., Fused-Layer CNN Accelerators, MICRO 2016, section III). Blocks that are too
-little work for more than one thread are joined, too: what lies between them stays in that thread's cache.
+little work for more than one thread are joined, too: what lies between them stays in that thread's cache. So is what little is left to do behind one
+product, such as the classifier behind the last convolution.
 """
 
 from __future__ import annotations
@@ -73,6 +74,8 @@ class Joiner:
             return Verdict(False, "what lies between them is read elsewhere, too")
         if _is_small(first) and _is_small(second) and sum(known_bytes(value) or SMALL_BYTES + 1 for value in flowing) <= SMALL_BYTES:
             return self._settled(first, second, Verdict(True, "one thread does both, and keeps what lies between them"))
+        if _ends(first, second) and sum(known_bytes(value) or SMALL_BYTES + 1 for value in flowing) <= SMALL_BYTES:
+            return self._settled(first, second, Verdict(True, "it is hardly any work, which one thread does when the others have ended"))
         found = self._by_bands(first, second, flowing)
         return self._settled(first, second, found) if found.yes else found
 
@@ -137,6 +140,11 @@ def _work(growth: Growth) -> int | None:
 def _is_small(growth: Growth) -> bool:
     work = _work(growth)
     return work is not None and work <= SMALL
+
+
+def _ends(first: Growth, second: Growth) -> bool:
+    """Whether ``second`` is what little is left to do when all of ``first`` is there. Bands of several products stay the last that is done in a kernel."""
+    return _is_small(second) and sum(map(is_product, first.nodes)) < 2 and not _windows(second.nodes)
 
 
 def _weights(growth: Growth) -> int:

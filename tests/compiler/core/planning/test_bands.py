@@ -90,3 +90,20 @@ def test_little_work_is_done_by_one_thread_in_one_kernel() -> None:
     )
     infer_shapes(model)
     assert [block.title for block in plan(model, BANDS).blocks] == ["MatMul+MatMul"]
+
+
+CLASSIFIER = "c = GlobalAveragePool(a) f = Flatten(c) y = MatMul(f, w)"
+
+
+def test_a_small_classifier_belongs_to_the_only_convolution_before_it() -> None:
+    body = f"a = Conv<kernel_shape=[3,3]>(x, k) {weight(32)} {CLASSIFIER}"
+    assert titles(body, "float[M,H] y", size=16)[-2:] == ["Constant", "Conv+GlobalAveragePool+Flatten+MatMul"]
+
+
+def test_it_stays_apart_from_bands_of_several() -> None:
+    body = f"b = {DEPTHWISE} r = Relu(b) a = Conv(r, p) {weight(16)} {CLASSIFIER}"
+    assert titles(body, "float[M,H] y", size=16)[::2] == ["Conv+Relu+Conv", "GlobalAveragePool+Flatten+MatMul"]
+
+
+def weight(width: int) -> str:
+    return f"w = Constant<value = float[{width},2] {{{', '.join(['1'] * 2 * width)}}}>()"
