@@ -1,6 +1,7 @@
 """How many operators a kernel holds on average: real models and twenty families as torch exports them, beside the kernels of TVM's own fusion.
 
-"came in" counts the operators of the file (constants and what only holds one are none), "after" those that our passes leave (level 2, standard operators).
+"came in" counts the operators of the file (constants and what only holds one are none), "after" those that our passes leave (level 2, standard operators);
+weights that a caller may override are constants, as in every build.
 The rate is operators that came in by kernels of the plan, as the DNNFusion paper counts; "after / kernels" leaves out what the passes did. "tiles" is the
 plan that also joins products with what works on their rows or channels (Deep-Fusion), as a measurement would decide, and blocks that work on the same band
 of an image (`planning.bands`); the rates claimed are of that plan.
@@ -21,6 +22,7 @@ import onnx_ir as ir
 from tables import Row, print_table, write_rows
 
 from graphwright.compiler.core.errors import GraphwrightError
+from graphwright.compiler.core.fixed import settle_initialisers
 from graphwright.compiler.core.graph import all_graphs, clone_model
 from graphwright.compiler.core.passes import Context, parse_pipeline
 from graphwright.compiler.core.planning.plan import Constraints
@@ -85,6 +87,7 @@ def exported(tiny: Tiny, exporter: str) -> ir.Model:
 def measure(subject: Subject) -> Row | None:
     """One row; None, with a sentence, for a model that cannot be rewritten."""
     model = clone_model(subject.model)
+    settle_initialisers(model)
     try:
         for step in parse_pipeline(CANONICAL):
             step.run(model, Context())
