@@ -1,14 +1,15 @@
 """The target cpu on every real model: ONNX Runtime alone, TVM alone, both by parts, and which of them shipped.
 
 ``ort-cpu`` and ``cpu`` are compiled from the same file, and then timed in turns with the file itself under ONNX Runtime ("input"), opened anew several times,
-apart from what the reports say. Times of TVM and of the parts are those that the report names. Asked: never slower than ONNX Runtime alone, which is
-``ort-cpu`` and the stricter of the two, and faster on at least a third of the models; both comparisons are told.
+apart from what the reports say. Artifacts stay in out/bench/cpu, ``--seconds 0`` makes them and times nothing, and a row that was timed with the same code
+is not timed again (remove out/bench/cpu to begin anew). Times of TVM and of the parts are those that the report names. Asked: never slower than ONNX Runtime
+alone, which is ``ort-cpu`` and the stricter of the two, and faster on at least a third of the models; both comparisons are told.
 """
 
 from __future__ import annotations
 
 import json
-import tempfile
+import shutil
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,11 +18,13 @@ from tables import Row, print_table, write_rows
 from turns import take_turns
 
 import graphwright
+from graphwright.compiler.cache import hash_sources
 from graphwright.compiler.driver import compile_model
 from graphwright.compiler.request import Request
 from graphwright.models.catalogue import Entry, Sample, catalogue
 from graphwright.models.session import Plain, Runs
 
+ROW = "row.json"
 SHARE = 1 / 3
 """Of the models on which the target must be faster."""
 
@@ -35,16 +38,32 @@ def run(folder: Path, only: str, seconds: float) -> list[str]:
         if reason := entry.unavailable():
             print(f"{entry.name} is left out: {reason}")
             continue
-        with tempfile.TemporaryDirectory() as place:
-            rows.append(measure(entry, Path(place), seconds))
-        print(json.dumps(rows[-1], default=str), flush=True)
+        row = known(entry, folder / "cpu" / entry.name, seconds)
+        if row is not None:
+            rows.append(row)
+            print(json.dumps(row, default=str), flush=True)
     print_table("cpu", rows)
     write_rows(folder / "cpu.json", rows)
     return claims(rows, whole=not only)
 
 
-def measure(entry: Entry, place: Path, seconds: float) -> Row:
-    """Compile one model for both targets, and time the artifacts in turns."""
+def known(entry: Entry, place: Path, seconds: float) -> Row | None:
+    """The row of a model, from its file where the same code wrote it; None when only artifacts are asked for."""
+    file, state = place / ROW, hash_sources()
+    kept = json.loads(file.read_text()) if file.is_file() else {}
+    if kept.get("code") != state:
+        shutil.rmtree(place, ignore_errors=True)
+        place.mkdir(parents=True)
+        kept = {"code": state, "made": make(entry, place)}
+        file.write_text(json.dumps(kept, default=str))
+    if "row" not in kept and seconds > 0:
+        kept["row"] = {**kept["made"], **measure(entry, place, seconds)}
+        file.write_text(json.dumps(kept, default=str))
+    return kept.get("row")
+
+
+def make(entry: Entry, place: Path) -> Row:
+    """Compile one model for both targets; what the report says of its runtimes."""
     path = entry.file(place)
     samples = list(entry.feeds(1, "report"))
     started = time.perf_counter()
@@ -54,10 +73,15 @@ def measure(entry: Entry, place: Path, seconds: float) -> Row:
     row |= {f"{name} ms": runtimes.get(name) for name in ("onnxruntime", "tvm", "mixed")}
     with graphwright.load(place / "cpu") as artifact:
         options = artifact.manifest.options
-        row |= {"ships": options.get("runtime", "onnxruntime"), "parts": len(options.get("parts", ()))}  # type: ignore[arg-type]
+        return row | {"ships": options.get("runtime", "onnxruntime"), "parts": len(options.get("parts", ()))}  # type: ignore[arg-type]
+
+
+def measure(entry: Entry, place: Path, seconds: float) -> Row:
+    """Time the artifacts of one model and its file in turns."""
+    path, samples = entry.file(place), list(entry.feeds(1, "report"))
     models: dict[str, Callable[[], Runs]] = {name: lambda name=name: graphwright.load(place / name) for name in ("ort-cpu", "cpu")}  # type: ignore[misc]
     turns = take_turns({"input": lambda: Plain(path), **models}, samples, seconds)
-    row |= {f"{name} again ms": turns.median(name) * 1e3 for name in ("input", "ort-cpu", "cpu")}
+    row: Row = {f"{name} again ms": turns.median(name) * 1e3 for name in ("input", "ort-cpu", "cpu")}
     row |= dict(zip(("ratio", "low", "high"), turns.ratio("cpu", "ort-cpu"), strict=True))
     return row | dict(zip(("to input", "input low", "input high"), turns.ratio("cpu", "input"), strict=True))
 

@@ -7,10 +7,13 @@ All get the model as our passes leave it (standard operators), with the sizes of
 - ``TVM``: TVM's own fusion and its own schedules. Untuned it has none for a CPU, so that each kernel is the loops it was written as.
 - ``own``: TVM's own fusion with our schedules, so that it differs from the next in who fuses only.
 - ``plan``: our plan with our schedules: what an untuned build is.
-- ``..., tuned``: each with the same number of measured schedules (`TUNED`, TRIALS=400); for ``TVM`` all of them are MetaSchedule's.
+- ``..., tuned``: each with the same number of measured schedules (`TUNED`, TRIALS=400, none with 0); for ``TVM`` all of them are MetaSchedule's.
 
 Every column but ``TVM`` uses our importer, layouts and vector mathematics. All runs take turns, with all processors; ``TVM`` is timed on its own where it
 would take most of the time.
+
+Every build is packed into out/bench/tvm, and opened from there to be timed; ``--seconds 0`` builds only, so that both can be done at different times. A row
+that was timed with the same code is not timed again (remove out/bench/tvm to begin anew).
 
 Asked: plan at least 1.2x faster than TVM's own fusion at equal trials (geometric mean), and the tuned models at least as fast as the input.
 """
@@ -21,9 +24,8 @@ import json
 import math
 import os
 import statistics
-import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -34,8 +36,12 @@ from turns import take_turns
 
 from graphwright.backends.tvm.build import build_model
 from graphwright.backends.tvm.machine import this_machine
-from graphwright.backends.tvm.options import Fusion, Options
+from graphwright.backends.tvm.opening import open_package
+from graphwright.backends.tvm.options import Fusion, Options, read_options
+from graphwright.backends.tvm.package import write_package
+from graphwright.backends.tvm.session import TvmRunner
 from graphwright.backends.tvm.tuning.session import TuningSession
+from graphwright.compiler.cache import hash_sources
 from graphwright.compiler.core.drift import ROUNDING
 from graphwright.compiler.core.errors import ContractError, GraphwrightError
 from graphwright.compiler.core.fixed import fix_inputs
@@ -54,6 +60,7 @@ AT_LEAST = 1.2
 LONG = 128
 """Tokens of the long sample of a model of sentences."""
 WARM = 2
+ROW = "row.json"
 QUICK_S = 0.05
 """A run by TVM itself that takes less is timed in turns with the others."""
 
@@ -68,15 +75,30 @@ def run(folder: Path, only: str, seconds: float) -> list[str]:
             print(f"{entry.name} is left out: {reason}")
             continue
         try:
-            with tempfile.TemporaryDirectory() as place:
-                rows.append(measure(entry, Path(place), folder / "tuning", seconds))
+            row = known(entry, folder / "tvm" / entry.name, folder / "tuning", seconds)
         except GraphwrightError as error:
             print(f"{entry.name} is left out: {error}", flush=True)
             continue
-        print(json.dumps(rows[-1], default=str), flush=True)
+        if row is not None:
+            rows.append(row)
+            print(json.dumps(row, default=str), flush=True)
     print_table("generated kernels, ms", rows)
     write_rows(folder / "tvm.json", rows)
     return claims(rows)
+
+
+def known(entry: Entry, place: Path, database: Path, seconds: float) -> Row | None:
+    """The row of a model, from its file where the same code wrote it; None when only builds are asked for."""
+    file, state = place / ROW, hash_sources()
+    kept = json.loads(file.read_text()) if file.is_file() else {}
+    if kept.get("code") != state:
+        place.mkdir(parents=True, exist_ok=True)
+        kept = {"code": state, "builds": build(entry, place, database)}
+        file.write_text(json.dumps(kept))
+    if "row" not in kept and seconds > 0:
+        kept["row"] = measure(entry, place, kept["builds"], seconds)
+        file.write_text(json.dumps(kept, default=str))
+    return kept.get("row")
 
 
 def entries() -> Iterator[Entry]:
@@ -93,39 +115,55 @@ def lengthened(sample: Sample) -> Sample:
     return {name: np.resize(array, (1, LONG)) for name, array in sample.items()}
 
 
-def measure(entry: Entry, place: Path, database: Path, seconds: float) -> Row:
-    """One model in all ways."""
+def build(entry: Entry, place: Path, database: Path) -> dict[str, dict[str, object]]:
+    """Build one model in all ways and pack what was built; returns the options of each."""
     path = entry.file(place)
     sample = next(iter(entry.feeds(1, "report")))
     model = fix_inputs(optimize_model(fix_inputs(ir.load(path), sample), Request(target="onnx")).model, sample)
     verifier = Verifier(fix_inputs(ir.load(path), sample), [sample], find_backend("onnx"))
+    runners = {"TVM": by_itself(model, None)}
+    for fusion in ("own", "plan"):
+        runners[fusion] = built(model, fusion, None)  # type: ignore[arg-type]
+    if TRIALS and entry.name.startswith(TUNED):
+        limit = Tuning(trials=TRIALS, database=database)
+        runners["plan, tuned"] = built(model, "plan", TuningSession(limit))
+        runners["own, tuned"] = built(model, "own", TuningSession(limit))
+        runners["TVM, tuned"] = by_itself(model, TuningSession(replace(limit, database=database / "theirs"), ours=False))
+    options: dict[str, dict[str, object]] = {}
+    for name, runner in runners.items():
+        if not name.startswith("TVM"):
+            check(runner, verifier, name)
+        (place / name).mkdir(exist_ok=True)
+        write_package(runner, place / name)
+        options[name] = replace(Options(), kept=runner.kept).to_dict()
+    return options
+
+
+def measure(entry: Entry, place: Path, options: Mapping[str, Mapping[str, object]], seconds: float) -> Row:
+    """One model in all ways that were built."""
+    path, sample = entry.file(place), next(iter(entry.feeds(1, "report")))
     runners: dict[str, Callable[[], Runs]] = {"input": lambda: Plain(path)}
     row: Row = {"model": entry.name}
-    row["TVM"] = alone(by_itself(model, None), sample) * 1e3
-    for fusion in ("own", "plan"):
-        runners[fusion] = checked(built(model, fusion, None), verifier, fusion)  # type: ignore[arg-type]
-    if tuned := entry.name.startswith(TUNED):
-        limit = Tuning(trials=TRIALS, database=database)
-        runners["plan, tuned"] = checked(built(model, "plan", TuningSession(limit)), verifier, "plan, tuned")
-        runners["own, tuned"] = checked(built(model, "own", TuningSession(limit)), verifier, "own, tuned")
-        theirs = by_itself(model, TuningSession(replace(limit, database=database / "theirs"), ours=False))
-        if (once := alone(theirs, sample)) < QUICK_S:
-            runners["TVM, tuned"] = lambda: theirs
+    for name in options:
+        runner = open_package(place / name, read_options(options[name]).kept)
+        once = alone(runner, sample) if name.startswith("TVM") else 0.0
+        if name == "TVM" or once > QUICK_S:
+            row[name] = once * 1e3
         else:
-            row["TVM, tuned"] = once * 1e3
+            runners[name] = lambda runner=runner: runner  # type: ignore[misc]
     turns = take_turns(runners, [sample], seconds)
     row |= {name: turns.median(name) * 1e3 for name in runners}
     row["TVM / plan"] = number(row, "TVM") / number(row, "plan")
     row["own / plan"] = turns.ratio("own", "plan")[0]
     row["plan / input"] = turns.ratio("plan", "input")[0]
-    if tuned:
+    if "plan, tuned" in options:
         row["tuned TVM / plan"] = number(row, "TVM, tuned") / number(row, "plan, tuned")
         row["tuned own / plan"] = turns.ratio("own, tuned", "plan, tuned")[0]
         row["tuned / input"], row["low"], row["high"] = turns.ratio("plan, tuned", "input")
     return row
 
 
-def built(model: ir.Model, fusion: Fusion, tuning: TuningSession | None) -> Runs:
+def built(model: ir.Model, fusion: Fusion, tuning: TuningSession | None) -> TvmRunner:
     """A build of the model, tuned first where that is asked for."""
     told: list[str] = []
     scheduler = tuning.scheduler(this_machine(), lambda _: None, told) if tuning is not None else None
@@ -135,7 +173,7 @@ def built(model: ir.Model, fusion: Fusion, tuning: TuningSession | None) -> Runs
     return runner
 
 
-def by_itself(model: ir.Model, tuning: TuningSession | None) -> Runs:
+def by_itself(model: ir.Model, tuning: TuningSession | None) -> TvmRunner:
     """A build with TVM's own fusion and schedules."""
     told: list[str] = []
     scheduler = tuning.scheduler(this_machine(), lambda _: None, told) if tuning is not None else None
@@ -145,12 +183,11 @@ def by_itself(model: ir.Model, tuning: TuningSession | None) -> Runs:
     return runner
 
 
-def checked(runner: Runs, verifier: Verifier, what: str) -> Callable[[], Runs]:
-    """A build that computes what the model does. Raises ContractError when it does not."""
-    worst = verifier.check_runner(runner, ROUNDING)  # type: ignore[arg-type]
+def check(runner: TvmRunner, verifier: Verifier, what: str) -> None:
+    """Raise ContractError when a build does not compute what the model does."""
+    worst = verifier.check_runner(runner, ROUNDING)
     if worst.broken:
         raise ContractError(f"wrong numbers ({what}): {worst.output} is off by {worst.max_abs:.3g} where {worst.allowed:.3g} is allowed")
-    return lambda: runner
 
 
 def alone(runner: Runs, sample: Sample) -> float:
