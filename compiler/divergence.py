@@ -71,9 +71,16 @@ class Ruler:
 
     def measure(self, runner: Runner, limit: int | None = None) -> Divergence:
         """The divergence of a runner on the samples (the first ``limit``)."""
-        chosen = self.samples[:limit]
+        return self._measured(runner, slice(limit))
+
+    def noises(self, runner: Runner) -> list[float]:
+        """The noise (`Divergence.noise`) in the answers to each sample."""
+        return [self._measured(runner, slice(place, place + 1)).noise for place in range(len(self.samples))]
+
+    def _measured(self, runner: Runner, part: slice) -> Divergence:
+        chosen = self.samples[part]
         sums: dict[str, _Sums] = {}
-        for sample, before in zip(chosen, self._before, strict=False):
+        for sample, before in zip(chosen, self._before[part], strict=True):
             after = _arrays(runner.run(sample))
             for name, array in before.items():
                 if name in after and after[name].shape == array.shape and array.size:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from .core.backend import Backend, Built, Rival, Runner, Sample
 from .core.drift import Drift
 from .core.errors import NoChangeError
 from .core.records import Difference
+from .core.timing import CONFIDENCE, median_interval
 from .elsewhere import check_device
 from .pipeline import split
 from .report import TrialEntry
@@ -26,7 +28,9 @@ __all__ = ["Race"]
 
 SEARCH_SECONDS = 120.0
 MORE_NOISE, QUIET_NOISE = 2.0, 1e-4
-"""How much noise (power, of the output's) a runtime's own integer kernels may make: twice what the compressed model means to, or 40 dB below the signal."""
+"""How much noise (power, of the output's) a runtime's own integer kernels may make: twice what the compressed model means to, or 40 dB below the signal.
+
+More is a fault where it is more beyond doubt: a few samples near to a decision make most of all noise, and it takes a single one of them to double it."""
 
 
 @dataclass
@@ -180,16 +184,24 @@ class Race:
     def _as_close(self, runner: Runner, rewritten: Rewritten) -> bool:
         """Whether a compressed candidate answers as much like the input as it does without the runtime's optimisations."""
         assert self.compressor is not None
+        ruler = self.compressor.ruler
         plain = self.backend.reference(rewritten.model)
         try:
-            meant = self.compressor.ruler.measure(plain).noise
+            meant, quiet = ruler.measure(plain).noise, ruler.noises(plain)
         finally:
             plain.close()
-        found = self.compressor.ruler.measure(runner).noise
+        found = ruler.measure(runner).noise
         allowed = max(MORE_NOISE * meant, QUIET_NOISE)
-        close = found <= allowed
+        close = found <= allowed or not noisier(quiet, ruler.noises(runner))
         if close:
-            self.noises[id(runner)] = found, allowed
+            self.noises[id(runner)] = found, max(found, allowed)
             own = "the runtime computes some compressed operators in integers of its own"
             self.notes.append(f"{own}: the noise in its answers is {found:.2g} instead of {meant:.2g}")
         return close
+
+
+def noisier(before: Sequence[float], after: Sequence[float]) -> bool:
+    """Whether answers to the same samples hold more noise: the interval of the middle ratio lies above 1, or there are too few samples to have one."""
+    ratios = [new / old if old > 0.0 else math.inf if new > 0.0 else 1.0 for old, new in zip(before, after, strict=True)]
+    low, high = median_interval(ratios, CONFIDENCE)
+    return low > 1.0 or (low, high) == (0.0, math.inf)

@@ -95,3 +95,10 @@ def test_only_as_many_samples_are_run_as_asked_for() -> None:
     rows = [np.ones((1, 2, 2), np.float32) * number for number in (1, 2, 3)]
     ruler = Ruler(Answers("h", *rows), [{"n": np.array(number)} for number in range(3)])
     assert ruler.measure(Answers("h", *rows), 2).samples == 2
+
+
+def test_the_noise_of_each_sample_is_that_of_it_alone() -> None:
+    rows = [np.array([[3.0, 4.0]], np.float32), np.array([[0.0, 2.0]], np.float32)]
+    samples = [{"n": np.array(number)} for number in range(2)]
+    ruler = Ruler(Answers("h", *rows), samples)
+    assert ruler.noises(Answers("h", rows[0] * np.float32(1.1), rows[1])) == pytest.approx([0.01, 0.0], rel=1e-5)
