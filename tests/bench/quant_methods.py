@@ -202,7 +202,8 @@ def why(line: Line, lines: Sequence[Line], outliers: Sequence[Line]) -> str:
         reasons.append(f"on the same grid it is {line.same_grid:.3f}; {beside}")
     planted = find(line.method, line, outliers) if line.inputs is not None and not _planted(line) else None
     if planted is not None and planted.ratio is not None:
-        reasons.append(f"these models have few outliers to take away; with planted ones it is {planted.ratio:.3f} ({planted.low:.3f} to {planted.high:.3f})")
+        told = "these models have few outliers to take away: with planted ones" if planted.beats else "with planted outliers"
+        reasons.append(f"{told} it is {planted.ratio:.3f} ({planted.low:.3f} to {planted.high:.3f})")
     return "; ".join(reasons)
 
 
