@@ -50,6 +50,7 @@ _WEIGHTED = (
     "InstanceNormalization", "LayerNormalization", "GroupNormalization", "RMSNormalization",
 )  # fmt: skip
 
+_CENTRED = ("InstanceNormalization", "LayerNormalization", "GroupNormalization")
 _SHIFTED = ("InstanceNormalization", "LayerNormalization", "GroupNormalization", "BatchNormalization")
 """Operators that round what they scale before they shift it by their third input, which may cancel it."""
 ODD = 0.7310586
@@ -117,6 +118,8 @@ class _Rounding:
                 self._after(value, node)
             if is_op(node, *_SHIFTED):
                 self._inside(node)
+            if is_op(node, *_CENTRED):
+                self._centred(node)
         for value in [value for value in self.model.graph.inputs if not value.is_initializer()]:
             self._after(value, None)
         first = next(iter(self.model.graph), None)
@@ -173,15 +176,29 @@ class _Rounding:
         none = self._emit(added, "Sub", [shift, shift], dtype)
         scaled = self._emit(added, node.op_type, [*node.inputs[:2], none, *node.inputs[3:]], dtype)  # type: ignore[list-item]
         added[-1].attributes.update(node.attributes)
-        finite = self._emit(added, "Mul", [self._bounded(added, scaled, dtype), self._constant(ODD, dtype)], dtype)
-        chain = self._chain(finite, dtype)
-        added += chain
-        moved = self._emit(added, "Sub", [chain[-1].outputs[0], finite], dtype)
+        moved = self._odd_rounding(added, scaled, dtype)
         readers = [(user, index) for user, index in result.uses()]
         total = self._emit(added, "Add", [result, moved], dtype)
         for user, index in readers:
             user.replace_input_with(index, total)
         node.graph.insert_after(node, added)  # type: ignore[union-attr]
+
+    def _centred(self, node: ir.Node) -> None:
+        """Move the numbers that are normalised by what rounding does to them less their mean: that is no whole number where all of them are."""
+        value = node.inputs[0]
+        if value is None or value.dtype not in (ir.DataType.FLOAT, ir.DataType.DOUBLE):
+            return
+        added: list[ir.Node] = []
+        moved = self._odd_rounding(added, value, value.dtype)
+        node.replace_input_with(0, self._emit(added, "Add", [value, moved], value.dtype))
+        node.graph.insert_before(node, added)  # type: ignore[union-attr]
+
+    def _odd_rounding(self, nodes: list[ir.Node], value: ir.Value, dtype: ir.DataType) -> ir.Value:
+        """What rounding takes from a number whose bits an odd factor filled; 0 where it is no number."""
+        finite = self._emit(nodes, "Mul", [self._bounded(nodes, value, dtype), self._constant(ODD, dtype)], dtype)
+        chain = self._chain(finite, dtype)
+        nodes += chain
+        return self._emit(nodes, "Sub", [chain[-1].outputs[0], finite], dtype)
 
     def _chain(self, value: ir.Value, dtype: ir.DataType) -> list[ir.Node]:
         """Nodes for c - (c - x) with c = factor * x, where c is kept finite so that an infinite x comes out infinite."""

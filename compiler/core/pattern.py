@@ -188,7 +188,9 @@ def find(pattern: Pattern, node: ir.Node, probe: Probe | None = None) -> Iterato
     """Every way the pattern matches with its first output's operator at ``node``."""
     first = pattern.outputs[0]
     for binding in _match_node(first.node, node, Binding(), probe):
-        yield from _match_other_roots(pattern.outputs[1:], binding, probe)
+        for whole in _match_other_roots(pattern.outputs[1:], binding, probe):
+            if all(value.index < len(whole.nodes[value.node].outputs) for value in pattern.outputs):
+                yield whole
 
 
 def _match_other_roots(outputs: tuple[ValuePattern, ...], binding: Binding, probe: Probe | None) -> Iterator[Binding]:

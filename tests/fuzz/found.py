@@ -45,5 +45,21 @@ FOUND = {
     "numbers further apart than the largest": (
         "g (int64[2] x, bool b) => (int64[2] y) <int64[2] c = {-9223372036854775807,9223372036854775807}> { w = Where(b, c, c) y = Mul(x, w) }"
     ),
+    "groups of whole numbers whose mean is none": (
+        "g (float[2,4,3,2] x) => (float[2,4,3,2] y) <int64[3] s = {0,2,-1}, float[12] w = {1,1,1,1,1,1,1,1,1,1,1,1}, int64[4] t = {-1,4,3,2}>"
+        " { r = Reshape(x, s) n = LayerNormalization(r, w) y = Reshape(n, t) }"
+    ),
+    "a spelled logarithm of a softmax that something holds above an infinity": (
+        "g (float[N,4] x) => (float[N,1] y) <int64[1] a = {-1}, int64[1] i = {-2}, float k = {-1}>"
+        " { l = ReduceLogSumExp(x, a) d = Sub(x, l) c = Gather<axis=1>(d, i) y = Max(c, k) }"
+    ),
+    "a sigmoid stretched to a tanh, whose tiny numbers are not the model's only ones": (
+        "g (float[N,3,4] c, float[M,4] x) => (float[M,4] y, bool[N,3,4] z) <float o = {1}, float t = {2}>"
+        " { z = Cast<to=9>(c) m = Mul(x, t) s = Sigmoid(m) d = Mul(s, t) y = Sub(d, o) }"
+    ),
+    "a skip normalisation that gives no sum, and adds what is no bias": (
+        "g (float[N,2,2] x) => (float[N,2,2] y) <float[2,1] b = {3,4}, float[2] s = {1,2}>"
+        " { a = Add(b, x) y = com.microsoft.SkipLayerNormalization(a, x, s, s) }"
+    ),
 }
 """In ONNX text, by what is special about them."""
