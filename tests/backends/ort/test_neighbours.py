@@ -22,6 +22,15 @@ def test_the_share_of_others_is_of_all_processors(busy: float, own: float, share
     assert Neighbours(lambda: next(ticks), lambda: next(clock), lambda: next(process)).share() == pytest.approx(share)
 
 
+def test_a_short_race_is_counted_for_longer_since_busy_time_comes_in_steps() -> None:
+    count = len(processors())
+    ticks, clock, process = iter((100.0, 100.01, 100.01)), iter((50.0, 50.004, 50.25)), iter((7.0, 7.004, 7.004))
+    slept: list[float] = []
+    found = Neighbours(lambda: next(ticks), lambda: next(clock), lambda: next(process), slept.append).share()
+    assert slept == [pytest.approx(0.246)]
+    assert found == pytest.approx(0.006 / (0.25 * count), rel=1e-3)
+
+
 def test_where_nobody_counts_there_are_no_others() -> None:
     assert Neighbours(lambda: None).share() == 0.0
 
