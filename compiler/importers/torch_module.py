@@ -191,9 +191,7 @@ def _untouched(module: torch.nn.Module) -> Iterator[None]:
     """Eval mode for a while; mode, buffers and random state are as before afterwards."""
     modes = [(part, part.training) for part in module.modules()]
     buffers = [(part, name, buffer, buffer.detach().clone()) for part in module.modules() for name, buffer in part.named_buffers(recurse=False)]
-    # A program that torch.export made has no modes.
-    with contextlib.suppress(NotImplementedError):
-        module.eval()
+    _evaluate(module)
     try:
         with torch.random.fork_rng(devices=[]):
             yield
@@ -205,6 +203,15 @@ def _untouched(module: torch.nn.Module) -> Iterator[None]:
                 if not torch.equal(buffer, content):
                     buffer.copy_(content)
                 part._buffers[name] = buffer
+
+
+def _evaluate(module: torch.nn.Module) -> None:
+    """Eval mode for a module; part by part where it holds a program that torch.export made, which has no modes and stops what asks for one."""
+    try:
+        module.eval()
+    except NotImplementedError:
+        for part in module.children():
+            _evaluate(part)
 
 
 @contextlib.contextmanager

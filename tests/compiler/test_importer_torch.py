@@ -117,6 +117,13 @@ def test_a_module_in_training_mode_is_exported_in_eval_mode_and_stays_as_it_is()
     close(answers(source, x), module.eval()(x))
 
 
+def test_what_stands_behind_an_exported_program_is_in_eval_mode_too() -> None:
+    program = torch.export.export(nn.Linear(4, 4).eval(), (torch.ones(2, 4),)).module()
+    module, x = nn.Sequential(program, nn.Dropout(0.5)), torch.randn(2, 4)
+    close(answers(import_model(module, x), x), program(x))
+    assert module[1].training
+
+
 def test_nested_arguments_and_results_keep_their_form() -> None:
     module, x = Nested(), torch.randn(2, 3)
     parts = {"a": torch.randn(2, 3), "b": torch.randn(3)}
