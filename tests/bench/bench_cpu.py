@@ -9,22 +9,20 @@ alone, which is ``ort-cpu`` and the stricter of the two, and faster on at least 
 from __future__ import annotations
 
 import json
-import shutil
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from journal import made_and_timed
 from tables import Row, print_table, write_rows
 from turns import take_turns
 
 import graphwright
-from graphwright.compiler.cache import hash_sources
 from graphwright.compiler.driver import compile_model
 from graphwright.compiler.request import Request
 from graphwright.models.catalogue import Entry, Sample, catalogue
 from graphwright.models.session import Plain, Runs
 
-ROW = "row.json"
 SHARE = 1 / 3
 """Of the models on which the target must be faster."""
 
@@ -49,17 +47,7 @@ def run(folder: Path, only: str, seconds: float) -> list[str]:
 
 def known(entry: Entry, place: Path, seconds: float) -> Row | None:
     """The row of a model, from its file where the same code wrote it; None when only artifacts are asked for."""
-    file, state = place / ROW, hash_sources()
-    kept = json.loads(file.read_text()) if file.is_file() else {}
-    if kept.get("code") != state:
-        shutil.rmtree(place, ignore_errors=True)
-        place.mkdir(parents=True)
-        kept = {"code": state, "made": make(entry, place)}
-        file.write_text(json.dumps(kept, default=str))
-    if "row" not in kept and seconds > 0:
-        kept["row"] = {**kept["made"], **measure(entry, place, seconds)}
-        file.write_text(json.dumps(kept, default=str))
-    return kept.get("row")
+    return made_and_timed(place, lambda: make(entry, place), lambda made: {**made, **measure(entry, place, seconds)}, seconds)
 
 
 def make(entry: Entry, place: Path) -> Row:

@@ -31,6 +31,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx_ir as ir
+from journal import made_and_timed
 from tables import Row, print_table, write_rows
 from turns import take_turns
 
@@ -41,7 +42,6 @@ from graphwright.backends.tvm.options import Fusion, Options, read_options
 from graphwright.backends.tvm.package import write_package
 from graphwright.backends.tvm.session import TvmRunner
 from graphwright.backends.tvm.tuning.session import TuningSession
-from graphwright.compiler.cache import hash_sources
 from graphwright.compiler.core.drift import ROUNDING
 from graphwright.compiler.core.errors import ContractError, GraphwrightError
 from graphwright.compiler.core.fixed import fix_inputs
@@ -60,7 +60,6 @@ AT_LEAST = 1.2
 LONG = 128
 """Tokens of the long sample of a model of sentences."""
 WARM = 2
-ROW = "row.json"
 QUICK_S = 0.05
 """A run by TVM itself that takes less is timed in turns with the others."""
 
@@ -89,16 +88,7 @@ def run(folder: Path, only: str, seconds: float) -> list[str]:
 
 def known(entry: Entry, place: Path, database: Path, seconds: float) -> Row | None:
     """The row of a model, from its file where the same code wrote it; None when only builds are asked for."""
-    file, state = place / ROW, hash_sources()
-    kept = json.loads(file.read_text()) if file.is_file() else {}
-    if kept.get("code") != state:
-        place.mkdir(parents=True, exist_ok=True)
-        kept = {"code": state, "builds": build(entry, place, database)}
-        file.write_text(json.dumps(kept))
-    if "row" not in kept and seconds > 0:
-        kept["row"] = measure(entry, place, kept["builds"], seconds)
-        file.write_text(json.dumps(kept, default=str))
-    return kept.get("row")
+    return made_and_timed(place, lambda: build(entry, place, database), lambda builds: measure(entry, place, builds, seconds), seconds)
 
 
 def entries() -> Iterator[Entry]:

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from tables import Row
 
+from graphwright.compiler.cache import hash_sources
+
+Made = TypeVar("Made")
+KEPT_ROW = "row.json"
 ROOT = Path(__file__).parents[2]
 Finding = tuple[Row, list[str]]
 """A row, and the claims that do not hold there."""
@@ -53,3 +59,18 @@ def stamp(sources: tuple[str, ...]) -> str:
         for file in sorted(place.rglob("*.py")) if place.is_dir() else [place]:
             found.update(file.read_bytes())
     return found.hexdigest()[:16]
+
+
+def made_and_timed(place: Path, make: Callable[[], Made], measure: Callable[[Made], Row], seconds: float) -> Row | None:
+    """A row timed from what was made in ``place``, both from its file where the same code wrote them; None when only making is asked for (0 ``seconds``)."""
+    file, state = place / KEPT_ROW, hash_sources()
+    kept = json.loads(file.read_text()) if file.is_file() else {}
+    if kept.get("code") != state:
+        shutil.rmtree(place, ignore_errors=True)
+        place.mkdir(parents=True)
+        kept = {"code": state, "made": make()}
+        file.write_text(json.dumps(kept, default=str))
+    if "row" not in kept and seconds > 0:
+        kept["row"] = measure(kept["made"])
+        file.write_text(json.dumps(kept, default=str))
+    return kept.get("row")
